@@ -132,13 +132,12 @@ def neutral(self:LabelSpace)->int|None: # position, or None where there is no ne
     "Where the neutral expression is"
     return self.expressions.index('neutral') if 'neutral' in self.expressions else None
 
-# %% ../nbs/01_facs.ipynb #4ed76161
+# %% ../nbs/01_facs.ipynb #3c75e1a9
 def _position(labels, label, shown, key, kind):
     "Index of `label` in `labels`, or an error that shows the order in force"
     if label in labels: return labels.index(label)
     raise ValueError(f"{key!r} is not among the {kind} of this label space: {', '.join(shown)}")
 
-# %% ../nbs/01_facs.ipynb #e4ede85b
 @patch
 def au_index(self:LabelSpace,
     key:int|str|ActionUnit # 12, 'AU12' or 'lip corner puller'
@@ -159,11 +158,10 @@ def _repr_markdown_(self:LabelSpace):
     rows = [('action units', [f'{l} {n}' for l,n in zip(self.au_labels, self.au_names)]), ('expressions', self.expressions)]
     return '| | n | in this order |\n|---|---|---|\n' + '\n'.join(f"| {k} | {len(v)} | {', '.join(v)} |" for k,v in rows)
 
-# %% ../nbs/01_facs.ipynb #e12ec6d6
+# %% ../nbs/01_facs.ipynb #c166643e
 class LabelOrderError(ValueError):
     "Two label spaces that should be the same are not"
 
-# %% ../nbs/01_facs.ipynb #186007b2
 def _difference(kind, mine, theirs):
     "Say where two orders part, and print both"
     i = next((i for i,(a,b) in enumerate(zip(mine, theirs)) if a != b), min(len(mine), len(theirs)))
