@@ -1,0 +1,36 @@
+# make quickstart   train a small SSM on rendered faces; leaves out/quickstart.html and out/quickstart.json
+# make test         every notebook of nbs/ and tutorials/, then tests/
+# make lab          the notebooks in JupyterLab
+# make export       notebooks -> ssm_nb/ and README.md
+# make clean        strip the notebooks of what does not belong into git
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+quickstart test: export PLOTLY_RENDERER = plotly_mimetype
+
+# IPython runs a notebook live in the terminal; fastprogress, imported first, then draws bars for a terminal
+run_live = cd $(dir $(1)) && $(BIN)/python -c 'import sys, fastprogress, IPython; IPython.start_ipython(sys.argv[1:])' --no-term-title $(notdir $(1))
+
+.PHONY: quickstart test lab export clean
+
+quickstart: .venv/installed
+	$(call run_live,tutorials/01_quickstart.ipynb)
+
+test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --do-print --timing
+	$(BIN)/nbdev-test tutorials --n-workers 0 --cell-timeout 1800 --do-print --timing --verbose
+	$(BIN)/python -m pytest tests
+
+lab: .venv/installed
+	$(BIN)/jupyter lab
+
+export: .venv/installed
+	$(BIN)/nbdev-export
+	$(BIN)/jupyter nbconvert --to markdown --log-level WARN --output-dir . --output README nbs/index.ipynb
+
+clean: .venv/installed
+	$(BIN)/python .ci/notebooks.py clean
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	touch $@
