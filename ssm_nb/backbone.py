@@ -35,15 +35,20 @@ def clip_config(
         raise ValueError(f"no CLIP configuration is called {name!r}; nearest: {', '.join(near) or 'small, '+FULL_CLIP}")
     return deepcopy(cfg)
 
-# %% ../nbs/06_backbone.ipynb #88989a78
+# %% ../nbs/06_backbone.ipynb #94b70eed
 def build_clip(
     cfg:dict, # as `clip_config` returns
     seed:int=0, # of the first weights
+    weights:dict=None, # state dict of a CLIP of this configuration, instead of random weights
 ) -> open_clip.CLIP: # both towers, on the CPU, in float32
-    "A CLIP with random weights, leaving the global random generator as it was"
+    "A CLIP with random or given weights, leaving the global random generator as it was"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return open_clip.CLIP(**deepcopy(cfg))
+        clip = open_clip.CLIP(**deepcopy(cfg))
+    if weights is None: return clip
+    try: clip.load_state_dict(weights)
+    except RuntimeError as e: raise ValueError(f"these are not the weights of this CLIP configuration: {e}") from None
+    return clip
 
 # %% ../nbs/06_backbone.ipynb #5d4c7194
 def route(
