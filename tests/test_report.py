@@ -72,7 +72,7 @@ def test_the_browser_draws_every_figure_and_is_refused_the_outside(page, tmp_pat
     r = browse(page, tmp_path, '--dump-dom')
     for i in ('s0-1', 's0-2', 's1-0'):
         assert SVG.search(r.stdout.split(f'id="{i}"')[1][:3000]), f'figure {i} was not drawn'
-    assert 'Download plot as a PNG' in r.stdout and 'Share chart' not in r.stdout, 'faces must not be sent to a cloud by a click'
+    assert 'data-title="Download plot as a PNG"' in r.stdout and 'data-title="Share' not in r.stdout, 'faces must not be sent to a cloud by a click'
     said = [l for l in r.stderr.splitlines() if 'CONSOLE' in l and 'WebGL' not in l]
     assert said and all('Content Security Policy' in l and 'example.org' in l for l in said), said
 
