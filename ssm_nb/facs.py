@@ -56,10 +56,10 @@ _TABLE = (
 ACTION_UNITS = {number: ActionUnit(number, name, muscle, region, tuple(a for stem in actions.split() for a in both_sides(stem)))
                 for number, name, muscle, region, actions in _TABLE} # FACS number to ActionUnit, in ascending order
 
-# %% ../nbs/01_facs.ipynb #7a779f21
+# %% ../nbs/01_facs.ipynb #a1f71853
 def _unknown(kind, key, valid):
     "The error for a label that is not in `valid`"
-    near = get_close_matches(str(key).lower(), valid, n=1)
+    near = get_close_matches(str(key).lower(), valid, n=1, cutoff=0.5)
     hint = f' Did you mean {near[0]!r}?' if near else ''
     return ValueError(f"{key!r} is not {kind}.{hint} Valid: {', '.join(valid)}")
 

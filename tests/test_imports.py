@@ -1,0 +1,9 @@
+"Label spaces and priors are used where PyTorch is not installed or not wanted: importing them must not load it"
+import subprocess, sys
+import pytest
+
+@pytest.mark.parametrize('module', ['facs', 'prior'])
+@pytest.mark.parametrize('heavy', ['torch', 'fastai', 'plotly'])
+def test_module_stays_light(module, heavy):
+    code = f'import sys, ssm_nb.{module}; sys.exit({heavy!r} in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code]).returncode == 0
