@@ -18,7 +18,7 @@ def mappings(draw):
     p = draw(arrays(np.float32, (e,a), elements=st.one_of(st.just(0), st.floats(np.float32(1e-4), 1, width=32))))
     return DynamicMapping(p, draw(st.sampled_from([None,*range(e)])))
 
-props = settings(max_examples=60, deadline=None)
+props = settings(max_examples=60)
 
 @props
 @given(mappings(), st.integers(0,99))
