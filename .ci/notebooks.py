@@ -1,7 +1,7 @@
 """Keep the notebooks fit for git: `clean` them, `check` that they are clean, count their `style`.
 
 clean   what nbdev-clean does, in nbs/ and tutorials/, and beyond it: no widget state, one kernel name, no HTML twin of a
-        Plotly figure, no output over 60 kB (200 kB with a picture)
+        Plotly figure, no picture both as PNG and as JPEG, no output over 60 kB (200 kB with a picture)
 check   name what `clean` would change, and change nothing
 style   the house numbers over nbs/: assert cells per exported cell, lines per exported cell
 """
@@ -28,6 +28,8 @@ def slim(o):
     data = o.get('data', {})
     data.pop(WIDGET, None)
     if PLOTLY in data: data.pop('text/html', None)
+    pictures = sorted((k for k in ('image/png', 'image/jpeg') if k in data), key=lambda k: len(data[k]))
+    for k in pictures[1:]: del data[k]
     return o
 
 def fits(o):
