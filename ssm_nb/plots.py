@@ -15,10 +15,10 @@ from PIL import Image
 from plotly.subplots import make_subplots
 from .facs import ACTION_UNITS, LabelSpace, expression
 
-# %% ../nbs/17_plots.ipynb #ce0945eb
+# %% ../nbs/17_plots.ipynb #792413ee
 INK, GRID = '#787878', 'rgba(128,128,128,0.25)' # text; lines that stay in the background
 PALETTE = ('#0072B2', '#E69F00', '#009E73', '#D55E00', '#CC79A7', '#56B4E9', '#8C6D31', '#7B61C9', '#B5BD00', '#17A2A2', '#A05195')
-SIGNED = [[0, '#2B7BBA'], [0.5, 'rgba(128,128,128,0.12)'], [1, '#E07B1A']] # blue below, orange above zero
+SIGNED = [[0, '#1A5FB4'], [0.5, '#8C8C8C'], [1, '#FFB347']] # below, at and above zero; ever lighter, so the sign survives in greyscale
 
 def _theme(
     fig:go.Figure, # changed in place
@@ -29,7 +29,7 @@ def _theme(
     axis = dict(automargin=True, gridcolor=GRID, zeroline=False, linecolor=GRID, tickcolor=GRID, title_standoff=8)
     fig.update_layout(template=dict(layout=dict(xaxis=axis, yaxis=axis, colorway=PALETTE, coloraxis_colorbar=dict(outlinewidth=0, thickness=12))),
         title=dict(text=title, x=0, xref='paper', y=1, yref='container', yanchor='top', pad_t=12, font_size=16), font=dict(color=INK, size=13), height=height,
-        paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)', margin=dict(l=8, r=8, t=56, b=8), hoverlabel_align='left')
+        paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)', margin=dict(l=12, r=12, t=56, b=12), hoverlabel_align='left')
     return fig
 
 def _legend_above(fig):
@@ -165,7 +165,7 @@ def map_triptych(
     fig = _theme(fig, title or {'au2fe': 'Expressions from action units', 'fe2au': 'Action units from expressions'}[direction], 220 + 26*len(rows))
     return fig.update_layout(margin_t=84, margin_b=60)
 
-# %% ../nbs/17_plots.ipynb #e55cbabb
+# %% ../nbs/17_plots.ipynb #d9092da9
 def au_f1_bars(
     f1:np.ndarray, # (a,), 0 to 1, NaN where undefined
     space:LabelSpace, # labels
@@ -175,8 +175,8 @@ def au_f1_bars(
 )->go.Figure:
     "F1 of each action unit, beside the best constant answer"
     f1, shape, mean = _array(f1, (space.n_aus,), 'f1'), (space.n_aus,), lambda v: f'mean {np.nanmean(v):.2f}'
-    error = None if ci is None else dict(array=_array(ci, shape, 'ci'), color=INK, thickness=1.5)
-    fig = go.Figure(go.Bar(x=list(space.au_labels), y=f1, error_y=error, name=f'model, {mean(f1)}', marker_color=PALETTE[0],
+    error = None if ci is None else dict(array=_array(ci, shape, 'ci'), color=INK, thickness=2)
+    fig = go.Figure(go.Bar(x=list(space.au_labels), y=f1, error_y=error, name=f'model, {mean(f1)}', marker=dict(color=PALETTE[0], line_width=0),
                            hovertext=[f'{t}<br>F1 {v:.3f}' for t,v in zip(_au_texts(space), f1)], hoverinfo='text'))
     if trivial is not None:
         trivial = _array(trivial, shape, 'trivial')
@@ -216,7 +216,7 @@ def smoothed(
         out.append(total/weight)
     return np.array(out)
 
-# %% ../nbs/17_plots.ipynb #0daad465
+# %% ../nbs/17_plots.ipynb #13c7b290
 def loss_curves(
     history:dict, # name to (steps,) values
     smooth:float=0.9, # of the moving mean; 0 draws the values alone
@@ -226,14 +226,14 @@ def loss_curves(
     if not history: raise ValueError('history is empty; give at least one name with its values')
     columns = min(len(history), 3)
     rows = -(-len(history)//columns)
-    fig = make_subplots(rows, columns, subplot_titles=list(history), horizontal_spacing=0.08, vertical_spacing=0.22/rows)
+    fig = make_subplots(rows, columns, subplot_titles=list(history), horizontal_spacing=0.08, vertical_spacing=0.38/rows)
     for k,(name,values) in enumerate(history.items()):
         v, at = _array(values, (None,), f'history[{name!r}]'), dict(row=k//columns + 1, col=k%columns + 1)
         color, line = PALETTE[k % len(PALETTE)], dict(mode='lines', x=np.arange(len(v)), hovertemplate='step %{x}<br>%{y:.4g}', name=name)
         if smooth: fig.add_scatter(y=v, line=dict(color=color, width=1), opacity=0.35, **line, **at)
         fig.add_scatter(y=smoothed(v, smooth), line=dict(color=color, width=2.5), **line, **at)
     fig.update_layout(showlegend=False)
-    return _theme(fig, title, 80 + 190*rows).update_layout(margin_t=84)
+    return _theme(fig, title, 80 + 200*rows).update_layout(margin_t=84)
 
 # %% ../nbs/17_plots.ipynb #1245fad0
 def gates(

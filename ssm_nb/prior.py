@@ -61,12 +61,13 @@ class Prior:
                 and (self.space, self.name, self.source) == (other.space, other.name, other.source))
     __hash__ = None
 
-# %% ../nbs/02_prior.ipynb #88b94d69
+# %% ../nbs/02_prior.ipynb #51f7567c
 def _table(corner, columns, rows, cells):
     "A markdown table"
     lines = [[corner, *columns], ['---']*(len(columns)+1), *([r, *c] for r,c in zip(rows, cells))]
     return '\n'.join(f"| {' | '.join(map(str, l))} |" for l in lines)
 
+# %% ../nbs/02_prior.ipynb #0e1d6d17
 @patch
 def _repr_markdown_(self:Prior):
     cells = [[f'**{v:.2f}**' if v > OTHER else f'{v:.2f}' for v in row] for row in self.matrix]
@@ -204,7 +205,7 @@ def to_graph(self:Prior)->nx.Graph: # nodes 'fear', 'AU12' with `kind`, `positio
     g.add_weighted_edges_from((e, au, float(self.matrix[i,j])) for i,e in enumerate(self.space.expressions) for j,au in enumerate(self.space.au_labels))
     return g
 
-# %% ../nbs/02_prior.ipynb #19196dc0
+# %% ../nbs/02_prior.ipynb #89f3e4a1
 def _label(node):
     "The label a node stands for: 'AU12' or 'fear'"
     for find in (lambda n: str(action_unit(n)), expression):
@@ -212,6 +213,7 @@ def _label(node):
         except ValueError: pass
     raise PriorError(f"node {node!r} is neither an action unit, such as 'AU12', nor an expression, such as 'fear'")
 
+# %% ../nbs/02_prior.ipynb #44618ee5
 def _placed_space(g):
     "The label space of a graph whose nodes all have a `position`; None where they have not"
     places = [(p, _label(n)) for n,p in g.nodes(data='position')]
@@ -243,7 +245,7 @@ def from_graph(cls:Prior,
     for u,v,w in g.edges(data='weight'): matrix[_cell(space, u, v, w)] = w
     return cls(matrix, space, g.graph.get('name', ''), g.graph.get('source', ''))
 
-# %% ../nbs/02_prior.ipynb #9541a80a
+# %% ../nbs/02_prior.ipynb #36915b95
 def _write_whole(path, write):
     "Let `write` fill a temporary file beside `path`, then rename it"
     path = Path(path)
@@ -253,17 +255,19 @@ def _write_whole(path, write):
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
+# %% ../nbs/02_prior.ipynb #e236f3da
 def _by_suffix(path, **kinds):
     "The entry of `kinds` for the suffix of `path`"
     if (suffix := Path(path).suffix[1:]) not in kinds: raise PriorError(f"{path}: the suffix must be {' or '.join('.'+k for k in kinds)}; it decides the format")
     return kinds[suffix]
 
-# %% ../nbs/02_prior.ipynb #3be2628b
+# %% ../nbs/02_prior.ipynb #f625e175
 def _csv_text(meta, corner, columns, rows, matrix):
     "A labelled matrix as CSV, with `meta` as comment lines"
     head = [f'# {k}: {v}'.rstrip() for k,v in meta.items()]
     return '\n'.join([*head, ','.join((corner, *columns)), *(','.join((r, *map(str, row.tolist()))) for r,row in zip(rows, matrix))]) + '\n'
 
+# %% ../nbs/02_prior.ipynb #fa1416dc
 def _save(obj, path, text):
     "Write `text`, or the graph of `obj`, to `path` by its suffix"
     _write_whole(path, _by_suffix(path, csv=lambda p: p.write_text(text, encoding='utf-8'),
@@ -291,12 +295,13 @@ def _fields(path):
         elif line.strip(): lines.append((n, [c.strip() for c in next(csv.reader([line]))]))
     return meta, lines
 
-# %% ../nbs/02_prior.ipynb #f1b1c72b
+# %% ../nbs/02_prior.ipynb #f723fb14
 def _parse_cell(where, parse, text):
     "`parse(text)`, with `where` in front of what goes wrong"
     try: return parse(text)
     except ValueError as e: raise PriorError(f'{where}: {e}') from e
 
+# %% ../nbs/02_prior.ipynb #63689b42
 def _weight(text):
     "A strength from 0 to 1"
     try: value = float(text)
@@ -324,7 +329,7 @@ def _read_csv(
               for r,(n,cells) in zip(rows, body)]
     return meta, rows, columns, values
 
-# %% ../nbs/02_prior.ipynb #224c90bb
+# %% ../nbs/02_prior.ipynb #015cfb81
 def _in_file(path, f, *args):
     "`f(*args)`, with the file's name in front of what goes wrong"
     try: return f(*args)
@@ -332,12 +337,14 @@ def _in_file(path, f, *args):
         if str(e).startswith(str(path)): raise
         raise (LabelOrderError if isinstance(e, LabelOrderError) else PriorError)(f'{path}: {e}') from e
 
+# %% ../nbs/02_prior.ipynb #d0e628e0
 def _read_graphml(path):
     "The graph in a GraphML file"
     try: return nx.read_graphml(path)
     except ParseError as e: raise PriorError(f'{path}:{e.position[0]}: not well-formed XML ({e})') from e
     except (nx.NetworkXError, KeyError, ValueError) as e: raise PriorError(f'{path}: not a GraphML graph ({e})') from e
 
+# %% ../nbs/02_prior.ipynb #cb5d78e5
 def _prior_csv(path, space):
     "The prior in a CSV file"
     meta, rows, columns, values = _read_csv(path, 'expression', expression, _weight)
@@ -375,18 +382,19 @@ class CoOccurrence:
         self.support.setflags(write=False)
         for text in (self.name, self.source): _one_line(text)
 
-# %% ../nbs/02_prior.ipynb #e5564f8f
+# %% ../nbs/02_prior.ipynb #fb06986e
 @patch
 def __eq__(self:CoOccurrence, other):
     return (isinstance(other, CoOccurrence) and np.array_equal(self.support, other.support)
             and (self.frames, self.space, self.name, self.source) == (other.frames, other.space, other.name, other.source))
 
+# %% ../nbs/02_prior.ipynb #c14e442e
 @patch(as_prop=True)
 def positives(self:CoOccurrence)->np.ndarray: # (a,) int64
     "Frames in which each action unit is active"
     return self.support.diagonal()
 
-# %% ../nbs/02_prior.ipynb #09da2aa0
+# %% ../nbs/02_prior.ipynb #03200d3a
 def _ratio(a, b):
     "a / b, NaN where b is 0"
     return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
@@ -396,6 +404,7 @@ def conditional(self:CoOccurrence)->np.ndarray: # (a, a), 0 to 1; NaN in the row
     "P(column | row)"
     return _ratio(self.support, self.positives[:,None]) # (a, a) / (a, 1)
 
+# %% ../nbs/02_prior.ipynb #94ed56e6
 @patch
 def lift(self:CoOccurrence)->np.ndarray: # (a, a), 1 where independent; NaN for an AU that never occurs
     "P(row, column) / (P(row) P(column))"
