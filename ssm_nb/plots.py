@@ -15,10 +15,10 @@ from PIL import Image
 from plotly.subplots import make_subplots
 from .facs import ACTION_UNITS, LabelSpace, expression
 
-# %% ../nbs/17_plots.ipynb #792413ee
+# %% ../nbs/17_plots.ipynb #e126b165
 INK, GRID = '#787878', 'rgba(128,128,128,0.25)' # text; lines that stay in the background
-PALETTE = ('#0072B2', '#E69F00', '#009E73', '#D55E00', '#CC79A7', '#56B4E9', '#8C6D31', '#7B61C9', '#B5BD00', '#17A2A2', '#A05195')
-SIGNED = [[0, '#1A5FB4'], [0.5, '#8C8C8C'], [1, '#FFB347']] # below, at and above zero; ever lighter, so the sign survives in greyscale
+PALETTE = ('#2F86C9', '#E69F00', '#009E73', '#D55E00', '#CC79A7', '#56B4E9', '#8C6D31', '#7B61C9', '#B5BD00', '#17A2A2', '#A05195')
+SIGNED = [[0, '#1A5FB4'], [0.5, '#A6A6A6'], [1, '#FFB347']] # below, at and above zero; ever lighter, so the sign survives in greyscale
 
 def _theme(
     fig:go.Figure, # changed in place
@@ -216,7 +216,7 @@ def smoothed(
         out.append(total/weight)
     return np.array(out)
 
-# %% ../nbs/17_plots.ipynb #13c7b290
+# %% ../nbs/17_plots.ipynb #c4a2cbab
 def loss_curves(
     history:dict, # name to (steps,) values
     smooth:float=0.9, # of the moving mean; 0 draws the values alone
@@ -230,7 +230,7 @@ def loss_curves(
     for k,(name,values) in enumerate(history.items()):
         v, at = _array(values, (None,), f'history[{name!r}]'), dict(row=k//columns + 1, col=k%columns + 1)
         color, line = PALETTE[k % len(PALETTE)], dict(mode='lines', x=np.arange(len(v)), hovertemplate='step %{x}<br>%{y:.4g}', name=name)
-        if smooth: fig.add_scatter(y=v, line=dict(color=color, width=1), opacity=0.35, **line, **at)
+        if smooth: fig.add_scatter(y=v, line=dict(color=color, width=1), opacity=0.45, **line, **at)
         fig.add_scatter(y=smoothed(v, smooth), line=dict(color=color, width=2.5), **line, **at)
     fig.update_layout(showlegend=False)
     return _theme(fig, title, 80 + 200*rows).update_layout(margin_t=84)
