@@ -7,62 +7,70 @@ __all__ = ['RECIPES', 'CLIP_MEAN', 'CLIP_STD', 'decode_frame', 'FrameCache', 'cr
            'eval_transform', 'normalise', 'ClipDataset', 'AUClips', 'FEClips', 'keyed_generator', 'JointBatches',
            'ClipLoader', 'JointLoader']
 
-# %% ../nbs/05b_batches.ipynb #2a43af28
+# %% ../nbs/05b_batches.ipynb #4572ca20
 from dataclasses import dataclass,replace
 from fastai.data.load import DataLoader
 from fastai.torch_core import to_device
 from fastcore.basics import patch
 from hashlib import sha256
+from PIL import Image
 from pathlib import Path
 from .clips import (ManifestError,Records,check_files,eval_clips,eval_frame_indices,find_segments,frame_names,
                           train_clips,train_frame_indices)
 from torch import Tensor
-from torchvision.io import ImageReadMode,decode_image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 import math,numpy as np,torch
 
-# %% ../nbs/05b_batches.ipynb #08cfbb44
+# %% ../nbs/05b_batches.ipynb #0fa77b1f
 def decode_frame(
     path:Path # an image file
 )->Tensor: # (h, w, 3) uint8
     "Decode one image"
-    try: img = decode_image(torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8), ImageReadMode.RGB)
-    except FileNotFoundError: raise ManifestError('image absent', str(path), 'Put it there, or remove its line.') from None
-    except (OSError,RuntimeError,ValueError) as e: raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line. {e}') from None
-    return img.permute(1, 2, 0) # (3, h, w) -> (h, w, 3)
+    try:
+        with Image.open(path, formats=('JPEG', 'PNG')) as img: return torch.from_numpy(np.array(img.convert('RGB')))
+    except FileNotFoundError as e: raise ManifestError('image absent', str(path), 'Put it there, or remove its line.') from e
+    except (OSError,SyntaxError,ValueError) as e: raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line ({e}).') from e
 
-# %% ../nbs/05b_batches.ipynb #d1379d89
+# %% ../nbs/05b_batches.ipynb #2d62d166
 class FrameCache:
     "Decoded frames below an image root, kept in memory as far as they fit"
     def __init__(self,
         root:str|Path, # the image root
         cache_mb:float=0 # memory to spend, in MiB
     ):
-        self.root,self.kept,self.free = Path(root),{},cache_mb*2**20
+        self.root,self.kept,self.free = Path(root),{},cache_mb*2**20 # path -> frame; bytes left
 
-    def __getitem__(self, path):
-        if path in self.kept: return self.kept[path]
-        frame = decode_frame(self.root/path)
-        if frame.nbytes<=self.free:
-            self.kept[path] = frame
-            self.free -= frame.nbytes
-        return frame
+# %% ../nbs/05b_batches.ipynb #e3994507
+@patch
+def __getitem__(self:FrameCache,
+    path:str # below the root
+)->Tensor: # (h, w, 3) uint8
+    "A decoded frame"
+    if path in self.kept: return self.kept[path]
+    frame = decode_frame(self.root/path)
+    if frame.nbytes<=self.free: self.kept[path],self.free = frame,self.free-frame.nbytes
+    return frame
 
-# %% ../nbs/05b_batches.ipynb #1a7c7abe
+# %% ../nbs/05b_batches.ipynb #59b93750
 @patch
 def clip(self:FrameCache,
     paths # t paths below the root
 )->Tensor: # (t, 3, h, w) uint8, channels last in memory
     "The frames of a clip"
-    names,place = np.unique(paths, return_inverse=True)
-    frames = [self[o] for o in names]
-    for path,o in zip(names, frames):
-        if o.shape!=frames[0].shape:
-            raise ManifestError('frames of different sizes in one clip', path, f'{tuple(o.shape[:2])} and {tuple(frames[0].shape[:2])}: make them alike.')
-    return torch.stack([frames[i] for i in place]).permute(0, 3, 1, 2) # (t, h, w, 3) -> (t, 3, h, w)
+    frames = {o:self[o] for o in dict.fromkeys(paths)}
+    size = frames[paths[0]].shape
+    if odd := [o for o,f in frames.items() if f.shape!=size]:
+        raise ManifestError('frames of different sizes in one clip', odd[0], f'Make them alike: {paths[0]} is {tuple(size[:2])}.')
+    return torch.stack([frames[o] for o in paths]).permute(0, 3, 1, 2) # (t, h, w, 3) -> (t, 3, h, w)
 
-# %% ../nbs/05b_batches.ipynb #9b597d29
+# %% ../nbs/05b_batches.ipynb #3c123830
+def _central_window(h, w, ratio):
+    "The largest window of an allowed aspect, at the centre"
+    ch,cw = min(h, max(1, round(w/ratio[0]))),min(w, max(1, round(h*ratio[1])))
+    return (h-ch)//2,(w-cw)//2,ch,cw
+
+# %% ../nbs/05b_batches.ipynb #99e01b23
 def crop_window(
     h:int, # height of the frames
     w:int, # and width, pixels
@@ -71,16 +79,13 @@ def crop_window(
     generator:torch.Generator # where the draws come from
 )->tuple[int,int,int,int]: # top, left, height, width
     "Draw the window of a random resized crop"
-    u = torch.rand(10, 4, generator=generator, dtype=torch.float64).tolist()
-    for area,log_ratio,y,x in u:
-        area = h*w*(scale[0]+(scale[1]-scale[0])*area)
-        r = math.exp(math.log(ratio[0])+math.log(ratio[1]/ratio[0])*log_ratio)
+    for s,r,y,x in torch.rand(10, 4, generator=generator, dtype=torch.float64).tolist():
+        area,r = h*w*(scale[0]+(scale[1]-scale[0])*s),ratio[0]*(ratio[1]/ratio[0])**r
         ch,cw = round(math.sqrt(area/r)),round(math.sqrt(area*r))
         if 0<ch<=h and 0<cw<=w: return int(y*(h-ch+1)),int(x*(w-cw+1)),ch,cw
-    ch,cw = min(h, round(w/ratio[0])),min(w, round(h*ratio[1]))
-    return (h-ch)//2,(w-cw)//2,ch,cw
+    return _central_window(h, w, ratio)
 
-# %% ../nbs/05b_batches.ipynb #aa3e2bfa
+# %% ../nbs/05b_batches.ipynb #c44f2d2f
 @dataclass(frozen=True)
 class Recipe:
     "How the clips of a data set are cropped and varied in training"
@@ -91,18 +96,27 @@ class Recipe:
     brightness:float=0. # factor drawn from 1 ± this
     rotation:float=0. # angle drawn from 0 ± this, degrees
 
+# %% ../nbs/05b_batches.ipynb #de900b8d
 _AU = dict(scale=(.8, 1), ratio=(.9, 1.1))
 _FE = dict(resize=None, scale=(.08, 1), ratio=(3/4, 4/3))
 RECIPES = dict(bp4d=Recipe('short', **_AU), disfa=Recipe('square', **_AU),
                dfew=Recipe(**_FE, brightness=.5), ferv39k=Recipe(**_FE, rotation=4), mafw=Recipe(**_FE)) # by name of the data set
 
-# %% ../nbs/05b_batches.ipynb #c8ba76ee
+# %% ../nbs/05b_batches.ipynb #40e69fd4
 def _enlarged(size): return round(size*256/224)
 
 def _resize(frames, how, size):
     "Resize to `size`: its short side, or to a square"
     return TF.resize(frames, [size] if how=='short' else [size, size], antialias=True)
 
+# %% ../nbs/05b_batches.ipynb #dc47473b
+def _vary(frames, recipe, flip, angle, light):
+    "Mirror, turn and light a clip, given three draws from [0, 1)"
+    if flip<recipe.flip: frames = TF.horizontal_flip(frames)
+    if recipe.rotation: frames = TF.rotate(frames, (2*angle-1)*recipe.rotation, InterpolationMode.BILINEAR)
+    return TF.adjust_brightness(frames, 1+(2*light-1)*recipe.brightness) if recipe.brightness else frames
+
+# %% ../nbs/05b_batches.ipynb #202a5ff4
 def train_transform(
     frames:Tensor, # (t, 3, h, w) uint8
     recipe:Recipe, # what to draw
@@ -112,11 +126,8 @@ def train_transform(
     "Crop and vary a clip, all frames alike"
     if recipe.resize: frames = _resize(frames, recipe.resize, _enlarged(size))
     window = crop_window(*frames.shape[-2:], recipe.scale, recipe.ratio, generator)
-    flip,light,angle = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
-    frames = TF.resized_crop(frames, *window, size=[size, size], antialias=True)
-    if flip<recipe.flip: frames = TF.horizontal_flip(frames)
-    if recipe.rotation: frames = TF.rotate(frames, (2*angle-1)*recipe.rotation, InterpolationMode.BILINEAR)
-    return TF.adjust_brightness(frames, 1+(2*light-1)*recipe.brightness) if recipe.brightness else frames
+    draws = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    return _vary(TF.resized_crop(frames, *window, size=[size, size], antialias=True), recipe, *draws)
 
 # %% ../nbs/05b_batches.ipynb #0ff24aca
 def eval_transform(
@@ -128,17 +139,18 @@ def eval_transform(
     if recipe.resize is None: return _resize(frames, 'square', size)
     return TF.center_crop(_resize(frames, 'square', _enlarged(size)), [size, size])
 
-# %% ../nbs/05b_batches.ipynb #bc607ecb
+# %% ../nbs/05b_batches.ipynb #07cdd44c
 CLIP_MEAN,CLIP_STD = (.48145466, .4578275, .40821073),(.26862954, .26130258, .27577711) # red, green, blue
 
+# %% ../nbs/05b_batches.ipynb #5a5be12a
 def normalise(
     frames:Tensor # (…, 3, h, w) uint8 in 0 … 255
 )->Tensor: # (…, 3, h, w) float32
     "Pixels as CLIP expects them"
-    mean,std = (255*frames.new_tensor(o, dtype=torch.float32)[:,None,None] for o in (CLIP_MEAN, CLIP_STD)) # (3, 1, 1)
-    return frames.float().sub_(mean).div_(std)
+    mean,std = (torch.tensor(o, device=frames.device)[:,None,None] for o in (CLIP_MEAN, CLIP_STD)) # (3, 1, 1)
+    return frames.float().mul_(1/(255*std)).sub_(mean/std)
 
-# %% ../nbs/05b_batches.ipynb #10f0bc90
+# %% ../nbs/05b_batches.ipynb #43d0c2e1
 class ClipDataset:
     "Clips of one data set; `AUClips` and `FEClips` say which paths and which labels"
     def __init__(self,
@@ -154,16 +166,16 @@ class ClipDataset:
         self.records = check_files(records, root) if check else records
         self.frames,self.size,self.length = FrameCache(root, cache_mb),size,length
         self.recipe = recipe or RECIPES[records.dataset.name]
+        self.space = self.records.space # what the labels mean
 
-    @property
-    def space(self): return self.records.space # what the labels mean
+# %% ../nbs/05b_batches.ipynb #0e724ff9
+@patch
+def _clip(self:ClipDataset, i, generator=None):
+    "(t, 3, h, w) uint8, as stored"
+    try: return self.frames.clip(self.paths(i, generator))
+    except ManifestError as e: raise ManifestError(*e.args[:3], self.records.manifest, self.line(i, e.value)) from e
 
-    def _clip(self, i, generator=None):
-        "(t, 3, h, w) uint8, as stored"
-        try: return self.frames.clip(self.paths(i, generator))
-        except ManifestError as e: raise ManifestError(*e.args[:3], self.records.manifest, self.line(i, e.value)) from None
-
-# %% ../nbs/05b_batches.ipynb #3d12e656
+# %% ../nbs/05b_batches.ipynb #6d57f35d
 @patch
 def __getitem__(self:ClipDataset,
     i:int # clip
@@ -172,6 +184,7 @@ def __getitem__(self:ClipDataset,
     if not 0<=i<len(self): raise IndexError(f'clip {i} of {len(self)}')
     return eval_transform(self._clip(i), self.recipe, self.size),self.label(i)
 
+# %% ../nbs/05b_batches.ipynb #dfbbd8ce
 @patch
 def draw(self:ClipDataset,
     i:int, # clip
@@ -180,7 +193,7 @@ def draw(self:ClipDataset,
     "A training view of clip `i`"
     return train_transform(self._clip(i, generator), self.recipe, self.size, generator),self.label(i)
 
-# %% ../nbs/05b_batches.ipynb #b4f17b64
+# %% ../nbs/05b_batches.ipynb #e49ccd1e
 class AUClips(ClipDataset):
     "Clips of consecutive frames with AU labels (t, a) in {0, 1, NaN}"
     task = 'au'
@@ -193,17 +206,22 @@ class AUClips(ClipDataset):
         self.segments,self.cover = find_segments(self.records),cover
         self.clips = eval_clips(self.segments, length) if cover else train_clips(self.segments, length, stride)
         if not len(self): raise ValueError(f'{records.manifest}: no segment has {length} consecutive frames')
-
     def __len__(self): return len(self.clips)
-    def paths(self, i, generator=None): return self.records.paths[self.clips.rows[i]].astype(str)
-    def line(self, i, path): return next((self.records.lines[r] for r in self.clips.rows[i] if path.endswith(self.records.paths[r])), None)
 
-    def label(self, i):
-        labels = self.records.labels[self.clips.rows[i]] # (t, a), a copy
-        labels[~self.clips.mask[i]] = np.nan
-        return torch.from_numpy(labels)
+# %% ../nbs/05b_batches.ipynb #1d8be439
+@patch
+def paths(self:AUClips, i, generator=None): return self.records.paths[self.clips.rows[i]]
 
-# %% ../nbs/05b_batches.ipynb #3b16cdc9
+@patch
+def line(self:AUClips, i, path): return next((self.records.lines[r] for r in self.clips.rows[i] if path.endswith(self.records.paths[r])), None)
+
+@patch
+def label(self:AUClips, i):
+    labels = self.records.labels[self.clips.rows[i]] # (t, a), a copy
+    labels[~self.clips.mask[i]] = np.nan
+    return torch.from_numpy(labels)
+
+# %% ../nbs/05b_batches.ipynb #e62956ba
 class FEClips(ClipDataset):
     "Clips drawn from folders of frames, with one expression each"
     task,cover = 'fe',True
@@ -211,12 +229,14 @@ class FEClips(ClipDataset):
     def label(self, i): return torch.tensor(self.records.labels[i])
     def line(self, i, path): return self.records.lines[i]
 
-    def paths(self, i, generator=None):
-        folder,n = self.records.paths[i],self.records.frames[i]
-        names = frame_names(self.frames.root/folder)
-        if len(names)<n: raise ManifestError('fewer frames than the manifest says', folder, f'{len(names)} found, {n} listed.')
-        at = eval_frame_indices(n, self.length) if generator is None else train_frame_indices(n, generator, self.length)
-        return [f'{folder}/{names[j]}' for j in at]
+# %% ../nbs/05b_batches.ipynb #7fa6d7a0
+@patch
+def paths(self:FEClips, i, generator=None):
+    folder,n = self.records.paths[i],self.records.frames[i]
+    names = frame_names(self.frames.root/folder)
+    if len(names)<n: raise ManifestError('fewer frames than the manifest says', folder, f'{len(names)} found, {n} listed.')
+    at = eval_frame_indices(n, self.length) if generator is None else train_frame_indices(n, generator, self.length)
+    return [f'{folder}/{names[j]}' for j in at]
 
 # %% ../nbs/05b_batches.ipynb #8e03c432
 def keyed_generator(
@@ -225,7 +245,7 @@ def keyed_generator(
     "A random generator for one place in a run"
     return torch.Generator().manual_seed(int.from_bytes(sha256(repr(keys).encode()).digest()[:8], 'little'))
 
-# %% ../nbs/05b_batches.ipynb #165909c4
+# %% ../nbs/05b_batches.ipynb #3a88e778
 class JointBatches:
     "Training batches of both tasks; `joint[epoch, k]` depends on nothing but the seed, `epoch` and `k`"
     def __init__(self,
@@ -239,10 +259,9 @@ class JointBatches:
         self.fe,self.au,self.bs,self.seed,self.space = fe,au,dict(fe=fe_bs, au=au_bs),seed,fe.space
         for o in (fe, au):
             if not 1<=self.bs[o.task]<=len(o): raise ValueError(f'{o.records.manifest}: batches of {self.bs[o.task]} from {len(o)} {o.task} clips')
-
     def __len__(self): return max(len(o)//self.bs[o.task] for o in (self.fe, self.au))
 
-# %% ../nbs/05b_batches.ipynb #24fff551
+# %% ../nbs/05b_batches.ipynb #0f88242b
 @patch
 def rows(self:JointBatches,
     task:str, # 'fe' or 'au'
@@ -255,6 +274,14 @@ def rows(self:JointBatches,
     order = torch.randperm(n, generator=keyed_generator(self.seed, 'order', task, epoch, again))
     return order[j*bs:(j+1)*bs].tolist()
 
+# %% ../nbs/05b_batches.ipynb #62bbbc26
+@patch
+def _views(self:JointBatches, ds, epoch, k):
+    "(b, t, 3, size, size) uint8 and labels of one task"
+    items = [ds.draw(i, keyed_generator(self.seed, 'draw', ds.task, epoch, k, slot)) for slot,i in enumerate(self.rows(ds.task, epoch, k))]
+    return [torch.stack(o) for o in zip(*items)]
+
+# %% ../nbs/05b_batches.ipynb #c4d5be45
 @patch
 def __getitem__(self:JointBatches,
     place:tuple[int,int] # epoch, batch in the epoch
@@ -262,28 +289,32 @@ def __getitem__(self:JointBatches,
     "One batch of each task"
     epoch,k = place
     if not 0<=k<len(self): raise IndexError(f'batch {k} of {len(self)}')
-    (fe,fe_y),(au,au_y) = ([torch.stack(o) for o in zip(*(
-        ds.draw(i, keyed_generator(self.seed, 'draw', ds.task, epoch, k, slot)) for slot,i in enumerate(self.rows(ds.task, epoch, k))))] for ds in (self.fe, self.au))
+    (fe,fe_y),(au,au_y) = (self._views(ds, epoch, k) for ds in (self.fe, self.au))
     return fe,au,fe_y,au_y
 
-# %% ../nbs/05b_batches.ipynb #fb56ee34
+# %% ../nbs/05b_batches.ipynb #10aacd90
 class ClipLoader(DataLoader):
     "Every clip of one data set once, in order, for evaluation"
     n_inp = 2 # the first two slots of a batch are inputs
     def before_iter(self):
-        if not getattr(self.dataset, 'cover', True): raise ValueError('evaluation must see every frame: make the data set with cover=True')
-
-    def create_batch(self, items):
-        clip,label = (torch.stack(o) for o in zip(*items))
-        return (clip,None,label,None) if self.dataset.task=='fe' else (None,clip,None,label)
-
+        if not self.dataset.cover: raise ValueError('evaluation must see every frame: make the data set with cover=True')
     def retain(self, res, items): return res
 
-    def after_batch(self, batch):
-        fe,au,*labels = batch
-        return *(o if o is None else normalise(o) for o in (fe, au)),*labels
+# %% ../nbs/05b_batches.ipynb #4dcb763e
+@patch
+def create_batch(self:ClipLoader, items):
+    "Four slots from (clip, label) pairs"
+    clip,label = (torch.stack(o) for o in zip(*items))
+    return (clip,None,label,None) if self.dataset.task=='fe' else (None,clip,None,label)
 
-# %% ../nbs/05b_batches.ipynb #3984ee41
+# %% ../nbs/05b_batches.ipynb #191475d3
+@patch
+def after_batch(self:ClipLoader, batch):
+    "uint8 to CLIP's floats, on the device of the loader"
+    fe,au,*labels = batch
+    return *(o if o is None else normalise(o) for o in (fe, au)),*labels
+
+# %% ../nbs/05b_batches.ipynb #9c9037c9
 class JointLoader(ClipLoader):
     "Epochs of a `JointBatches`, which can be continued at any batch"
     def __init__(self,
@@ -292,35 +323,46 @@ class JointLoader(ClipLoader):
     ):
         super().__init__(dataset, **{**kwargs, 'bs':None, 'shuffle':False, 'drop_last':False, 'indexed':True})
         self.epoch,self.batch,self.resumed = 0,0,False
-
     def get_idxs(self): return [(self.epoch,k) for k in range(self.batch, len(self.dataset))]
     def create_batch(self, batch): return batch
     def before_iter(self):
         if self.batch and not self.resumed: self.epoch,self.batch = self.epoch+1,0
         self.resumed = False
 
-    def __iter__(self):
-        for batch in super().__iter__():
-            self.batch += 1
-            yield batch
-        self.epoch,self.batch = self.epoch+1,0
+# %% ../nbs/05b_batches.ipynb #28e1c608
+@patch
+def __iter__(self:JointLoader):
+    for batch in super(JointLoader, self).__iter__():
+        self.batch += 1
+        yield batch
+    self.epoch,self.batch = self.epoch+1,0
 
-    def one_batch(self): return self.after_batch(to_device(self.dataset[self.epoch,self.batch%len(self.dataset)], self.device))
+# %% ../nbs/05b_batches.ipynb #9f5d112c
+@patch
+def one_batch(self:JointLoader):
+    "The next batch, without moving on"
+    return self.after_batch(to_device(self.dataset[self.epoch,self.batch%len(self.dataset)], self.device))
 
-# %% ../nbs/05b_batches.ipynb #e73f699b
+# %% ../nbs/05b_batches.ipynb #d22d3596
+@patch
+def _identity(self:JointLoader):
+    "What must be equal for a state to be of this stream"
+    d = self.dataset
+    return dict(seed=d.seed, fe_clips=len(d.fe), au_clips=len(d.au), fe_bs=d.bs['fe'], au_bs=d.bs['au'])
+
+# %% ../nbs/05b_batches.ipynb #6806cda3
 @patch
 def state_dict(self:JointLoader)->dict: # plain numbers, fit for JSON
     "Where the stream stands"
-    d = self.dataset
-    return dict(seed=d.seed, fe_clips=len(d.fe), au_clips=len(d.au), fe_bs=d.bs['fe'], au_bs=d.bs['au'], epoch=self.epoch, batch=self.batch)
+    return dict(self._identity(), epoch=self.epoch, batch=self.batch)
 
+# %% ../nbs/05b_batches.ipynb #e8382b8b
 @patch
 def load_state_dict(self:JointLoader,
     state:dict # from `state_dict` of an equal stream
 ):
     "Go on where a saved stream stood"
-    now = self.state_dict()
-    if (differ := [f'{k} {state.get(k)} saved, {now[k]} here' for k in now if k not in ('epoch', 'batch') and state.get(k)!=now[k]]):
+    if differ := [f'{k} {state.get(k)} saved, {v} here' for k,v in self._identity().items() if state.get(k)!=v]:
         raise ValueError(f"this is another stream: {'; '.join(differ)}")
     done = state['batch']==len(self.dataset) # the epoch was complete
     self.epoch,self.batch,self.resumed = state['epoch']+done,0 if done else state['batch'],True

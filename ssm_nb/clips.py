@@ -17,7 +17,7 @@ from pathlib import Path
 from .facs import LabelSpace
 import json,numpy as np,os,re,torch
 
-# %% ../nbs/05_clips.ipynb #026cf751
+# %% ../nbs/05_clips.ipynb #c2613baa
 class ManifestError(ValueError):
     "A line of a manifest that cannot be used as written"
     def __init__(self,
@@ -29,10 +29,13 @@ class ManifestError(ValueError):
     ):
         super().__init__(problem, value, fix, file, line)
         self.problem,self.value,self.fix,self.file,self.line = self.args
-    def __str__(self):
-        value = repr(self.value)
-        where = '' if self.file is None else f'{self.file}, line {self.line}: '
-        return f"{where}{self.problem}: {value if len(value)<200 else value[:197]+'…'}. {self.fix}"
+
+# %% ../nbs/05_clips.ipynb #396109a2
+@patch
+def __str__(self:ManifestError):
+    value = repr(self.value)
+    where = '' if self.file is None else f'{self.file}, line {self.line}: '
+    return f"{where}{self.problem}: {value if len(value)<200 else value[:197]+'…'}. {self.fix}"
 
 # %% ../nbs/05_clips.ipynb #8c717028
 def report(
@@ -146,7 +149,7 @@ def disfa_subject(
     if m := re.search(r'SN[0-9]{3}(?![0-9])', folder): return m[0],None
     raise ManifestError('not a DISFA video', folder, 'Keep SN and three digits in the folder name.')
 
-# %% ../nbs/05_clips.ipynb #ccb1774e
+# %% ../nbs/05_clips.ipynb #a576d64c
 @dataclass(frozen=True)
 class DataSet:
     "How one data set writes things down"
@@ -155,6 +158,7 @@ class DataSet:
     parse:Callable # (line, space) -> fields of a record
     subject:Callable|None=None # (folder) -> (subject, task), where the path tells
 
+# %% ../nbs/05_clips.ipynb #601c811f
 DATA_SETS = {o.name:o for o in (
     DataSet('bp4d', 'au', parse_bp4d, bp4d_subject), DataSet('disfa', 'au', parse_disfa, disfa_subject),
     *(DataSet(o, 'fe', parse_expression) for o in ('dfew', 'ferv39k', 'mafw')))}
@@ -175,18 +179,20 @@ class Records:
 
     def __len__(self): return len(self.lines)
 
-# %% ../nbs/05_clips.ipynb #61e86712
+# %% ../nbs/05_clips.ipynb #4c07e210
 def _sequence(folder, folders):
     "Number of a folder, checked when it first appears"
     if folder not in folders: folders[check_relative(folder)] = len(folders)
     return folders[folder]
 
+# %% ../nbs/05_clips.ipynb #bd85d01f
 def _au_row(dataset, line, space, folders):
     "path, sequence, frame number, labels of an image"
     path,labels = dataset.parse(line, space)
     folder,_,name = path.rpartition('/')
     return path,_sequence(folder, folders),frame_number(name),labels
 
+# %% ../nbs/05_clips.ipynb #a58fd71d
 def _fe_row(dataset, line, space, folders):
     "path, sequence, number of frames, label of a folder"
     path,n,label = dataset.parse(line, space)
@@ -223,7 +229,7 @@ def read_manifest(
     if not rows: raise ManifestError('no records', None, 'Every line is blank or faulty.', manifest, 1)
     return Records(Path(manifest), dataset, space, np.array(list(folders), object), **_columns(rows, dataset.task, space.n_aus))
 
-# %% ../nbs/05_clips.ipynb #0702f6c3
+# %% ../nbs/05_clips.ipynb #502ed7ee
 @patch
 def __getitem__(self:Records,
     rows # indices, slice or boolean mask
@@ -231,6 +237,7 @@ def __getitem__(self:Records,
     "Some of the records, in the order given"
     return replace(self, **{o:getattr(self, o)[rows] for o in ('lines', 'paths', 'sequence', 'frames', 'labels')})
 
+# %% ../nbs/05_clips.ipynb #e134c130
 @patch(as_prop=True)
 def subjects(self:Records)->np.ndarray: # (n,) str
     "Whose face each record shows, for data sets whose paths tell"
@@ -246,7 +253,7 @@ def frame_names(
     except (FileNotFoundError,NotADirectoryError): return []
     return sorted(o for o in names if o.lower().endswith(IMAGE_SUFFIXES) and not o.startswith('.'))
 
-# %% ../nbs/05_clips.ipynb #08caf6cf
+# %% ../nbs/05_clips.ipynb #59a258c1
 def _image_fault(path, found):
     "The fault of an image path, or None; `found`: the file names of its folder"
     name = path.rpartition('/')[2]
@@ -254,13 +261,21 @@ def _image_fault(path, found):
     near = next((o for o in found if o.lower()==name.lower()), None)
     return ManifestError('image absent', path, f'There is {near}: rename it.' if near else 'Put it under the image root, or remove the line.')
 
+# %% ../nbs/05_clips.ipynb #96af8121
 def _folder_fault(path, n, found):
     "The fault of a folder that should hold `n` frames and holds `found`, or None"
     if found>=n: return None
     if found==0: return ManifestError('folder absent or without frames', path, 'Put it under the image root, or remove the line.')
     return ManifestError('fewer frames than the manifest says', path, f'{found} found, {n} listed: extract them again, or correct the line.')
 
-# %% ../nbs/05_clips.ipynb #1021eeff
+# %% ../nbs/05_clips.ipynb #8da6efaa
+def _by_sequence(records):
+    "(sequence, its rows) pairs"
+    order = np.argsort(records.sequence, kind='stable')
+    keys,starts = np.unique(records.sequence[order], return_index=True)
+    return zip(keys, np.split(order, starts[1:]))
+
+# %% ../nbs/05_clips.ipynb #b9fde9e4
 def check_files(
     records:Records, # as read
     root:str|Path, # the image root
@@ -277,12 +292,6 @@ def check_files(
                 ok[i] = False
                 report(ManifestError(*fault.args[:3], records.manifest, records.lines[i]), faults)
     return records[ok]
-
-def _by_sequence(records):
-    "(sequence, its rows) pairs"
-    order = np.argsort(records.sequence, kind='stable')
-    keys,starts = np.unique(records.sequence[order], return_index=True)
-    return zip(keys, np.split(order, starts[1:]))
 
 # %% ../nbs/05_clips.ipynb #39c2af3e
 @dataclass(frozen=True, eq=False)
@@ -317,7 +326,7 @@ class Clips:
     segment:np.ndarray # (c,) the segment it is from
     def __len__(self): return len(self.rows)
 
-# %% ../nbs/05_clips.ipynb #182d5d07
+# %% ../nbs/05_clips.ipynb #30b56ac8
 def _windows(segments, counts, length, stride):
     "`counts[i]` windows of `length` frames from segment i; beyond its end, its last frame"
     segment = np.repeat(np.arange(len(segments)), counts)
@@ -326,6 +335,7 @@ def _windows(segments, counts, length, stride):
     end = segments.bounds[segment+1][:,None]
     return Clips(segments.rows[np.minimum(at, end-1)], at<end, segment)
 
+# %% ../nbs/05_clips.ipynb #952d3f6d
 def train_clips(
     segments:Segments, # see `find_segments`
     length:int=16, # frames of a clip
@@ -334,6 +344,7 @@ def train_clips(
     "All clips that fit into their segment"
     return _windows(segments, np.maximum(0, (segments.lengths-length)//stride+1), length, stride)
 
+# %% ../nbs/05_clips.ipynb #2fb04cb7
 def eval_clips(
     segments:Segments, # see `find_segments`
     length:int=16 # frames of a clip
