@@ -92,7 +92,7 @@ def check_counts(
     for what,n,prompts in (('AU', a, au_prompts), ('expression', e, fe_prompts)):
         if len(prompts)!=n: raise ValueError(f"the label space has {n} {what}s, but there are {len(prompts)} {what} prompts")
 
-# %% ../nbs/10_model.ipynb #2ccfeed1
+# %% ../nbs/10_model.ipynb #d42ebb66
 def build_ssm(
     clip_cfg:dict, # embed_dim, vision_cfg, text_cfg, quick_gelu, as `clip_config` returns
     space:LabelSpace, # a AUs and e expressions, in order
@@ -105,6 +105,7 @@ def build_ssm(
     n_experts:int=4, # private experts in a block
     k:int=2, # experts a token gets
     routing:str='token', # 'token' or 'released'
+    exact_gelu:bool=None, # in the shared MLPs beside experts; True for the released routing if not given
     smoothing:str='clip', # 'clip' or 'pairs'
     n_ctx:int=8, # learned contexts in a prompt
     class_specific:bool=True, # contexts of each class its own, or shared
@@ -115,7 +116,8 @@ def build_ssm(
     "An SSM of any size"
     check_counts(space, prior, au_prompts, fe_prompts)
     if n_expert_blocks is None: n_expert_blocks = clip_cfg['vision_cfg']['layers']//2
-    experts = dict(n_expert_blocks=n_expert_blocks, expert_hidden=expert_hidden, n_experts=n_experts, k=k, routing=routing)
+    if exact_gelu is None: exact_gelu = routing=='released'
+    experts = dict(n_expert_blocks=n_expert_blocks, expert_hidden=expert_hidden, n_experts=n_experts, k=k, routing=routing, exact_gelu=exact_gelu)
     contexts = dict(n_ctx=n_ctx, class_specific=class_specific, position=position)
     prompts = dict(au_prompts=list(au_prompts), fe_prompts=list(fe_prompts))
     clip,gen = build_clip(clip_cfg, seed, clip_weights),torch.Generator().manual_seed(seed)
