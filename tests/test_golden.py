@@ -6,6 +6,8 @@ from open_clip.transformer import QuickGELU
 from recipe import GOLDEN,MODELS,golden
 from torch import nn
 from ssm_nb.backbone import Experts
+from ssm_nb.losses import JointLoss
+from ssm_nb.model import GROUP_LRS,param_groups
 from ssm_nb.released import from_released,to_released
 from ssm_nb.temporal import ExpressionTemporal,LocalAttention
 
@@ -97,3 +99,33 @@ def test_to_released_gives_back_names_order_and_bits(case):
     for n,t in back.items():
         want = state[n.replace('shared_fc1', 'shared_expert.0').replace('shared_fc2', 'shared_expert.2')] if n in twins else state[n]
         assert t.dtype==want.dtype and torch.equal(t, want), n
+
+@pytest.mark.parametrize('name', MODELS)
+def test_three_training_steps(name):
+    "The recipe, written out: AdamW by group, gradient norm clipped at 1, EMA of decay 0.99 after every step"
+    z,state = released_state(name)
+    model,(fe_clip,au_clip) = from_released(state).train(),clips(name)
+    for m in model.image.experts: m.noise_std = 0
+    fe_labels,au_labels = torch.tensor(z['train_fe_labels']),torch.tensor(z['train_au_labels'])
+    loss = JointLoss()
+    loss.start_epoch(5)
+    opt = torch.optim.AdamW([dict(params=ps, lr=lr) for ps,lr in zip(param_groups(model), GROUP_LRS.values())], weight_decay=1e-4)
+    params = [p for g in opt.param_groups for p in g['params']]
+    ema = [p.detach().clone() for p in params]
+    raw,means = [],[]
+    for _ in range(3):
+        out = loss(model(fe_clip, au_clip), fe_labels, au_labels)
+        opt.zero_grad()
+        out.total.backward()
+        nn.utils.clip_grad_norm_(params, 1.0)
+        opt.step()
+        for e,p in zip(ema, params): e.lerp_(p.detach(), 0.01)
+        raw.append(out.raw); means.append(loss.balance.mean.clone())
+    np.testing.assert_allclose(torch.stack(raw), z['train_raw_losses'], rtol=1e-3)
+    np.testing.assert_allclose(torch.stack(means), z['train_moving_means'], rtol=1e-3)
+    with torch.no_grad():
+        for e,p in zip(ema, params): p.copy_(e)
+        after = model.eval()(fe_clip, au_clip)
+    check_outputs(after, z, 'after3_ema_', rtol=1e-3, atol=1e-3*np.abs(z['after3_ema_fe_logits']).mean())
+    moved = np.abs(z['after3_ema_fe_logits']-z['fe_logits']).max()
+    assert np.abs(after.fe.numpy()-z['after3_ema_fe_logits']).max() < 1e-2*moved
