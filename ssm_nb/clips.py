@@ -68,9 +68,9 @@ def check_relative(
         raise ManifestError('path outside the image root', path, 'Write it relative to the image root, with forward slashes and without "." or "..".')
     return path
 
-# %% ../nbs/05_clips.ipynb #32f8e04a
+# %% ../nbs/05_clips.ipynb #81fe6484
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
-_frame_name = re.compile(r'(?:.*[^0-9])?([0-9]{1,18})\.(?:jpg|jpeg|png)', re.IGNORECASE)
+_frame_name = re.compile(r'(?:[^\\]*[^\\0-9])?([0-9]{1,18})\.(?:jpg|jpeg|png)', re.IGNORECASE)
 
 def frame_number(
     name:str # file name, without its folder
@@ -104,7 +104,7 @@ def _active_aus(aus, space):
         if type(o) is not int or o not in valid: raise ManifestError('unknown AU', o, f'Valid: {valid}.')
     return set(aus)
 
-# %% ../nbs/05_clips.ipynb #a8d48e9f
+# %% ../nbs/05_clips.ipynb #2b045e84
 def parse_disfa(
     line:str, # '{"img_path": "RightVideoSN010/frame_1.jpg", "AUs": [25, 999, …]}'
     space:LabelSpace # whose AUs are labelled
@@ -114,6 +114,7 @@ def parse_disfa(
     except (ValueError,RecursionError): raise ManifestError('not JSON', line, 'Write one JSON object a line.') from None
     if not isinstance(record, dict) or not isinstance(record.get('img_path'), str) or 'AUs' not in record:
         raise ManifestError('missing field', line, 'Write {"img_path": "<sequence>/frame_<n>.jpg", "AUs": […]}.')
+    if not record['img_path'].isprintable(): raise ManifestError('unreadable character', line, 'Remove escaped invisible characters from the path.')
     active = _active_aus(record['AUs'], space)
     return record['img_path'],''.join('01'[o in active] for o in space.aus)
 
