@@ -28,7 +28,7 @@ def masked_bce(
     each = F.binary_cross_entropy_with_logits(logits.where(known, 0), targets.where(known, 0), reduction='none')
     return (w*each).sum() / total.where(total>0, 1)
 
-# %% ../nbs/11_losses.ipynb #960cc227
+# %% ../nbs/11_losses.ipynb #709aafd2
 class MovingMeanBalance(nn.Module):
     "Each loss over its own detached moving mean"
     def __init__(self,
@@ -39,6 +39,7 @@ class MovingMeanBalance(nn.Module):
         self.momentum = momentum
         self.register_buffer('mean', torch.full((n,), torch.nan)) # (n,), NaN until the first value
 
+# %% ../nbs/11_losses.ipynb #e4d567c0
 @patch
 def restart(self:MovingMeanBalance)->None:
     "Forget the means, as at the start of each epoch"
@@ -67,12 +68,13 @@ def ramp(
     "The weight of the semantic losses"
     return 2/(1+exp(-10*epoch/total)) - 1
 
-# %% ../nbs/11_losses.ipynb #ebaffd52
+# %% ../nbs/11_losses.ipynb #0d2b0c96
 class Mixup(NamedTuple):
     "Who is blended with whom, and how much"
     lam:Tensor # (b,) share of the clip itself, 0..1
     partner:Tensor # (b,) index of the other clip
 
+# %% ../nbs/11_losses.ipynb #8f682346
 def draw_mixup(
     b:int, # clips in the batch
     generator:torch.Generator, # on the CPU
@@ -103,15 +105,16 @@ def bce(self:Mixup,
     both = torch.cat([targets, targets[self.partner.to(targets.device)]])
     return masked_bce(torch.cat([logits, logits]), both, torch.cat([lam, 1-lam]))
 
-# %% ../nbs/11_losses.ipynb #1492330c
+# %% ../nbs/11_losses.ipynb #98fda9a1
 class JointLosses(NamedTuple):
     "What to minimise, and what to log"
     total:Tensor # scalar with gradient
     raw:Tensor # (4,) L1..L4, detached; NaN where absent
 
+# %% ../nbs/11_losses.ipynb #0ab489e9
 LOSS_NAMES = ('fe','au','fe_semantic','au_semantic') # L1..L4, as the model's outputs are called
 
-# %% ../nbs/11_losses.ipynb #556dc8a2
+# %% ../nbs/11_losses.ipynb #5a9abaef
 class JointLoss(nn.Module):
     "The four losses, balanced, ramped and summed"
     def __init__(self,
@@ -122,6 +125,7 @@ class JointLoss(nn.Module):
         self.epochs,self.balance = epochs,MovingMeanBalance(4, momentum)
         self.register_buffer('weights', torch.tensor([1.,2.,0.,0.])/3) # of l1..l4
 
+# %% ../nbs/11_losses.ipynb #d74e36f2
 @patch
 def start_epoch(self:JointLoss,
     epoch:int, # epochs done, from 0
@@ -130,31 +134,19 @@ def start_epoch(self:JointLoss,
     self.weights[2:] = ramp(epoch, self.epochs)/3
     self.balance.restart()
 
-# %% ../nbs/11_losses.ipynb #4b0efc5d
+# %% ../nbs/11_losses.ipynb #cd61d043
 @patch
-def fe_losses(self:JointLoss,
-    out, # the model's output: `fe` and `fe_semantic`, (b, e) or None
-    labels:Tensor|None, # (b,) int64
-)->list[Tensor]: # L1, L3, present
-    "Both losses of the expression branch"
-    if out.fe is None: return [self.weights.new_zeros(())]*2 + [torch.tensor(False, device=self.weights.device)]
-    if labels is None: raise ValueError('The model gave expression logits; give fe_labels (b,), or run it without fe_clip')
-    return [F.cross_entropy(o, labels) for o in (out.fe, out.fe_semantic)] + [torch.tensor(True, device=labels.device)]
+def branch(self:JointLoss,
+    outputs:tuple, # logits and semantic logits, or None twice
+    labels:Tensor|None, # of one task
+    loss, # of logits and labels
+)->list[Tensor]: # two scalars, and whether they count
+    "Both losses of one task"
+    if outputs[0] is None: return [self.weights.new_zeros(())]*2 + [self.weights.new_zeros((), dtype=torch.bool)]
+    if labels is None: raise ValueError('The model gave logits of a task without labels; give its labels, or run the model without its clips')
+    return [loss(o, labels) for o in outputs] + [~labels.isnan().all()]
 
-# %% ../nbs/11_losses.ipynb #79062f5b
-@patch
-def au_losses(self:JointLoss,
-    out, # the model's output: `au` and `au_semantic`, (b, t, a) or None
-    labels:Tensor|None, # (b, t, a) in {0, 1}, NaN where not annotated
-    mixup:Mixup|None=None, # how the clips were blended
-)->list[Tensor]: # L2, L4, present
-    "Both losses of the AU branch"
-    if out.au is None: return [self.weights.new_zeros(())]*2 + [torch.tensor(False, device=self.weights.device)]
-    if labels is None: raise ValueError('The model gave AU logits; give au_labels (b, t, a), or run it without au_clip')
-    bce = mixup.bce if mixup else masked_bce
-    return [bce(o, labels) for o in (out.au, out.au_semantic)] + [~labels.isnan().all()]
-
-# %% ../nbs/11_losses.ipynb #388297b5
+# %% ../nbs/11_losses.ipynb #db03fd3e
 @patch
 def forward(self:JointLoss,
     out, # the model's output
@@ -163,8 +155,8 @@ def forward(self:JointLoss,
     mixup:Mixup|None=None, # how the AU clips were blended
 )->JointLosses:
     "The balanced sum, and the raw losses"
-    l1,l3,fe = self.fe_losses(out, fe_labels)
-    l2,l4,au = self.au_losses(out, au_labels, mixup)
+    l1,l3,fe = self.branch((out.fe, out.fe_semantic), fe_labels, F.cross_entropy)
+    l2,l4,au = self.branch((out.au, out.au_semantic), au_labels, mixup.bce if mixup else masked_bce)
     raw,present = torch.stack([l1,l2,l3,l4]),torch.stack([fe,au,fe,au])
     total = (self.weights * self.balance(raw, present)).sum()
     return JointLosses(total, torch.where(present, raw.detach(), torch.nan))

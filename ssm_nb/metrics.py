@@ -147,13 +147,14 @@ def fe_scores(
     if wrong.any(): raise ValueError(f'The label of clip {np.argmax(wrong)} is {labels[wrong][0]}; labels are 0..{e-1}')
     return FEScores(space, confusion_matrix(labels, logits.argmax(1), labels=range(e)))
 
-# %% ../nbs/12_metrics.ipynb #5f819b95
+# %% ../nbs/12_metrics.ipynb #2a366065
 @patch(as_prop=True)
 def recall(self:FEScores)->np.ndarray: # (e,), NaN for a class that is not present
     "Share of each class's clips that were recognised"
     n = self.confusion.sum(1)
     return np.divide(self.confusion.diagonal(), n, out=np.full(len(n), np.nan), where=n>0)
 
+# %% ../nbs/12_metrics.ipynb #40683dea
 @patch(as_prop=True)
 def uar(self:FEScores)->float: # 0..1
     "Unweighted average recall, over the classes present"
@@ -183,7 +184,7 @@ def _repr_markdown_(self:FEScores)->str: # a Markdown table
     return ('| expression | recall | clips |\n|---|---|---|\n' + table +
         f'\n\nUAR {self.uar:.3f} (constant answer {self.trivial_uar:.3f}), WAR {self.war:.3f} (constant answer {self.trivial_war:.3f}).')
 
-# %% ../nbs/12_metrics.ipynb #3a9ec911
+# %% ../nbs/12_metrics.ipynb #cb11b927
 class MeanCI(NamedTuple):
     "A mean and the half-width of its confidence interval"
     mean:float|np.ndarray
@@ -191,6 +192,7 @@ class MeanCI(NamedTuple):
     n:int # values
     def __str__(self): return f'{self.mean:.3f} ± {self.half:.3f} (n={self.n})'
 
+# %% ../nbs/12_metrics.ipynb #f42b2abe
 def mean_ci(
     values, # (n,) or (n, …): one entry per seed
     level:float=0.95, # confidence, in (0, 1)
@@ -284,13 +286,15 @@ class VoteSearch(NamedTuple):
     evaluated_frames:int # with at least one annotation
     unique_vote_rules:int # tried
 
-# %% ../nbs/12_metrics.ipynb #94ce2f55
+# %% ../nbs/12_metrics.ipynb #6251f78a
 _SHARES = tuple(rule_share(*r) for r in VOTE_RULES)
 
+# %% ../nbs/12_metrics.ipynb #2007740b
 def _exact_f1(tp, fp, positives):
     "Mean F1 as a fraction; an AU without positives, in labels and decisions, gives 0"
     return sum(Fraction(2*t, max(t+f+p, 1)) for t,f,p in zip(tp.tolist(), fp.tolist(), positives.tolist()))/len(tp)
 
+# %% ../nbs/12_metrics.ipynb #f812dcdf
 def _tie_order(setting):
     "Sort key of (rule number, threshold number): the smallest wins"
     (K,_),p,k = VOTE_RULES[setting[0]],_SHARES[setting[0]],setting[1]

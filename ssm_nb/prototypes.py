@@ -162,13 +162,14 @@ def compute(self:Prototypes)->tuple[Tensor,Tensor]: # P_fe (e, d) and P_au (a, d
     "Run both vocabularies through the text tower"
     return tuple(F.normalize(self.text(p(), p.eos), dim=-1) for p in (self.fe, self.au))
 
-# %% ../nbs/08_prototypes.ipynb #8fd6ad7e
+# %% ../nbs/08_prototypes.ipynb #9b880309
 @patch
 def _state(self:Prototypes)->list: # everything that prototypes depend on
     "The precision in force, and every weight"
     kind = self.fe.ctx.device.type
     return [torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind), *self.parameters(), *self.buffers()]
 
+# %% ../nbs/08_prototypes.ipynb #67aae0ae
 def _same(a, b)->bool:
     "Whether two entries of a state are equal, bit for bit, on the same device"
     if not isinstance(a, Tensor): return a==b
