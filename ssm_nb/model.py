@@ -92,7 +92,7 @@ def check_counts(
     for what,n,prompts in (('AU', a, au_prompts), ('expression', e, fe_prompts)):
         if len(prompts)!=n: raise ValueError(f"the label space has {n} {what}s, but there are {len(prompts)} {what} prompts")
 
-# %% ../nbs/10_model.ipynb #d42ebb66
+# %% ../nbs/10_model.ipynb #96bbec93
 def build_ssm(
     clip_cfg:dict, # embed_dim, vision_cfg, text_cfg, quick_gelu, as `clip_config` returns
     space:LabelSpace, # a AUs and e expressions, in order
@@ -122,7 +122,7 @@ def build_ssm(
     prompts = dict(au_prompts=list(au_prompts), fe_prompts=list(fe_prompts))
     clip,gen = build_clip(clip_cfg, seed, clip_weights),torch.Generator().manual_seed(seed)
     model = SSM(ImageTower(clip.visual, **experts, generator=gen), Prototypes(clip, **prompts, generator=gen, **contexts),
-                DynamicMapping(prior, space.neutral), space, n_frames, smoothing, gen)
+                DynamicMapping(np.array(prior), space.neutral), space, n_frames, smoothing, gen)
     model.config = dict(clip_cfg=deepcopy(clip_cfg), space=space.to_dict(), n_frames=n_frames, smoothing=smoothing, **prompts, **experts, **contexts)
     return model
 

@@ -222,7 +222,7 @@ def inert(*_):
     "What a harmless constructor we have no use for becomes"
     return Placeholder.__new__(Placeholder)
 
-# %% ../nbs/15_released.ipynb #cf32f6d0
+# %% ../nbs/15_released.ipynb #602b16ac
 CALLS = {('collections', 'OrderedDict'): OrderedDict, ('torch._utils', '_rebuild_tensor_v2'): saved_tensor,
          ('torch._utils', '_rebuild_parameter'): lambda data, *_: data, ('torch', 'Size'): tuple, ('collections', 'defaultdict'): lambda *_: {},
          **{(m, n): t for m in ('builtins', '__builtin__') for n,t in dict(set=set, frozenset=frozenset, list=list, dict=dict).items()},
@@ -234,7 +234,9 @@ class StateUnpickler(pickle.Unpickler):
     "Pickle's machine with nothing to call but `CALLS`"
     def find_class(self, module, name):
         if module=='torch' and name in STORAGES: return STORAGES[name]
-        return CALLS.get((module, name)) or Refusing(name, (Placeholder,), dict(__module__=module))
+        call = CALLS.get((module, name))
+        if call is None: return Refusing(name, (Placeholder,), dict(__module__=module))
+        return call if isinstance(call, type) else lambda *args: call(*args)    # a fresh function: a file may set attributes on it
     def persistent_load(self, pid): return pid[2],pid[1]       # ('storage', type, key, location, length)
 
 # %% ../nbs/15_released.ipynb #e9e4df5d
@@ -259,7 +261,7 @@ def read_archive(
         if not isinstance(state, dict) or not any(isinstance(t, SavedTensor) for t in state.values()): raise ValueError("no state dict inside")
         return {n: read_tensor(z, name.removesuffix('data.pkl'), t) for n,t in state.items() if isinstance(t, SavedTensor)}
 
-# %% ../nbs/15_released.ipynb #3da465bc
+# %% ../nbs/15_released.ipynb #2f451149
 def read_checkpoint(
     path, # .safetensors, or a file that `torch.save` wrote: a state dict, or a dict with the entry `state_dict`
 ) -> dict: # name → tensor
@@ -268,7 +270,8 @@ def read_checkpoint(
     if not path.is_file(): raise ValueError(f"{path}: no such file")
     try: return load_file(path) if path.suffix=='.safetensors' else read_archive(path)
     except zipfile.BadZipFile: reason = "not a checkpoint of PyTorch 1.6 or later (those are zip archives), or cut short"
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as e: reason = str(e)
+    except ValueError as e: reason = str(e)
+    except Exception as e: reason = f"damaged, or not a checkpoint ({type(e).__name__}: {e})"
     raise ValueError(f"{path}: {reason}")
 
 def load_released(
