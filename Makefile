@@ -4,8 +4,9 @@
 # make export       notebooks -> ssm_nb/ and README.md
 # make clean        strip the notebooks of what does not belong into git
 PYTHON ?= python3
-BIN := $(CURDIR)/.venv/bin
+BIN := "$(CURDIR)/.venv/bin"
 quickstart test: export PLOTLY_RENDERER = plotly_mimetype
+unexport PYTHONDONTWRITEBYTECODE # pip is told not to compile all it installs; Python then does so at the first import of a module
 
 # IPython runs a notebook live in the terminal; fastprogress, imported first, then draws bars for a terminal
 run_live = cd $(dir $(1)) && $(BIN)/python -c 'import sys, fastprogress, IPython; IPython.start_ipython(sys.argv[1:])' --no-term-title $(notdir $(1))
@@ -32,5 +33,5 @@ clean: .venv/installed
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -e '.[dev]'
 	touch $@
