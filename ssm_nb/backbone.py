@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SMALL_CLIP', 'FULL_CLIP', 'ROUTINGS', 'clip_config', 'build_clip', 'route', 'experts_run', 'experts_run_by_position',
-           'sorted_mixture', 'wide_mixture', 'Experts', 'ImageTower', 'replay']
+           'by_expert', 'sorted_mixture', 'wide_mixture', 'Experts', 'ImageTower', 'replay']
 
 # %% ../nbs/06_backbone.ipynb #ad7d1d20
 from contextlib import contextmanager,nullcontext
@@ -77,40 +77,42 @@ def experts_run_by_position(
     table = chosen.transpose(0, 1)                                            # (l, n, k)
     return experts_run(table.flatten(0, 1), 'released').reshape(table.shape).transpose(0, 1)
 
-# %% ../nbs/06_backbone.ipynb #bc7f067c
+# %% ../nbs/06_backbone.ipynb #e1e3bcb5
+def by_expert(
+    run:Tensor, # (N, k) expert of each slot
+) -> tuple[Tensor,Tensor]: # positions in `run.flatten()`, (N*k,), and their tokens, (N*k,), both in the order of experts
+    "All (token, slot) pairs in the order of their expert"
+    order = run.flatten().argsort(stable=True)
+    return order,order//run.shape[1]
+
+# %% ../nbs/06_backbone.ipynb #b26cd414
 def sorted_mixture(
     x:Tensor, # (N, d) tokens
     weights:Tensor, # (N, k) weight of each slot
     run:Tensor, # (N, k) expert of each slot
-    w1:Tensor, # (E, h, d)
-    b1:Tensor, # (E, h)
-    w2:Tensor, # (E, d, h)
-    b2:Tensor, # (E, d)
+    params:tuple, # w1 (E, h, d), b1 (E, h), w2 (E, d, h), b2 (E, d)
 ) -> Tensor: # (N, d) weighted sum of the experts each token runs
     "Each expert runs once, on the contiguous slice of tokens sorted to it"
-    order = run.flatten().argsort(stable=True)                       # (N*k,) pairs in the order of their expert
-    token = order//run.shape[1]                                      # (N*k,) whose pair it is
-    sizes = run.flatten().bincount(minlength=len(w1)).tolist()
+    order,token = by_expert(run)
+    sizes = run.flatten().bincount(minlength=len(params[0])).tolist()
     slices = x.index_select(0, token).split(sizes)                   # E times (tokens of one expert, d)
-    ys = [F.linear(F.gelu(F.linear(v, *fc1)), *fc2) for v,fc1,fc2 in zip(slices, zip(w1, b1), zip(w2, b2))]
+    ys = [F.linear(F.gelu(F.linear(v, w1, b1)), w2, b2) for v,w1,b1,w2,b2 in zip(slices, *params)]
     y = torch.cat(ys)*weights.flatten()[order,None]                  # (N*k, d)
     return y.new_zeros(x.shape).index_add(0, token, y)
 
-# %% ../nbs/06_backbone.ipynb #ade65379
+# %% ../nbs/06_backbone.ipynb #a9b633a9
 def wide_mixture(
     x:Tensor, # (N, d) tokens
     weights:Tensor, # (N, k) weight of each slot
     run:Tensor, # (N, k) expert of each slot
-    w1:Tensor, # (E, h, d)
-    b1:Tensor, # (E, h)
-    w2:Tensor, # (E, d, h)
-    b2:Tensor, # (E, d)
+    params:tuple, # w1 (E, h, d), b1 (E, h), w2 (E, d, h), b2 (E, d)
 ) -> Tensor: # (N, d) weighted sum of the experts each token runs
     "All experts as one wide MLP, without a host synchronisation"
+    w1,b1,w2,b2 = params
     c = weights.new_zeros(len(x), len(w1)).scatter_add(1, run, weights)    # (N, E)
-    hidden = F.gelu(F.linear(x, w1.flatten(0,1), b1.flatten()))            # (N, E*h)
+    hidden = F.gelu(F.linear(x, w1.flatten(0, 1), b1.flatten()))           # (N, E*h)
     hidden = (hidden.unflatten(1, b1.shape)*c[...,None]).flatten(1)        # (N, E, h) weighted, (N, E*h)
-    return F.linear(hidden, w2.transpose(0,1).flatten(1)) + c@b2           # w2 as (d, E*h)
+    return F.linear(hidden, w2.transpose(0, 1).flatten(1)) + c@b2          # w2 as (d, E*h)
 
 # %% ../nbs/06_backbone.ipynb #6bfe7763
 class Experts(nn.Module):
@@ -159,7 +161,17 @@ def router_logits(self:Experts,
     noise = torch.randn(logits.shape, generator=self.generator, device=self.generator.device)
     return logits + self.noise_std*noise.to(logits)
 
-# %% ../nbs/06_backbone.ipynb #88f48799
+# %% ../nbs/06_backbone.ipynb #87792f00
+@patch
+def runs(self:Experts,
+    chosen:Tensor, # (N, k) each token's own choices
+    shape:tuple, # of the layer's input: (…, d), or (n, l, d) if `by_position`
+) -> Tensor: # (N, k)
+    "The expert of each slot, under this layer's routing"
+    if self.routing=='released' and self.by_position: return experts_run_by_position(chosen.view(*shape[:2], -1)).flatten(0, 1)
+    return experts_run(chosen, self.routing)
+
+# %% ../nbs/06_backbone.ipynb #084a23f3
 @patch
 def forward(self:Experts,
     x:Tensor, # (…, d) tokens; under "released" routing their order matters
@@ -167,10 +179,8 @@ def forward(self:Experts,
     "Shared MLP plus `alpha` times the mixture of experts"
     tokens = x.flatten(0, -2)                                       # (N, d)
     weights,chosen = route(self.router_logits(tokens), self.k)
-    if self.by_position and self.routing=='released': run = experts_run_by_position(chosen.view(*x.shape[:2], -1)).flatten(0, 1)
-    else: run = experts_run(chosen, self.routing)
     mixture = sorted_mixture if x.device.type=='cpu' else wide_mixture
-    y = mixture(tokens, weights, run, self.w1, self.b1, self.w2, self.b2)
+    y = mixture(tokens, weights, self.runs(chosen, x.shape), (self.w1, self.b1, self.w2, self.b2))
     return self.shared(x) + self.alpha*y.view(x.shape)
 
 # %% ../nbs/06_backbone.ipynb #32f0c7f0
@@ -197,12 +207,13 @@ class ImageTower(nn.Module):
             if exact_gelu or (exact_gelu is None and routing=='released'): b.mlp.gelu = nn.GELU()
             b.mlp = Experts(b.mlp, expert_hidden, n_experts, k, routing, True, generator)
 
-# %% ../nbs/06_backbone.ipynb #f1e3702f
+# %% ../nbs/06_backbone.ipynb #20a31a3e
 @patch(as_prop=True)
 def experts(self:ImageTower) -> list: # of `Experts`, first block first
     "The feed-forward layers that have experts"
     return [b.mlp for b in self.visual.transformer.resblocks if isinstance(b.mlp, Experts)]
 
+# %% ../nbs/06_backbone.ipynb #1f841b85
 @patch
 def set_generator(self:ImageTower,
     generator:torch.Generator, # the run's; on the model's device to avoid copies
@@ -236,7 +247,7 @@ def replay(
     finally:
         for g,s in zip(generators, now): g.set_state(s)
 
-# %% ../nbs/06_backbone.ipynb #c7063dc2
+# %% ../nbs/06_backbone.ipynb #d65d36fb
 @patch
 def run_block(self:ImageTower,
     block:nn.Module, # one of the transformer's
@@ -248,6 +259,7 @@ def run_block(self:ImageTower,
     contexts = lambda: (nullcontext(), replay(gens, [g.get_state() for g in gens]))
     return checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
+# %% ../nbs/06_backbone.ipynb #ba41f395
 @patch
 def forward(self:ImageTower,
     images:Tensor, # (n, 3, h, w), CLIP-normalised

@@ -28,9 +28,10 @@ def semantic_logits(
     "Weighted cosine similarity to each prototype"
     return weight*(F.normalize(v, dim=-1) @ z.T)/temperature
 
-# %% ../nbs/10_model.ipynb #0805b905
+# %% ../nbs/10_model.ipynb #99bba059
 SMOOTHINGS = ('clip', 'pairs')
 
+# %% ../nbs/10_model.ipynb #84bd53d4
 class AUSmoother(nn.Module):
     "One temporal filter for each action unit"
     def __init__(self,
@@ -55,10 +56,11 @@ def forward(self:AUSmoother,
         x = x.reshape(b*t//2, 2, a)
     return self.conv(x.transpose(1, 2)).transpose(1, 2).reshape(b, t, a)   # convolve (…, a, t or 2)
 
-# %% ../nbs/10_model.ipynb #5b233cb7
+# %% ../nbs/10_model.ipynb #917bc096
 SSMOutput = namedtuple('SSMOutput', 'fe fe_semantic au au_semantic au2fe fe2au')
 SSMOutput.__doc__ = "FE logits (b, e) and AU logits (b, t, a), their semantic parts, and the maps (e, a) and (a, e); None where a branch had no clip"
 
+# %% ../nbs/10_model.ipynb #9bff6b01
 class SSM(nn.Module):
     "Structured Semantic Mapping: expressions and action units, one teaching the other"
     def __init__(self,
@@ -147,7 +149,7 @@ def frame_features(self:SSM,
     if clip.ndim!=5: raise ValueError(f"clips have the shape (b, t, 3, h, w), not {tuple(clip.shape)}")
     return self.image(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])   # (b, t, …) to (b·t, …) and back
 
-# %% ../nbs/10_model.ipynb #b8a0bd35
+# %% ../nbs/10_model.ipynb #a0066bef
 @patch
 def fe_logits(self:SSM,
     clip:Tensor, # (b, t, 3, h, w), CLIP-normalised
@@ -158,6 +160,7 @@ def fe_logits(self:SSM,
     s = semantic_logits(v, z_fe)
     return self.fe_head(v)+s,s
 
+# %% ../nbs/10_model.ipynb #f536d418
 @patch
 def au_logits(self:SSM,
     clip:Tensor, # (b, t, 3, h, w), CLIP-normalised
@@ -180,9 +183,10 @@ def forward(self:SSM,
     au = (None, None) if au_clip is None else self.au_logits(au_clip, z_au)
     return SSMOutput(*fe, *au, self.mapping.au2fe(), self.mapping.fe2au())
 
-# %% ../nbs/10_model.ipynb #1e484564
+# %% ../nbs/10_model.ipynb #07581596
 GROUP_LRS = dict(image=1e-6, residuals=1e-2, rest=1e-4)  # the recipe's learning rate of each parameter group, in order
 
+# %% ../nbs/10_model.ipynb #9dc4169e
 def param_groups(
     model:SSM, # whose parameters are grouped
 ) -> list[list[nn.Parameter]]: # image tower with its experts; both residuals of the map; everything else that trains

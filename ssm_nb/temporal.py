@@ -9,13 +9,14 @@ from fastcore.basics import patch
 from torch import nn,Tensor
 from torch.nn import functional as F
 
-# %% ../nbs/07_temporal.ipynb #2d33035c
+# %% ../nbs/07_temporal.ipynb #ebd803d5
 def default_heads(
     d:int, # feature width
 ) -> int: # number of heads
     "As many heads of 64 channels as fit, or one"
     return d//64 if d>=64 and d%64==0 else 1
 
+# %% ../nbs/07_temporal.ipynb #e01cb777
 def head_width(
     d:int, # feature width
     heads:int, # number of heads
@@ -24,7 +25,7 @@ def head_width(
     if heads<1 or d%heads: raise ValueError(f"{d} features do not divide into {heads} heads")
     return d//heads
 
-# %% ../nbs/07_temporal.ipynb #74d03796
+# %% ../nbs/07_temporal.ipynb #be00ab05
 def split_heads(
     x:Tensor, # (b, t, d)
     heads:int, # H
@@ -32,6 +33,7 @@ def split_heads(
     "Channels into heads"
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)   # (b, t, d) to (b, t, H, D) to (b, H, t, D)
 
+# %% ../nbs/07_temporal.ipynb #6d0eda67
 def join_heads(
     x:Tensor, # (b, H, t, D)
 ) -> Tensor: # (b, t, d)
@@ -69,7 +71,7 @@ def init_linear(
     bound = m.in_features**-0.5
     for p in m.parameters(): nn.init.uniform_(p, -bound, bound, generator=generator)
 
-# %% ../nbs/07_temporal.ipynb #bff5b82e
+# %% ../nbs/07_temporal.ipynb #ce8b18ff
 @patch
 def attend(self:ExpressionTemporal,
     x:Tensor, # (b, t+1, d), normalised
@@ -78,6 +80,7 @@ def attend(self:ExpressionTemporal,
     q,k,v = (split_heads(u, self.heads) for u in self.to_qkv(x).chunk(3, -1))   # each (b, H, t+1, D)
     return self.to_out(join_heads(F.scaled_dot_product_attention(q, k, v)))
 
+# %% ../nbs/07_temporal.ipynb #755a1f8d
 @patch
 def ffn(self:ExpressionTemporal,
     x:Tensor, # (b, t+1, d), normalised
@@ -129,7 +132,7 @@ def band(self:LocalAttention,
     bias = self.relative_bias[:,offsets.clamp(-self.radius, self.radius)+self.radius]
     return bias.masked_fill(offsets.abs()>self.radius, -torch.inf)
 
-# %% ../nbs/07_temporal.ipynb #74a1bd43
+# %% ../nbs/07_temporal.ipynb #6cc43870
 @patch
 def attention(self:LocalAttention,
     x:Tensor, # (b, t, d) frame features
@@ -138,6 +141,7 @@ def attention(self:LocalAttention,
     q,k = (split_heads(f(self.norm(x)), self.heads) for f in (self.to_q, self.to_k))   # (b, H, t, D)
     return (q @ k.transpose(-1,-2)*q.shape[-1]**-0.5 + self.band(x.shape[1])).softmax(-1)
 
+# %% ../nbs/07_temporal.ipynb #aa541e25
 @patch
 def forward(self:LocalAttention,
     x:Tensor, # (b, t, d) frame features

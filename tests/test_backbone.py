@@ -36,7 +36,7 @@ def test_fast_mixtures_equal_the_naive_one(mix, routing):
     x,weights,chosen,params = mix
     want = naive(x, weights, chosen, routing, *params)
     for mixture in (sorted_mixture, wide_mixture):
-        torch.testing.assert_close(mixture(x, weights, experts_run(chosen, routing), *params), want)
+        torch.testing.assert_close(mixture(x, weights, experts_run(chosen, routing), params), want)
 
 @settings(max_examples=30, deadline=None)
 @given(mixtures(), st.sampled_from(ROUTINGS))
@@ -47,7 +47,7 @@ def test_fast_mixtures_have_the_naive_gradients(mix, routing):
     run = experts_run(chosen, routing)
     want = torch.autograd.grad(naive(x, weights, chosen, routing, *params).sin().sum(), leaves)
     for mixture in (sorted_mixture, wide_mixture):
-        got = torch.autograd.grad(mixture(x, weights, run, *params).sin().sum(), leaves)
+        got = torch.autograd.grad(mixture(x, weights, run, params).sin().sum(), leaves)
         for g,w in zip(got, want): torch.testing.assert_close(g, w)
 
 @settings(max_examples=20, deadline=None)
