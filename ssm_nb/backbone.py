@@ -4,7 +4,7 @@
 __all__ = ['SMALL_CLIP', 'FULL_CLIP', 'ROUTINGS', 'clip_config', 'build_clip', 'route', 'experts_run', 'experts_run_by_position',
            'by_expert', 'sorted_mixture', 'wide_mixture', 'Experts', 'ImageTower', 'replay']
 
-# %% ../nbs/06_backbone.ipynb #ad7d1d20
+# %% ../nbs/06_backbone.ipynb #d9705717
 from contextlib import contextmanager,nullcontext
 from copy import deepcopy
 from difflib import get_close_matches
@@ -14,6 +14,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn,Tensor
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 from torch.utils.checkpoint import checkpoint
 
 # %% ../nbs/06_backbone.ipynb #af0ccab2
@@ -114,7 +115,7 @@ def wide_mixture(
     hidden = (hidden.unflatten(1, b1.shape)*c[...,None]).flatten(1)        # (N, E, h) weighted, (N, E*h)
     return F.linear(hidden, w2.transpose(0, 1).flatten(1)) + c@b2          # w2 as (d, E*h)
 
-# %% ../nbs/06_backbone.ipynb #6bfe7763
+# %% ../nbs/06_backbone.ipynb #b30b528d
 class Experts(nn.Module):
     "A shared MLP, always on, plus a weighted sum of the private experts that a router picks for each token"
     def __init__(self,
@@ -133,7 +134,7 @@ class Experts(nn.Module):
         self.shared,self.k,self.routing,self.by_position = shared,k,routing,by_position
         self.noise_std,self.generator = 0.01,None
         self.alpha = nn.Parameter(torch.tensor(0.1))
-        self.router = nn.Linear(d, n_experts)
+        self.router = skip_init(nn.Linear, d, n_experts)
         self.w1,self.b1 = nn.Parameter(torch.empty(n_experts, hidden, d)),nn.Parameter(torch.zeros(n_experts, hidden))
         self.w2,self.b2 = nn.Parameter(torch.empty(n_experts, d, hidden)),nn.Parameter(torch.zeros(n_experts, d))
         self.reset(generator)

@@ -4,7 +4,7 @@
 __all__ = ['SMOOTHINGS', 'SSMOutput', 'GROUP_LRS', 'semantic_logits', 'AUSmoother', 'SSM', 'check_counts', 'build_ssm',
            'from_config', 'param_groups']
 
-# %% ../nbs/10_model.ipynb #d77a950b
+# %% ../nbs/10_model.ipynb #7f59bd19
 from collections import namedtuple
 from copy import deepcopy
 import numpy as np
@@ -17,6 +17,7 @@ from .prototypes import Prototypes
 from .temporal import ExpressionTemporal,LocalAttention,init_linear
 from torch import nn,Tensor
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 # %% ../nbs/10_model.ipynb #112e059a
 def semantic_logits(
@@ -31,7 +32,7 @@ def semantic_logits(
 # %% ../nbs/10_model.ipynb #99bba059
 SMOOTHINGS = ('clip', 'pairs')
 
-# %% ../nbs/10_model.ipynb #84bd53d4
+# %% ../nbs/10_model.ipynb #e06057bf
 class AUSmoother(nn.Module):
     "One temporal filter for each action unit"
     def __init__(self,
@@ -41,7 +42,7 @@ class AUSmoother(nn.Module):
     ):
         super().__init__()
         if mode not in SMOOTHINGS: raise ValueError(f"smoothing is one of {', '.join(SMOOTHINGS)}, not {mode!r}")
-        self.mode,self.conv = mode,nn.Conv1d(n_aus, n_aus, taps, padding=taps//2, groups=n_aus, bias=False)
+        self.mode,self.conv = mode,skip_init(nn.Conv1d, n_aus, n_aus, taps, padding=taps//2, groups=n_aus, bias=False)
         nn.init.constant_(self.conv.weight, 1/taps)
 
 # %% ../nbs/10_model.ipynb #f95c3371
@@ -60,7 +61,7 @@ def forward(self:AUSmoother,
 SSMOutput = namedtuple('SSMOutput', 'fe fe_semantic au au_semantic au2fe fe2au')
 SSMOutput.__doc__ = "FE logits (b, e) and AU logits (b, t, a), their semantic parts, and the maps (e, a) and (a, e); None where a branch had no clip"
 
-# %% ../nbs/10_model.ipynb #9bff6b01
+# %% ../nbs/10_model.ipynb #7b825705
 class SSM(nn.Module):
     "Structured Semantic Mapping: expressions and action units, one teaching the other"
     def __init__(self,
@@ -77,7 +78,7 @@ class SSM(nn.Module):
         self.image,self.prototypes,self.mapping,self.space = image,prototypes,mapping,space
         self.fe_temporal = ExpressionTemporal(d, n_frames, generator=generator)
         self.au_temporal = LocalAttention(d, generator=generator)
-        self.fe_head,self.au_head = nn.Linear(d, space.n_expressions),nn.Linear(d, space.n_aus)
+        self.fe_head,self.au_head = (skip_init(nn.Linear, d, n) for n in (space.n_expressions, space.n_aus))
         self.smoother = AUSmoother(space.n_aus, smoothing)
         for m in (self.fe_head, self.au_head): init_linear(m, generator)
 

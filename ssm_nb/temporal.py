@@ -3,11 +3,12 @@
 # %% auto #0
 __all__ = ['default_heads', 'head_width', 'split_heads', 'join_heads', 'ExpressionTemporal', 'init_linear', 'LocalAttention']
 
-# %% ../nbs/07_temporal.ipynb #f1be1661
+# %% ../nbs/07_temporal.ipynb #0c788d0e
 import torch
 from fastcore.basics import patch
 from torch import nn,Tensor
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 # %% ../nbs/07_temporal.ipynb #ebd803d5
 def default_heads(
@@ -40,7 +41,7 @@ def join_heads(
     "Heads back into channels"
     return x.transpose(1, 2).flatten(2)                   # (b, H, t, D) to (b, t, H, D) to (b, t, d)
 
-# %% ../nbs/07_temporal.ipynb #ff91cd9a
+# %% ../nbs/07_temporal.ipynb #786fcd10
 class ExpressionTemporal(nn.Module):
     "One transformer block over a class token and t frames; its class token describes the clip"
     def __init__(self,
@@ -57,8 +58,8 @@ class ExpressionTemporal(nn.Module):
         self.cls_token = nn.Parameter(torch.randn(1, 1, d, generator=generator))
         self.pos_embedding = nn.Parameter(torch.randn(1, n_frames+1, d, generator=generator))
         self.gate = nn.Parameter(torch.ones(1))
-        self.norm1,self.to_qkv,self.to_out = nn.LayerNorm(d),nn.Linear(d, 3*d, bias=False),nn.Linear(d, d)
-        self.norm2,self.fc1,self.fc2 = nn.LayerNorm(d),nn.Linear(d, hidden),nn.Linear(hidden, d)
+        self.norm1,self.to_qkv,self.to_out = nn.LayerNorm(d),skip_init(nn.Linear, d, 3*d, bias=False),skip_init(nn.Linear, d, d)
+        self.norm2,self.fc1,self.fc2 = nn.LayerNorm(d),skip_init(nn.Linear, d, hidden),skip_init(nn.Linear, hidden, d)
         self.norm = nn.LayerNorm(d)
         for m in (self.to_qkv, self.to_out, self.fc1, self.fc2): init_linear(m, generator)
 
@@ -102,7 +103,7 @@ def forward(self:ExpressionTemporal,
     x = x + self.ffn(self.norm2(x))
     return self.norm(x[:,0] + self.gate*cls_in)
 
-# %% ../nbs/07_temporal.ipynb #b067d50f
+# %% ../nbs/07_temporal.ipynb #3c763148
 class LocalAttention(nn.Module):
     "Moves each frame up to a quarter of the way towards an average of its neighbours"
     def __init__(self,
@@ -115,7 +116,7 @@ class LocalAttention(nn.Module):
         self.heads,self.radius = default_heads(d) if heads is None else heads,radius
         head_width(d, self.heads)
         self.norm = nn.LayerNorm(d)
-        self.to_q,self.to_k = nn.Linear(d, d, bias=False),nn.Linear(d, d, bias=False)
+        self.to_q,self.to_k = (skip_init(nn.Linear, d, d, bias=False) for _ in range(2))
         nn.init.xavier_uniform_(self.to_q.weight, gain=0.5, generator=generator)
         self.to_k.load_state_dict(self.to_q.state_dict())
         self.relative_bias = nn.Parameter(torch.eye(2*radius+1)[radius].repeat(self.heads, 1))   # (H, 2·radius+1)

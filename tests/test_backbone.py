@@ -113,3 +113,14 @@ def test_mixed_precision_runs():
     with torch.autocast('cpu', torch.bfloat16): out = tower(x)
     out.float().sum().backward()
     assert all(p.grad.isfinite().all() for p in tower.parameters())
+
+@pytest.mark.parametrize('routing', ROUTINGS)
+def test_off_the_cpu_nothing_asks_the_device(routing):
+    "Tensors of the meta device have no values, so any question for one (a size, an index, a branch) is an error"
+    tower = ImageTower(build_clip(TINY).visual, 2, 8, routing=routing, generator=gen(0)).to('meta').train()
+    tower.set_generator(gen(0))
+    out = tower(torch.empty(2, 3, 16, 16, device='meta'))
+    out.sum().backward()
+    assert out.shape==(2,16) and all(p.grad is not None for p in tower.parameters())
+    with pytest.raises((RuntimeError, NotImplementedError)): sorted_mixture(*(torch.empty(s, device='meta') for s in ((4,3), (4,2))),
+        torch.empty(4, 2, dtype=torch.long, device='meta'), [torch.empty(s, device='meta') for s in ((2,5,3), (2,5), (2,3,5), (2,3))])
