@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 from fastcore.basics import patch, store_attr
 
-# %% ../nbs/00_settings.ipynb #2f317cc6
+# %% ../nbs/00_settings.ipynb #300eb9dc
 @dataclass(frozen=True)
 class Paths:
     "Section `[paths]`: folders and files of this machine."
     data:Path = Path('data')              # folder of the data sets
     out:Path = Path('out')                # results: pages, figures, checkpoints
     cache:Path = Path('~/.cache/ssm_nb')  # what can be made again, such as rendered faces
-    clip:Path|None = None                 # CLIP weights to start from (safetensors); empty: the small ones shipped here
+    clip:Path|None = None                 # weights of the full-size CLIP (OpenAI's .pt, open_clip's, safetensors); empty: from the hub
 
 # %% ../nbs/00_settings.ipynb #4f3e9059
 @dataclass(frozen=True)

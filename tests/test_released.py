@@ -9,7 +9,8 @@ from ssm_nb.facs import label_space
 from ssm_nb.model import build_ssm
 from ssm_nb.prior import ssm_prior
 from ssm_nb.prototypes import released_prompts
-from ssm_nb.released import from_released,load_model,load_released,read_checkpoint,save_model,to_released
+from ssm_nb.released import from_released,load_model,load_released,save_model,to_released
+from ssm_nb.weights import read_checkpoint
 
 torch.set_num_threads(1)
 SPACES = [('bp4d', 7), ('bp4d', 11), ('disfa', 7), ('disfa', 11)]
@@ -151,11 +152,11 @@ def test_the_attacks_are_real(tmp_path):
 
 def test_a_file_cannot_change_this_library(tmp_path):
     "BUILD sets attributes on whatever is named; ours must stay as they are"
-    from ssm_nb import released
+    from ssm_nb import weights
     raw = b'ctorch._utils\n_rebuild_tensor_v2\n(N}S"__defaults__"\n(I1\ntstb.'
     write(tmp_path/'x.pth', raw)
     with pytest.raises(ValueError, match='x.pth'): load_released(tmp_path/'x.pth')
-    assert released.saved_tensor.__defaults__ is None and not vars(released.saved_tensor)
+    assert weights.saved_tensor.__defaults__ is None and not vars(weights.saved_tensor)
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
