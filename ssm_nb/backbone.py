@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SMALL_CLIP', 'FULL_CLIP', 'ROUTINGS', 'clip_config', 'build_clip', 'route', 'experts_run', 'experts_run_by_position',
-           'by_expert', 'sorted_mixture', 'wide_mixture', 'Experts', 'ImageTower', 'replay']
+           'by_expert', 'sorted_mixture', 'wide_mixture', 'check_routing', 'Experts', 'last_blocks', 'ImageTower',
+           'replay']
 
 # %% ../nbs/06_backbone.ipynb #d9705717
 from contextlib import contextmanager,nullcontext
@@ -117,7 +118,17 @@ def wide_mixture(
     hidden = (hidden.unflatten(1, b1.shape)*c[...,None]).flatten(1)        # (N, E, h) weighted, (N, E*h)
     return F.linear(hidden, w2.transpose(0, 1).flatten(1)) + c@b2          # w2 as (d, E*h)
 
-# %% ../nbs/06_backbone.ipynb #b30b528d
+# %% ../nbs/06_backbone.ipynb #a452a073
+def check_routing(
+    routing:str, # one of `ROUTINGS`
+    k:int, # experts a token gets
+    n_experts:int, # E
+):
+    "One clear error for a routing that does not exist"
+    if routing not in ROUTINGS: raise ValueError(f"routing is one of {', '.join(ROUTINGS)}, not {routing!r}")
+    if not 1<=k<=n_experts: raise ValueError(f"a token gets between 1 and {n_experts} experts, not {k}")
+
+# %% ../nbs/06_backbone.ipynb #af3b5a32
 class Experts(nn.Module):
     "A shared MLP, always on, plus a weighted sum of the private experts that a router picks for each token"
     def __init__(self,
@@ -130,8 +141,7 @@ class Experts(nn.Module):
         generator:torch.Generator=None, # of the first weights
     ):
         super().__init__()
-        if routing not in ROUTINGS: raise ValueError(f"routing is one of {', '.join(ROUTINGS)}, not {routing!r}")
-        if not 1<=k<=n_experts: raise ValueError(f"a token gets between 1 and {n_experts} experts, not {k}")
+        check_routing(routing, k, n_experts)
         d = shared.c_fc.in_features
         self.shared,self.k,self.routing,self.by_position = shared,k,routing,by_position
         self.noise_std,self.generator = 0.01,None
@@ -186,7 +196,19 @@ def forward(self:Experts,
     y = mixture(tokens, weights, self.runs(chosen, x.shape), (self.w1, self.b1, self.w2, self.b2))
     return self.shared(x) + self.alpha*y.view(x.shape)
 
-# %% ../nbs/06_backbone.ipynb #32f0c7f0
+# %% ../nbs/06_backbone.ipynb #eca66651
+def last_blocks(
+    visual:nn.Module, # `clip.visual` of an open_clip CLIP
+    n:int, # how many
+) -> list: # of transformer blocks
+    "The last `n` blocks of a CLIP's vision transformer"
+    if getattr(visual, 'pool_type', None)!='tok' or getattr(visual, 'attn_pool', None) is not None:
+        raise ValueError(f"the image tower is CLIP's vision transformer read at its class token, not {type(visual).__name__}")
+    blocks = list(visual.transformer.resblocks)
+    if not 0<=n<=len(blocks): raise ValueError(f"{n} blocks cannot get experts: this tower has {len(blocks)}")
+    return blocks[len(blocks)-n:]
+
+# %% ../nbs/06_backbone.ipynb #3a619427
 class ImageTower(nn.Module):
     "CLIP's vision transformer with experts in its last blocks: images in, one feature vector an image out"
     def __init__(self,
@@ -200,13 +222,8 @@ class ImageTower(nn.Module):
         generator:torch.Generator=None, # of the experts' first weights
     ):
         super().__init__()
-        if getattr(visual, 'pool_type', None)!='tok' or getattr(visual, 'attn_pool', None) is not None:
-            raise ValueError(f"the image tower is CLIP's vision transformer read at its class token, not {type(visual).__name__}")
-        blocks = visual.transformer.resblocks
-        if not 0<=n_expert_blocks<=len(blocks):
-            raise ValueError(f"{n_expert_blocks} blocks cannot get experts: this tower has {len(blocks)}")
         self.visual,self.checkpointing = visual,False
-        for b in list(blocks)[len(blocks)-n_expert_blocks:]:
+        for b in last_blocks(visual, n_expert_blocks):
             if exact_gelu or (exact_gelu is None and routing=='released'): b.mlp.gelu = nn.GELU()
             b.mlp = Experts(b.mlp, expert_hidden, n_experts, k, routing, True, generator)
 
