@@ -58,6 +58,21 @@ def test_token_routing_ignores_the_batch(n, seed):
     x = torch.randn(n, 3, 16, 16, generator=gen(seed))
     with torch.no_grad(): torch.testing.assert_close(tower(x), torch.cat([tower(i[None]) for i in x]), atol=1e-5, rtol=1e-4)
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1,4), st.integers(1,5), st.integers(1,5), st.integers(1,6), st.data())
+def test_experts_under_token_routing_see_each_token_alone(n, l, n_experts, hidden, data):
+    "Any layer, any number of experts: a batch of many is the same tokens one by one, in any order"
+    g = gen(data.draw(st.integers(0, 10**6)))
+    mlp = build_clip(TINY).visual.transformer.resblocks[0].mlp
+    layer = Experts(mlp, hidden, n_experts, data.draw(st.integers(1, n_experts)), by_position=data.draw(st.booleans()), generator=g).eval()
+    with torch.no_grad():
+        for p in (layer.b1, layer.b2, layer.router.weight, layer.router.bias): p.copy_(torch.randn(p.shape, generator=g))
+        x = torch.randn(n, l, 32, generator=g)
+        want = torch.stack([layer(v.view(1, 1, 32))[0,0] for v in x.flatten(0, 1)]).view(x.shape)
+        torch.testing.assert_close(layer(x), want, atol=1e-5, rtol=1e-4)
+        order = torch.randperm(n, generator=g)
+        torch.testing.assert_close(layer(x[order]), want[order], atol=1e-5, rtol=1e-4)
+
 def test_released_routing_does_not():
     tower = ImageTower(build_clip(TINY).visual, 2, 8, routing='released', generator=gen(0)).eval()
     for m in tower.experts: m.alpha.data.fill_(2.); m.router.weight.data.mul_(20)
