@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 # %% ../nbs/06_backbone.ipynb #af0ccab2
 SMALL_CLIP = dict(
     embed_dim=128, quick_gelu=True,
-    vision_cfg=dict(image_size=64, patch_size=8, width=128, layers=4, head_width=64),
+    vision_cfg=dict(image_size=64, patch_size=16, width=192, layers=4, head_width=32),
     text_cfg=dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=2))
 
 FULL_CLIP = 'ViT-B-16-quickgelu'  # open_clip's name of the CLIP that SSM starts from

@@ -6,10 +6,9 @@
 __all__ = ['ALL_AUS', 'TYPICAL', 'STRAY', 'PRESENT', 'SMALL', 'TINY', 'true_probability', 'exclusive', 'episode',
            'wild_intensities', 'lab_intensities', 'Size', 'Writer', 'Embedded', 'embedded_data']
 
-# %% ../nbs/04_embedded.ipynb #87a8374a
-import json, os, shutil
+# %% ../nbs/04_embedded.ipynb #4fc567e4
+import os, shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from .facs import ACTION_UNITS, BP4D_AUS, EXPRESSIONS_7
 from .faces import LAB, WILD, occlude, onset_apex_offset, render, sample_people, sample_scene, to_uint8
 from .head import au_actions, load_basis
-from .prior import DU2014_LINKS, du2014_prior, ssm_prior, compare
+from .prior import DU2014_LINKS
 
 # %% ../nbs/04_embedded.ipynb #ec493eca
 ALL_AUS = tuple(ACTION_UNITS)
@@ -94,7 +93,7 @@ def lab_intensities(
 # %% ../nbs/04_embedded.ipynb #440abaf9
 PRESENT = .3   # an AU counts as present from this intensity on
 
-# %% ../nbs/04_embedded.ipynb #59f72416
+# %% ../nbs/04_embedded.ipynb #7e9c9b39
 @dataclass(frozen=True)
 class Size:
     "How much to render."
@@ -106,7 +105,7 @@ class Size:
     wild_frames:int   # frames a clip
     pixels:int        # picture width and height
 
-SMALL = Size((18,9), 3, 64, (200,70), 3, 16, 80)
+SMALL = Size((18,9), 3, 64, (160,60), 3, 16, 80)
 TINY = Size((2,1), 1, 20, (7,7), 1, 16, 48)
 
 # %% ../nbs/04_embedded.ipynb #a26f4919
@@ -136,7 +135,7 @@ def _progress(it, what):
     print(f'Rendering faces: {what}')
     return progress_bar(it)
 
-# %% ../nbs/04_embedded.ipynb #b98461f3
+# %% ../nbs/04_embedded.ipynb #0cfb9587
 def _write_lab(root, split, size, first, seed):
     "Render one split of the laboratory set; returns its manifest lines and true intensities."
     g = torch.Generator().manual_seed(seed)
@@ -148,7 +147,7 @@ def _write_lab(root, split, size, first, seed):
     for i in _progress(range(0, p*r, 2), f'laboratory, {("training","test")[split]}'): write(who[i:i+2], x[i:i+2], names[i:i+2], 1)
     lab = (x[...,[ALL_AUS.index(a) for a in BP4D_AUS]]>=PRESENT).int()
     lines = [f'{s}/{k+1}.jpg '+' '.join(map(str, lab[i,k].tolist())) for i,s in enumerate(names) for k in range(size.lab_frames)]
-    return lines,x,names
+    return lines,x
 
 # %% ../nbs/04_embedded.ipynb #01fe9548
 def _write_wild(root, split, size, first, seed):
@@ -191,13 +190,13 @@ def embedded_data(
         finally: shutil.rmtree(tmp, ignore_errors=True)
     return Embedded(root)
 
-# %% ../nbs/04_embedded.ipynb #be357e82
+# %% ../nbs/04_embedded.ipynb #8474cfe8
 def _build(root, size, seed):
     "Render both sets into `root`."
     data = Embedded(root)
     (root/'truth').mkdir(parents=True)
     for s,split in enumerate(('train','test')):
-        lab,x,_ = _write_lab(root, s, size, 1+s*size.lab_people[0], 1000*seed+s)
+        lab,x = _write_lab(root, s, size, 1+s*size.lab_people[0], 1000*seed+s)
         wild,y,who = _write_wild(root, s, size, 1+s*size.wild_people[0]*size.clips, 1000*seed+10+s)
         data.lab(split).write_text('\n'.join(lab)+'\n'); data.wild(split).write_text('\n'.join(wild)+'\n')
         np.savez_compressed(root/'truth'/f'{split}.npz', lab=x.half().numpy(), wild=y.half().numpy(), wild_person=who.numpy(), p_au=true_probability())

@@ -1,0 +1,73 @@
+"""The quickstart's training over several seeds, beside single-task training of the same model; people never seen, protocol `fixed`.
+
+Run: python benchmarks/quickstart_seeds.py [seeds]    (writes benchmarks/results/quickstart_seeds.json; default 3 seeds)
+"""
+import sys, time
+from pathlib import Path
+import numpy as np
+from fastai.callback.core import Callback
+from ssm_nb.backbone import clip_config
+from ssm_nb.batches import AUClips, FEClips
+from ssm_nb.clips import read_manifest
+from ssm_nb.embedded import ALL_AUS, SMALL, embedded_data
+from ssm_nb.facs import label_space
+from ssm_nb.learner import PRESETS, evaluate, ssm_learner, train
+from ssm_nb.metrics import mean_ci
+from ssm_nb.model import build_ssm
+from ssm_nb.prior import ssm_prior
+from ssm_nb.prototypes import released_prompts
+from ssm_nb.report import write_json
+from ssm_nb.settings import load_settings
+from ssm_nb.weights import clip_weights
+
+
+class OnlyTask(Callback):
+    "Train one branch alone: the other gets no clip, and costs nothing."
+    order = 10
+    def __init__(self, task): self.task = task
+    def before_batch(self):
+        fe,au = self.xb
+        self.learn.xb = (fe, None) if self.task=='fe' else (None, au)
+
+
+def run(sets, seed, task=None):
+    "Train from one seed on both tasks or one; scores on people never seen, and how far the map is from the truth."
+    fe_train,au_train,fe_test,au_test,space,p_true = sets
+    preset,prior = PRESETS['small'],ssm_prior(space)
+    model = build_ssm(clip_config('small'), space, prior.matrix, *released_prompts(space), n_expert_blocks=preset.n_expert_blocks, expert_hidden=preset.expert_hidden,
+        routing=preset.routing, smoothing=preset.smoothing, seed=seed, clip_weights=clip_weights('small'))
+    begun = time.time()
+    learn = ssm_learner(model, fe_train, au_train, preset, seed=seed, cbs=[OnlyTask(task)] if task else [])
+    train(learn, preset)
+    with learn.ema.applied():
+        fe,au = evaluate(model, fe_test if task!='au' else None, au_test if task!='fe' else None)
+        learned = model.mapping.au2fe().detach().numpy()
+    out = dict(seed=seed, seconds=round(time.time()-begun, 1))
+    if au: out |= dict(au_f1_mean=au.mean('f1'), au_auc_mean=au.mean('auc'), trivial_au_f1=au.mean('trivial_f1'), au_f1=dict(zip(space.au_labels, au.f1)))
+    if fe: out |= dict(uar=fe.uar, war=fe.war, trivial_uar=fe.trivial_uar)
+    if not task: out |= {f'map_distance_{n}':distance(m, p_true, space) for n,m in (('prior', prior.matrix), ('learned', learned))}
+    return out
+
+
+def distance(m, p_true, space):
+    "Mean total variation between the rows of a map and the true AU distributions; neutral left out."
+    rows = [i for i in range(space.n_expressions) if i!=space.neutral]
+    share = lambda x: x[rows]/x[rows].sum(1, keepdims=True)
+    return float(abs(share(m)-share(p_true)).sum(1).mean()/2)
+
+
+def main(n=3):
+    space,preset = label_space('bp4d', 7),PRESETS['small']
+    data,size = embedded_data(load_settings().paths.cache, SMALL),clip_config('small')['vision_cfg']['image_size']
+    lab,wild = ({s:read_manifest(path(s), name, space) for s in ('train','test')} for path,name in ((data.lab, 'bp4d'), (data.wild, 'dfew')))
+    sets = (FEClips(wild['train'], data.wild_images, size, recipe=preset.fe_recipe, cache_mb=500), AUClips(lab['train'], data.lab_images, size, recipe=preset.au_recipe, cache_mb=500),
+        FEClips(wild['test'], data.wild_images, size, cache_mb=500), AUClips(lab['test'], data.lab_images, size, cover=True, cache_mb=500), space,
+        data.truth('test')['p_au'][:, [ALL_AUS.index(a) for a in space.aus]])
+    runs = {name:[run(sets, s, task) for s in range(n)] for name,task in (('joint', None), ('au_only', 'au'), ('fe_only', 'fe'))}
+    ci = lambda rows, k: (lambda c: dict(mean=c.mean, half=c.half, n=c.n))(mean_ci([r[k] for r in rows]))
+    summary = {name:{k:ci(rows, k) for k in ('au_f1_mean','au_auc_mean','uar','war','map_distance_prior','map_distance_learned','seconds') if k in rows[0]} for name,rows in runs.items()}
+    write_json(Path(__file__).parent/'results'/'quickstart_seeds.json', dict(protocol='fixed', interval='95 % CI of the mean, t distribution', seeds=list(range(n)), summary=summary, runs=runs))
+    for name,s in summary.items(): print(name, {k:f"{v['mean']:.3f} ± {v['half']:.3f}" for k,v in s.items()})
+
+
+if __name__=='__main__': main(*map(int, sys.argv[1:]))
