@@ -1,7 +1,8 @@
 """Keep the notebooks fit for git: `clean` them, `check` that they are clean, count their `style`.
 
 clean   what nbdev-clean does, in nbs/ and tutorials/, and beyond it: no widget state, one kernel name, no HTML twin of a
-        Plotly figure, no picture both as PNG and as JPEG, no output over 60 kB (200 kB with a picture)
+        Plotly figure, no picture both as PNG and as JPEG, no warnings (they hold paths of the machine), no output over
+        60 kB (200 kB with a picture)
 check   name what `clean` would change, and change nothing
 style   the house numbers over nbs/: assert cells per exported cell, lines per exported cell
 """
@@ -33,8 +34,8 @@ def slim(o):
     return o
 
 def fits(o):
-    "Is output `o` small enough for git?"
-    return len(dumps(o)) <= (MAX_PICTURE if any(k.startswith('image/') for k in o.get('data', {})) else MAX_OUTPUT)
+    "Does output `o` belong into git?"
+    return o.get('name')!='stderr' and len(dumps(o)) <= (MAX_PICTURE if any(k.startswith('image/') for k in o.get('data', {})) else MAX_OUTPUT)
 
 def cleaned(nb):
     "A clean copy of `nb`, a notebook as JSON."

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['ALL_AUS', 'TYPICAL', 'STRAY', 'PRESENT', 'SMALL', 'TINY', 'true_probability', 'exclusive', 'episode',
-           'wild_intensities', 'lab_intensities', 'Size', 'Writer', 'Embedded', 'embedded_data']
+           'wild_intensities', 'lab_intensities', 'Size', 'Writer', 'Embedded', 'fingerprint', 'embedded_data']
 
-# %% ../nbs/04_embedded.ipynb #4fc567e4
+# %% ../nbs/04_embedded.ipynb #00d0e82a
 import os, shutil
 from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 import numpy as np
 import torch
@@ -175,7 +177,14 @@ class Embedded:
     def wild(self, split:str): return self.root/'DFEW'/f'DFEW_set_1_{split}.txt'
     def truth(self, split:str): return dict(np.load(self.root/'truth'/f'{split}.npz')) # arrays lab (c, t, 19), wild (c, t, 19), wild_person (c,), p_au (7, 19)
 
-# %% ../nbs/04_embedded.ipynb #d57c52a1
+# %% ../nbs/04_embedded.ipynb #8e487e08
+def fingerprint()->str: # eight hexadecimal digits
+    "What the drawing code and the head are, in short."
+    here = files('ssm_nb')
+    parts = [here/f for f in ('facs.py','prior.py','head.py','faces.py','embedded.py')]+[here/'assets'/'face_basis.safetensors']
+    return sha256(b''.join(p.read_bytes() for p in parts)).hexdigest()[:8]
+
+# %% ../nbs/04_embedded.ipynb #caf741ea
 def embedded_data(
     cache,           # folder that keeps rendered data sets
     size:Size=SMALL, # how much
@@ -183,7 +192,7 @@ def embedded_data(
 )->Embedded:         # read from the cache, or rendered now with a progress bar
     "The embedded pair of data sets."
     shape = '-'.join(str(v).replace(', ','+').strip('()') for v in vars(size).values())
-    root = Path(cache)/f'embedded-1-{shape}-seed{seed}'
+    root = Path(cache)/f'embedded-{fingerprint()}-{shape}-seed{seed}'
     if not root.exists():
         tmp = root.with_name(f'{root.name}.tmp{os.getpid()}')
         try: _build(tmp, size, seed); os.replace(tmp, root)

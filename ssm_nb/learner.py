@@ -47,9 +47,9 @@ class Preset:
     fe_recipe:Recipe|None = None           # crops and variations; the data set's own if not given
     au_recipe:Recipe|None = None
 
-# %% ../nbs/13_learner.ipynb #9af408f3
+# %% ../nbs/13_learner.ipynb #fea6772a
 PRESETS = dict(
-    small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(3e-4,1e-2,1e-3), schedule='one_cycle',
+    small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(6e-4,1e-2,2e-3), schedule='one_cycle', mixup=.1,
         fe_recipe=Recipe(None, (.6,1), (.85,1.18), brightness=.3), au_recipe=Recipe('short', (.8,1), (.9,1.1))),
     **{f'{au}_{fe}': Preset(fe_bs=10 if fe=='mafw' else 12) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
 
