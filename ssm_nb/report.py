@@ -87,7 +87,7 @@ def figure_block(
     "A live figure."
     config = dict(responsive=True, displaylogo=False, showSendToCloud=False)
     html = fig.to_html(full_html=False, include_plotlyjs=False, div_id=id, config=config)
-    panels = len({tuple(o.domain or ()) for o in fig.select_xaxes()}) # side by side
+    panels = len({tuple(o.domain or ()) for o in fig.select_xaxes() if o.visible is not False}) # side by side
     return Figure(Div(Safe(html), style=f'min-width:{18*panels}rem' if panels>1 else None), cls='wide')
 
 # %% ../nbs/16_report.ipynb #1f1789d7
