@@ -56,6 +56,12 @@ def distance(m, p_true, space):
     return float(abs(share(m)-share(p_true)).sum(1).mean()/2)
 
 
+def summarise(rows):
+    "Mean, half width of its 95 % CI (NaN for one run) and number of runs, for each score."
+    keys = [k for k in ('au_f1_mean','au_auc_mean','uar','war','map_distance_prior','map_distance_learned','seconds') if k in rows[0]]
+    return {k:mean_ci([r[k] for r in rows])._asdict() for k in keys}
+
+
 def main(n=3):
     space,preset = label_space('bp4d', 7),PRESETS['small']
     data,size = embedded_data(load_settings().paths.cache, SMALL),clip_config('small')['vision_cfg']['image_size']
@@ -63,10 +69,12 @@ def main(n=3):
     sets = (FEClips(wild['train'], data.wild_images, size, recipe=preset.fe_recipe, cache_mb=500), AUClips(lab['train'], data.lab_images, size, recipe=preset.au_recipe, cache_mb=500),
         FEClips(wild['test'], data.wild_images, size, cache_mb=500), AUClips(lab['test'], data.lab_images, size, cover=True, cache_mb=500), space,
         data.truth('test')['p_au'][:, [ALL_AUS.index(a) for a in space.aus]])
-    runs = {name:[run(sets, s, task) for s in range(n)] for name,task in (('joint', None), ('au_only', 'au'), ('fe_only', 'fe'))}
-    ci = lambda rows, k: (lambda c: dict(mean=c.mean, half=c.half, n=c.n))(mean_ci([r[k] for r in rows]))
-    summary = {name:{k:ci(rows, k) for k in ('au_f1_mean','au_auc_mean','uar','war','map_distance_prior','map_distance_learned','seconds') if k in rows[0]} for name,rows in runs.items()}
-    write_json(Path(__file__).parent/'results'/'quickstart_seeds.json', dict(protocol='fixed', interval='95 % CI of the mean, t distribution', seeds=list(range(n)), summary=summary, runs=runs))
+    runs = {}
+    for name,task in (('joint', None), ('au_only', 'au'), ('fe_only', 'fe')):
+        for seed in range(n):
+            runs.setdefault(name, []).append(run(sets, seed, task))
+            summary = {k:summarise(rows) for k,rows in runs.items()}                # kept after every run
+            write_json(Path(__file__).parent/'results'/'quickstart_seeds.json', dict(protocol='fixed', interval='95 % CI of the mean, t distribution', summary=summary, runs=runs))
     for name,s in summary.items(): print(name, {k:f"{v['mean']:.3f} ± {v['half']:.3f}" for k,v in s.items()})
 
 
