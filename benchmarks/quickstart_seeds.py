@@ -4,7 +4,6 @@ Run: python benchmarks/quickstart_seeds.py [seeds]    (writes benchmarks/results
 """
 import sys, time
 from pathlib import Path
-import numpy as np
 from fastai.callback.core import Callback
 from ssm_nb.backbone import clip_config
 from ssm_nb.batches import AUClips, FEClips

@@ -7,9 +7,9 @@ __all__ = ['PRESETS', 'Preset', 'TrainingLoss', 'EpochLoss', 'AUMixup', 'EMA', '
            'ssm_learner', 'train', 'predict', 'evaluate']
 
 # %% ../nbs/13_learner.ipynb #98abe8af
-import csv, math, os
+import csv, os
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from functools import partial
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from fastprogress.fastprogress import progress_bar
 from torch import Tensor, nn
-from .batches import ClipLoader, JointBatches, JointLoader, Recipe, RECIPES, keyed_generator
+from .batches import ClipLoader, JointBatches, JointLoader, Recipe, keyed_generator
 from .losses import LOSS_NAMES, JointLoss, draw_mixup
 from .metrics import au_scores, fe_scores
 from .model import SSM, param_groups

@@ -1,6 +1,5 @@
 """Properties of the experts and the image tower, for any shape"""
-import copy
-import numpy as np,pytest,torch
+import pytest,torch
 from hypothesis import given,settings,strategies as st
 from ssm_nb.backbone import (ROUTINGS,SMALL_CLIP,Experts,ImageTower,build_clip,clip_config,experts_run,route,
                              sorted_mixture,wide_mixture)

@@ -5,9 +5,9 @@ import numpy as np,pytest,torch
 from hypothesis import given,settings,strategies as st
 from PIL import Image
 from torchvision import transforms
-from ssm_nb.batches import (AUClips,CLIP_MEAN,CLIP_STD,ClipLoader,FEClips,JointBatches,JointLoader,RECIPES,crop_window,eval_transform,
+from ssm_nb.batches import (AUClips,CLIP_MEAN,CLIP_STD,FEClips,JointBatches,JointLoader,RECIPES,crop_window,
                             keyed_generator,train_transform)
-from ssm_nb.clips import (DATA_SETS,ManifestError,check_files,eval_clips,eval_frame_indices,find_segments,read_manifest,train_clips)
+from ssm_nb.clips import (DATA_SETS,ManifestError,eval_frame_indices,read_manifest)
 from ssm_nb.facs import label_space
 
 GOLDEN = Path(__file__).parent/'golden'
