@@ -63,7 +63,7 @@ def episode(
     rise,fall = u(2,7,c,n).flatten(),u(3,9,c,n).flatten()
     length = (u(*hold, c, 1)+u(-2,2,c,n)).clamp(min=1).flatten()
     course = onset_apex_offset(t, start, rise, length, fall).view(c,n,t).transpose(1,2)
-    return course*(u(.3,1.,c,1,n)*on[:,None])
+    return course*(u(.5,1.,c,1,n)*on[:,None])
 
 # %% ../nbs/04_embedded.ipynb #6ca450c5
 def wild_intensities(

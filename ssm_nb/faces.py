@@ -44,20 +44,23 @@ def project(
     x,y = verts[...,0]+shift[:,None,0],verts[...,1]+shift[:,None,1]
     return torch.stack([size/2+x*s, size/2-y*s, verts[...,2]], -1)
 
-# %% ../nbs/03_faces.ipynb #16ae0931
+# %% ../nbs/03_faces.ipynb #c335434f
 def visible(
     pts:Tensor,       # (b, v, 3) pixels and depth
     triangles:Tensor, # (f, 3)
     size:int,         # picture size, pixels
-):                    # kept (n,) into b*f; corners (n, 3, 3); first pixel (n, 2); box width and height (n, 2)
+):                    # frame (n,); triangle (n,); corners (n, 3, 3); first pixel (n, 2); box width and height (n, 2)
     "Triangles that face the camera and whose bounding box holds a pixel centre inside the picture."
-    c = pts[:,triangles.flatten()].view(-1,3,3)   # (b*f, corner, xyz)
-    xy = c[...,:2]
-    lo = (xy.amin(1)-.5).ceil().clamp(min=0)
-    wh = (xy.amax(1)-.5).floor().clamp(max=size-1)-lo+1
-    e1,e2 = xy[:,1]-xy[:,0],xy[:,2]-xy[:,0]
-    keep = ((e1[:,0]*e2[:,1]<e1[:,1]*e2[:,0])&(wh>0).all(1)).nonzero()[:,0]
-    return keep,c[keep],lo[keep],wh[keep].long()
+    x,y,_ = pts.permute(2,1,0).contiguous()                       # (v, b): one triangle's corners of all frames lie together
+    (x0,x1,x2),(y0,y1,y2) = ([a.index_select(0, i) for i in triangles.T] for a in (x,y))
+    first = lambda a,b,c: (torch.minimum(torch.minimum(a, b), c)-.5).ceil_().clamp_(min=0)
+    last = lambda a,b,c: (torch.maximum(torch.maximum(a, b), c)-.5).floor_().clamp_(max=size-1)
+    box = [f(*a) for f in (first,last) for a in ((x0,x1,x2),(y0,y1,y2))]
+    tri,frame = (((x1-x0)*(y2-y0)<(x2-x0)*(y1-y0))&(box[2]>=box[0])&(box[3]>=box[1])).nonzero(as_tuple=True)
+    lx,ly,hx,hy = (a.flatten().index_select(0, tri*len(pts)+frame) for a in box)
+    corner = triangles.index_select(0, tri)+(frame*pts.shape[1])[:,None]
+    c = pts.reshape(-1,3).index_select(0, corner.flatten()).view(-1,3,3)
+    return frame,tri,c,torch.stack([lx,ly], 1),torch.stack([hx-lx+1,hy-ly+1], 1).long()
 
 # %% ../nbs/03_faces.ipynb #b53ea5e8
 def planes(
@@ -80,35 +83,46 @@ class Fragments(NamedTuple):
     bary: Tensor     # (n, 3) barycentric coordinates
     depth: Tensor    # (n,) cm
 
-# %% ../nbs/03_faces.ipynb #7ea49e48
+# %% ../nbs/03_faces.ipynb #cc77b8ab
+def _inside(p, wh):
+    "Pixels inside each triangle: which one (n,), columns and rows from the first pixel of its box, λ0, λ1."
+    kind = torch.frexp((wh-1).float())[1]                          # the box fits 2**kind pixels
+    code = kind[:,0]*32+kind[:,1]
+    out = [(code[:0].long(),)*3+(p[:0,0],)*2]
+    for k in code.unique().tolist():
+        i,w,h = (code==k).nonzero()[:,0],1<<k//32,1<<k%32
+        ax,ay,a,bx,by,b = p.index_select(0, i)[:,:6].T[...,None,None]
+        dx,dy = torch.arange(w, device=p.device).float(),torch.arange(h, device=p.device).float()[:,None]
+        l0,l1 = ax*dx+(ay*dy+a),bx*dx+(by*dy+b)                    # (triangles, h, w)
+        hit = (torch.minimum(torch.minimum(l0, l1), 1-l0-l1)>=0).flatten().nonzero()[:,0]
+        n,at = hit//(w*h),hit%(w*h)
+        out.append((i.index_select(0, n), at%w, at//w, l0.flatten().index_select(0, hit), l1.flatten().index_select(0, hit)))
+    return [torch.cat(x) for x in zip(*out)]
+
+# %% ../nbs/03_faces.ipynb #163e7b03
 def rasterize(
     pts:Tensor,       # (b, v, 3) pixel x, pixel y, depth
     triangles:Tensor, # (f, 3)
     size:int,         # picture width and height
 )->Fragments:         # the nearest surface at each covered pixel
     "Z-buffered triangles for a batch of frames, all at once."
-    keep,c,lo,wh = visible(pts, triangles, size)
-    n = wh[:,0]*wh[:,1]
-    own = torch.repeat_interleave(torch.arange(len(n), device=n.device), n)
-    off = torch.arange(len(own), device=n.device)-(n.cumsum(0)-n)[own]   # running number inside the box
-    w = wh[own,0]
-    p = torch.cat([planes(c), lo], 1)[own]
-    dy = off//w
-    px,py = p[:,9]+(off-dy*w)+.5,p[:,10]+dy+.5
-    l0,l1 = p[:,0]*px+p[:,1]*py+p[:,2],p[:,3]*px+p[:,4]*py+p[:,5]
-    hit = ((l0>=0)&(l1>=0)&(l0+l1<=1)).nonzero()[:,0]
-    z = p[hit,6]*px[hit]+p[hit,7]*py[hit]+p[hit,8]
-    frame = keep[own[hit]]//len(triangles)
-    return _nearest(len(pts), size, (frame*size+py[hit].long())*size+px[hit].long(), keep[own[hit]]%len(triangles), l0[hit], l1[hit], z)
+    frame,tri,c,lo,wh = visible(pts, triangles, size)
+    p = planes(c-F.pad(lo+.5, (0,1))[:,None])                      # with the centre of the box's first pixel as origin
+    own,dx,dy,l0,l1 = _inside(p, wh)
+    zx,zy,z,x,y = torch.cat([p[:,6:], lo], 1).index_select(0, own).T
+    z,x,y = zx*dx+zy*dy+z,x.long()+dx,y.long()+dy
+    keep = ((x<size)&(y<size)).nonzero()[:,0]
+    pixel,tri = (frame.index_select(0, own)*size+y)*size+x,tri.index_select(0, own)
+    return _nearest(len(pts), size, *(v.index_select(0, keep) for v in (pixel,tri,l0,l1,z)))
 
-# %% ../nbs/03_faces.ipynb #f8d9307f
+# %% ../nbs/03_faces.ipynb #d7262537
 def _nearest(b, size, pixel, tri, l0, l1, z):
     "Keep, at each pixel, the fragment with the smallest depth."
     key = ((z+64).clamp(0,127)*2**24).long()<<32 | torch.arange(len(z), device=z.device)
     buf = torch.full((b*size*size,), torch.iinfo(torch.int64).max, device=z.device).scatter_reduce_(0, pixel, key, 'amin')
     cov = (buf<torch.iinfo(torch.int64).max).nonzero()[:,0]
-    i = buf[cov]&0xffffffff
-    return Fragments(cov, tri[i], torch.stack([l0[i], l1[i], 1-l0[i]-l1[i]], 1), z[i])
+    tri,l0,l1,z = (v.index_select(0, buf.index_select(0, cov)&0xffffffff) for v in (tri,l0,l1,z))
+    return Fragments(cov, tri, torch.stack([l0, l1, 1-l0-l1], 1), z)
 
 # %% ../nbs/03_faces.ipynb #3d5391da
 class Look(NamedTuple):
@@ -302,17 +316,18 @@ def still(
     return Scene(torch.full((b,), person, device=dev), au_actions(basis, intensity.to(dev), aus, side), rep(0,0,0), rep(1)[:,0], rep(0,0), rep(0,0), light, rep(1.,1.,1.),
         rep(.35)[:,0], torch.full((b,3,8,8), .32, device=dev), rep(0)[:,0], rep(0)[:,0])
 
-# %% ../nbs/03_faces.ipynb #327b2754
+# %% ../nbs/03_faces.ipynb #6e574f4a
 def vertex_normals(
     verts:Tensor,    # (b, v, 3)
     triangles:Tensor # (f, 3), counter-clockwise seen from outside
 )->Tensor:           # (b, v, 3) unit vectors pointing outwards
     "Smooth normals."
-    a,b,c = (verts[:,triangles[:,i]] for i in range(3))
-    n = torch.linalg.cross(c-a, b-a, dim=-1)   # x right, y up, z away is a left-handed frame
-    out = torch.zeros_like(verts)
-    for i in range(3): out.index_add_(1, triangles[:,i], n)
-    return F.normalize(out, dim=-1)
+    v = verts.permute(1,2,0).contiguous()                # (v, 3, b): one vertex of all frames lies together
+    a,b,c = (v.index_select(0, i) for i in triangles.T)
+    n = torch.linalg.cross(c-a, b-a, dim=1)              # x right, y up, z away is a left-handed frame
+    out = torch.zeros_like(v)
+    for i in triangles.T: out.index_add_(0, i, n)
+    return (out/out.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)).permute(2,0,1)
 
 # %% ../nbs/03_faces.ipynb #ee4f2fba
 def shade(
@@ -329,19 +344,19 @@ def shade(
     gloss = (normal*half).sum(1, keepdim=True).clamp(min=0)**24
     return albedo*(a+(1-a)*1.4*diffuse*colour)+.06*(1-a)*gloss*colour
 
-# %% ../nbs/03_faces.ipynb #1ab16d6e
+# %% ../nbs/03_faces.ipynb #7255fe4d
 def _surface(basis, people, scene, size):
     "Fragments of the posed head with their frame, normal and atlas position."
     verts = vertices(basis, people.identity[scene.person], scene.actions)@rotation(scene.pose).transpose(1,2)
     fr = rasterize(project(verts, size, scene.scale, scene.shift), basis.triangles, size)
     frame,nv = fr.pixel//(size*size),len(basis.mean)
-    at = basis.triangles[fr.triangle]                                         # (n, 3) corners
+    corner = (basis.triangles.index_select(0, fr.triangle)+(frame*nv)[:,None]).flatten()
     attr = torch.cat([vertex_normals(verts, basis.triangles), basis.uv.expand(len(verts),-1,-1)], 2).view(-1,5)
-    normal,uv = ((attr[(frame[:,None]*nv+at)])*fr.bary[...,None]).sum(1).split([3,2], 1)
-    eye = ((basis.part==1)|(basis.part==2))[fr.triangle][:,None]
-    return fr,frame,normal,uv-eye*(scene.gaze*scene.gaze.new_tensor([10.,-10.]))[frame]
+    normal,uv = (attr.index_select(0, corner).view(-1,3,5)*fr.bary[...,None]).sum(1).split([3,2], 1)
+    eye = ((basis.part==1)|(basis.part==2)).index_select(0, fr.triangle)[:,None]
+    return fr,frame,normal,uv-eye*(scene.gaze*scene.gaze.new_tensor([10.,-10.])).index_select(0, frame)
 
-# %% ../nbs/03_faces.ipynb #2e58c0dd
+# %% ../nbs/03_faces.ipynb #c8ad9ec2
 @torch.no_grad()
 def render(
     basis:FaceBasis,        # the head
@@ -353,10 +368,11 @@ def render(
     "Draw a batch of frames."
     fr,frame,normal,uv = _surface(basis, people, scene, size)
     texel = uv[:,1].long().clamp(0,ATLAS_H-1)*ATLAS_W+uv[:,0].long().clamp(0,ATLAS_W-1)
-    fold = (people.folds[texel]*(scene.actions@_fold_matrix(basis))[frame]).sum(1, keepdim=True)
-    albedo = people.atlas[scene.person[frame],texel]*(1-fold)
+    of = lambda x: x.index_select(0, frame)
+    fold = (people.folds.index_select(0, texel)*of(scene.actions@_fold_matrix(basis))).sum(1, keepdim=True)
+    albedo = people.atlas.flatten(0,1).index_select(0, of(scene.person)*(ATLAS_H*ATLAS_W)+texel)*(1-fold)
     img = F.interpolate(scene.background, (size,size), mode='bilinear', align_corners=False).clamp(0,1).permute(0,2,3,1).reshape(-1,3)
-    img[fr.pixel] = shade(normal, albedo, scene.light[frame], scene.colour[frame], scene.ambient[frame])
+    img[fr.pixel] = shade(normal, albedo, of(scene.light), of(scene.colour), of(scene.ambient))
     img = img.view(-1,size,size,3).permute(0,3,1,2).clamp(0,1)**(1/2.2)
     return _sensor(img, scene.blur, scene.noise, g)
 
@@ -381,7 +397,7 @@ def to_uint8(
     "Pictures as JPEG writers and plots want them."
     return (img.permute(0,2,3,1)*255+.5).to(torch.uint8)
 
-# %% ../nbs/03_faces.ipynb #3f3c6159
+# %% ../nbs/03_faces.ipynb #d043df16
 class Domain(NamedTuple):
     "Ranges of what is not the face."
     yaw: float      # largest yaw, radians (two standard deviations); pitch and roll go to 0.4 and 0.3 of it
@@ -396,7 +412,7 @@ class Domain(NamedTuple):
     noise: tuple    # smallest and largest sensor noise
 
 LAB  = Domain(math.radians(8), .03, (.97,1.04), .3, (.45,.6), .04, 0., 0., .3, (.005,.015))
-WILD = Domain(math.radians(35), .12, (.9,1.1), .8, (.1,.45), .25, .5, .35, .9, (.01,.05))
+WILD = Domain(math.radians(35), .12, (.9,1.1), .8, (.2,.5), .25, .3, .3, .7, (.01,.03))
 
 # %% ../nbs/03_faces.ipynb #4f55ea8d
 FACE_CENTRE = torch.tensor([0.,-1.,-4.]) # cm on the mean head: the middle of the face

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from fastprogress.fastprogress import progress_bar
 from safetensors.torch import load as st_load, save as st_save
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from .backbone import build_clip, clip_config
 from .batches import normalise
 from .facs import ACTION_UNITS
@@ -148,7 +149,7 @@ def _schedule(opt, lr, i, steps):
 # %% ../nbs/06a_pretrained.ipynb #f7571815
 def _batch_loss(clip, x, ids, group, bf16):
     "Contrastive loss over the batch plus the one inside groups."
-    with torch.autocast('cpu', torch.bfloat16, enabled=bf16): u,v = clip.encode_image(x),clip.encode_text(ids)
+    with torch.autocast('cpu', torch.bfloat16, enabled=bf16), sdpa_kernel(SDPBackend.MATH): u,v = clip.encode_image(x),clip.encode_text(ids)
     u,v,s = u.float(),v.float(),clip.logit_scale.exp()
     return contrastive_loss(F.normalize(u, dim=1), F.normalize(v, dim=1), s, ids)+contrastive_loss(within_groups(u, group), within_groups(v, group), s, ids)
 
@@ -169,7 +170,7 @@ def pretrain(
     size = clip.visual.image_size[0] if clip else clip_config('small')['vision_cfg']['image_size']
     if min(img.shape[2:])<size: raise ValueError(f'pictures of {tuple(img.shape[2:])} pixels are smaller than the {size} this CLIP reads')
     clip = (clip or fresh_clip(img, g)).train()
-    opt,losses,bar = torch.optim.AdamW(clip.parameters(), lr=lr, weight_decay=.05, betas=(.9,.98)),[],progress_bar(range(steps))
+    opt,losses,bar = torch.optim.AdamW(clip.parameters(), lr=lr, weight_decay=.05, betas=(.9,.98), fused=True),[],progress_bar(range(steps))
     for k in bar:
         _schedule(opt, lr, k, steps)
         i = (torch.randint(len(img)//group, (bs//group,), generator=g)[:,None]*group+torch.arange(group)).flatten()
@@ -195,8 +196,8 @@ def fresh_clip(
 # %% ../nbs/06a_pretrained.ipynb #3d3fa668
 def make_small_clip(
     path,                # the safetensors file to write
-    n:int=24000,         # pictures
-    steps:int=1300,      # batches of 192
+    n:int=60000,         # pictures
+    steps:int=5000,      # batches of 192
     seed:int=7_000_001,  # of people, scenes and words; weights and order use 0
     bf16:bool=False,     # mixed precision
 ):
