@@ -11,7 +11,7 @@ from ssm_nb.clips import read_manifest
 from ssm_nb.embedded import ALL_AUS, SMALL, embedded_data
 from ssm_nb.facs import label_space
 from ssm_nb.learner import PRESETS, evaluate, ssm_learner, train
-from ssm_nb.metrics import mean_ci
+from ssm_nb.metrics import map_distance, mean_ci
 from ssm_nb.model import build_ssm
 from ssm_nb.prior import ssm_prior
 from ssm_nb.prototypes import released_prompts
@@ -44,15 +44,8 @@ def run(sets, seed, task=None):
     out = dict(seed=seed, seconds=round(time.time()-begun, 1))
     if au: out |= dict(au_f1_mean=au.mean('f1'), au_auc_mean=au.mean('auc'), trivial_au_f1=au.mean('trivial_f1'), au_f1=dict(zip(space.au_labels, au.f1)))
     if fe: out |= dict(uar=fe.uar, war=fe.war, trivial_uar=fe.trivial_uar)
-    if not task: out |= {f'map_distance_{n}':distance(m, p_true, space) for n,m in (('prior', prior.matrix), ('learned', learned))}
+    if not task: out |= {f'map_distance_{n}':map_distance(m, p_true, space) for n,m in (('prior', prior.matrix), ('learned', learned))}
     return out
-
-
-def distance(m, p_true, space):
-    "Mean total variation between the rows of a map and the true AU distributions; neutral left out."
-    rows = [i for i in range(space.n_expressions) if i!=space.neutral]
-    share = lambda x: x[rows]/x[rows].sum(1, keepdims=True)
-    return float(abs(share(m)-share(p_true)).sum(1).mean()/2)
 
 
 def summarise(rows):

@@ -6,10 +6,10 @@
 __all__ = ['PRESETS', 'Preset', 'TrainingLoss', 'EpochLoss', 'AUMixup', 'EMA', 'LRSteps', 'StepLog', 'SkipValidation',
            'ssm_learner', 'train', 'predict', 'evaluate']
 
-# %% ../nbs/13_learner.ipynb #98abe8af
+# %% ../nbs/13_learner.ipynb #845d63a1
 import csv, os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 import numpy as np
 import torch
@@ -19,14 +19,16 @@ from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
+from fastcore.basics import patch
+from fastcore.docments import docments
 from fastprogress.fastprogress import progress_bar
 from torch import Tensor, nn
-from .batches import ClipLoader, JointBatches, JointLoader, Recipe, keyed_generator
+from .batches import RECIPES, ClipLoader, JointBatches, JointLoader, Recipe, keyed_generator
 from .losses import LOSS_NAMES, JointLoss, draw_mixup
 from .metrics import au_scores, fe_scores
 from .model import SSM, param_groups
 
-# %% ../nbs/13_learner.ipynb #d359b372
+# %% ../nbs/13_learner.ipynb #c674092d
 @dataclass(frozen=True)
 class Preset:
     "The constants of a run."
@@ -44,14 +46,22 @@ class Preset:
     clip_norm:float = 1.                   # largest gradient norm
     ema:float = .99                        # decay a step
     mixup:float = .4                       # both parameters of the Beta distribution; 0: none
-    fe_recipe:Recipe|None = None           # crops and variations; the data set's own if not given
-    au_recipe:Recipe|None = None
+    fe_recipe:Recipe|None = None           # crops and variations of expression clips; None: the data set's own
+    au_recipe:Recipe|None = None           # the same of AU clips
 
-# %% ../nbs/13_learner.ipynb #fea6772a
+# %% ../nbs/13_learner.ipynb #88f8bc1f
 PRESETS = dict(
     small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(6e-4,1e-2,2e-3), schedule='one_cycle', mixup=.1,
         fe_recipe=Recipe(None, (.6,1), (.85,1.18), brightness=.3), au_recipe=Recipe('short', (.8,1), (.9,1.1))),
-    **{f'{au}_{fe}': Preset(fe_bs=10 if fe=='mafw' else 12) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
+    **{f'{au}_{fe}': Preset(fe_bs=10 if fe=='mafw' else 12, fe_recipe=RECIPES[fe], au_recipe=RECIPES[au]) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
+
+# %% ../nbs/13_learner.ipynb #267f2235
+@patch
+def _repr_markdown_(self:Preset):
+    "Every constant with its value and meaning."
+    said = docments(Preset)
+    rows = [f'| `{f.name}` | {getattr(self, f.name)} | {said[f.name]} |' for f in fields(self)]
+    return '\n'.join(['| constant | value | meaning |', '|---|---|---|', *rows])
 
 # %% ../nbs/13_learner.ipynb #4b17fabc
 class TrainingLoss(nn.Module):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROTOCOLS', 'SCORES', 'THRESHOLDS', 'VOTE_RULES', 'binary_scores', 'AUScores', 'trivial_au_f1', 'au_scores',
-           'FEScores', 'fe_scores', 'MeanCI', 'mean_ci', 'apply_vote', 'sorted_windows', 'vote_counts', 'rule_share',
-           'VoteSearch', 'vote_search']
+           'FEScores', 'fe_scores', 'MeanCI', 'mean_ci', 'map_distance', 'apply_vote', 'sorted_windows', 'vote_counts',
+           'rule_share', 'VoteSearch', 'vote_search']
 
 # %% ../nbs/12_metrics.ipynb #85724288
 import numpy as np
@@ -203,6 +203,21 @@ def mean_ci(
     n = len(v)
     half = student_t.ppf((1+level)/2, n-1)*v.std(0, ddof=1)/np.sqrt(n) if n>1 else np.full(v.shape[1:], np.nan)[()]
     return MeanCI(v.mean(0), half, n)
+
+# %% ../nbs/12_metrics.ipynb #2529ef3c
+def map_distance(
+    m:np.ndarray, # (e, a) a map, no entry below 0
+    truth:np.ndarray, # (e, a) P(AU | expression), in [0, 1]
+    space:LabelSpace, # what rows and columns are
+)->float: # in [0, 1]
+    "Mean total variation distance between the rows of a map and of the truth; neutral left out"
+    m,truth = np.asarray(m, dtype=np.float64),np.asarray(truth, dtype=np.float64)
+    rows = [i for i in range(space.n_expressions) if i!=space.neutral]
+    for what,x in (('map', m), ('truth', truth)):
+        if x.shape!=(space.n_expressions,space.n_aus) or not (x>=0).all() or (x[rows].sum(1)==0).any():
+            raise ValueError(f'A {what} is ({space.n_expressions}, {space.n_aus}), without NaN or negative entries, and no row but neutral is empty; got shape {x.shape}')
+    share = lambda x: x[rows]/x[rows].sum(1, keepdims=True)
+    return float(abs(share(m)-share(truth)).sum(1).mean()/2)
 
 # %% ../nbs/12_metrics.ipynb #8e6dc609
 THRESHOLDS = np.arange(1, 100)/100
