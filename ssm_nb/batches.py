@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['RECIPES', 'CLIP_MEAN', 'CLIP_STD', 'decode_frame', 'FrameCache', 'crop_window', 'Recipe', 'train_transform',
            'eval_transform', 'normalise', 'ClipDataset', 'AUClips', 'FEClips', 'keyed_generator', 'JointBatches',
-           'ClipLoader', 'JointLoader']
+           'DataWarning', 'ClipLoader', 'JointLoader']
 
-# %% ../nbs/05b_batches.ipynb #4572ca20
+# %% ../nbs/05b_batches.ipynb #7a0bde08
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass,replace
 from fastai.data.load import DataLoader
 from fastai.torch_core import to_device
@@ -15,50 +17,59 @@ from fastcore.basics import patch
 from hashlib import sha256
 from PIL import Image
 from pathlib import Path
-from .clips import (ManifestError,Records,check_files,eval_clips,eval_frame_indices,find_segments,frame_names,
+from .clips import (Faults,ManifestError,Records,check_files,eval_clips,eval_frame_indices,find_segments,frame_names,
                           train_clips,train_frame_indices)
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
+from warnings import warn
 import math,numpy as np,torch
 
-# %% ../nbs/05b_batches.ipynb #0fa77b1f
+# %% ../nbs/05b_batches.ipynb #f00f9126
 def decode_frame(
-    path:Path # an image file
+    path:Path, # an image file
+    at_least:int|None=None # pixels that the shorter side must keep; None: the whole picture, every pixel
 )->Tensor: # (h, w, 3) uint8
     "Decode one image"
     try:
-        with Image.open(path, formats=('JPEG', 'PNG')) as img: return torch.from_numpy(np.array(img.convert('RGB')))
+        with Image.open(path, formats=('JPEG', 'PNG')) as img:
+            if at_least: img.draft('RGB', [o*at_least//min(img.size) for o in img.size])
+            return torch.from_numpy(np.array(img if img.mode=='RGB' else img.convert('RGB')))
     except FileNotFoundError as e: raise ManifestError('image absent', str(path), 'Put it there, or remove its line.') from e
-    except (OSError,SyntaxError,ValueError) as e: raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line ({e}).') from e
+    except Exception as e: # whatever a damaged file makes Pillow say
+        why = 'the file is empty' if Path(path).is_file() and not Path(path).stat().st_size else e
+        raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line ({why}).') from e
 
-# %% ../nbs/05b_batches.ipynb #2d62d166
+# %% ../nbs/05b_batches.ipynb #537be9b5
 class FrameCache:
     "Decoded frames below an image root, kept in memory as far as they fit"
     def __init__(self,
         root:str|Path, # the image root
         cache_mb:float=0 # memory to spend, in MiB
     ):
-        self.root,self.kept,self.free = Path(root),{},cache_mb*2**20 # path -> frame; bytes left
+        self.root,self.kept,self.free = Path(root),{},cache_mb*2**20 # (path, at_least) -> frame; bytes left
 
-# %% ../nbs/05b_batches.ipynb #e3994507
+# %% ../nbs/05b_batches.ipynb #fd080c95
 @patch
-def __getitem__(self:FrameCache,
-    path:str # below the root
+def frame(self:FrameCache,
+    path:str, # below the root
+    at_least:int|None=None # see `decode_frame`
 )->Tensor: # (h, w, 3) uint8
     "A decoded frame"
-    if path in self.kept: return self.kept[path]
-    frame = decode_frame(self.root/path)
-    if frame.nbytes<=self.free: self.kept[path],self.free = frame,self.free-frame.nbytes
+    key = path,at_least
+    if key in self.kept: return self.kept[key]
+    frame = decode_frame(self.root/path, at_least)
+    if frame.nbytes<=self.free: self.kept[key],self.free = frame,self.free-frame.nbytes
     return frame
 
-# %% ../nbs/05b_batches.ipynb #59b93750
+# %% ../nbs/05b_batches.ipynb #487eae69
 @patch
 def clip(self:FrameCache,
-    paths # t paths below the root
+    paths, # t paths below the root
+    at_least:int|None=None # see `decode_frame`
 )->Tensor: # (t, 3, h, w) uint8, channels last in memory
     "The frames of a clip"
-    frames = {o:self[o] for o in dict.fromkeys(paths)}
+    frames = {o:self.frame(o, at_least) for o in dict.fromkeys(paths)}
     size = frames[paths[0]].shape
     if odd := [o for o,f in frames.items() if f.shape!=size]:
         raise ManifestError('frames of different sizes in one clip', odd[0], f'Make them alike: {paths[0]} is {tuple(size[:2])}.')
@@ -142,15 +153,15 @@ def eval_transform(
 # %% ../nbs/05b_batches.ipynb #07cdd44c
 CLIP_MEAN,CLIP_STD = (.48145466, .4578275, .40821073),(.26862954, .26130258, .27577711) # red, green, blue
 
-# %% ../nbs/05b_batches.ipynb #5a5be12a
+# %% ../nbs/05b_batches.ipynb #53f4b81a
 def normalise(
     frames:Tensor # (…, 3, h, w) uint8 in 0 … 255
 )->Tensor: # (…, 3, h, w) float32
     "Pixels as CLIP expects them"
     mean,std = (torch.tensor(o, device=frames.device)[:,None,None] for o in (CLIP_MEAN, CLIP_STD)) # (3, 1, 1)
-    return frames.float().mul_(1/(255*std)).sub_(mean/std)
+    return frames.contiguous().float().mul_(1/(255*std)).sub_(mean/std)
 
-# %% ../nbs/05b_batches.ipynb #43d0c2e1
+# %% ../nbs/05b_batches.ipynb #7117ece1
 class ClipDataset:
     "Clips of one data set; `AUClips` and `FEClips` say which paths and which labels"
     def __init__(self,
@@ -160,19 +171,22 @@ class ClipDataset:
         length:int=16, # frames of a clip, `t`
         recipe:Recipe|None=None, # default: the data set's own, from `RECIPES`
         cache_mb:float=0, # memory for decoded frames, MiB
-        check:bool=True # look for all files now
+        check:bool=True, # look for all files now
+        faults:list|None=None, # None: an absent file is an error; a list: such records are left out and collected
+        strict:bool|None=None # is a frame that cannot be read later an error? None: in evaluation; in training another clip stands in
     ):
         if records.dataset.task!=self.task: raise ValueError(f'{type(self).__name__} reads {self.task} records, {records.manifest} holds {records.dataset.task}')
-        self.records = check_files(records, root) if check else records
-        self.frames,self.size,self.length = FrameCache(root, cache_mb),size,length
+        self.records = check_files(records, root, faults) if check else records
+        self.frames,self.size,self.length,self.strict = FrameCache(root, cache_mb),size,length,strict
         self.recipe = recipe or RECIPES[records.dataset.name]
         self.space = self.records.space # what the labels mean
 
-# %% ../nbs/05b_batches.ipynb #0e724ff9
+# %% ../nbs/05b_batches.ipynb #8d2c6cc8
 @patch
 def _clip(self:ClipDataset, i, generator=None):
-    "(t, 3, h, w) uint8, as stored"
-    try: return self.frames.clip(self.paths(i, generator))
+    "(t, 3, h, w) uint8: as stored, or for training at a reduced scale where that is enough"
+    at_least = _enlarged(self.size) if generator and self.recipe.resize else None
+    try: return self.frames.clip(self.paths(i, generator), at_least)
     except ManifestError as e: raise ManifestError(*e.args[:3], self.records.manifest, self.line(i, e.value)) from e
 
 # %% ../nbs/05b_batches.ipynb #6d57f35d
@@ -261,7 +275,15 @@ class JointBatches:
             if not 1<=self.bs[o.task]<=len(o): raise ValueError(f'{o.records.manifest}: batches of {self.bs[o.task]} from {len(o)} {o.task} clips')
     def __len__(self): return max(len(o)//self.bs[o.task] for o in (self.fe, self.au))
 
-# %% ../nbs/05b_batches.ipynb #0f88242b
+# %% ../nbs/05b_batches.ipynb #3e2a9a05
+@patch
+def _pass(self:JointBatches, task, epoch, k):
+    "All clips in the order of the pass that batch `k` is in, and where the batch begins"
+    n,bs = len(getattr(self, task)),self.bs[task]
+    again,j = divmod(k, n//bs) # pass, batch in the pass
+    return torch.randperm(n, generator=keyed_generator(self.seed, 'order', task, epoch, again)).tolist(),j*bs
+
+# %% ../nbs/05b_batches.ipynb #cbf693fc
 @patch
 def rows(self:JointBatches,
     task:str, # 'fe' or 'au'
@@ -269,52 +291,115 @@ def rows(self:JointBatches,
     k:int # batch in the epoch
 )->list[int]: # clips of the data set
     "Which clips of a task are in a batch"
-    n,bs = len(getattr(self, task)),self.bs[task]
-    again,j = divmod(k, n//bs) # pass, batch in the pass
-    order = torch.randperm(n, generator=keyed_generator(self.seed, 'order', task, epoch, again))
-    return order[j*bs:(j+1)*bs].tolist()
+    order,at = self._pass(task, epoch, k)
+    return order[at:at+self.bs[task]]
 
-# %% ../nbs/05b_batches.ipynb #62bbbc26
+# %% ../nbs/05b_batches.ipynb #6462a646
+def _candidates(order, at, bs, slot)->Iterator[int]:
+    "The clip of a slot, then those that would stand in for it"
+    yield order[at+slot]
+    behind = (at+bs+slot)%len(order)
+    yield from order[behind:]+order[:behind]
+
+# %% ../nbs/05b_batches.ipynb #8cda1ac9
 @patch
-def _views(self:JointBatches, ds, epoch, k):
-    "(b, t, 3, size, size) uint8 and labels of one task"
-    items = [ds.draw(i, keyed_generator(self.seed, 'draw', ds.task, epoch, k, slot)) for slot,i in enumerate(self.rows(ds.task, epoch, k))]
-    return [torch.stack(o) for o in zip(*items)]
+def _view(self:JointBatches, ds, candidates, keys, faults):
+    "(t, 3, size, size) uint8 and label of the first candidate that can be read"
+    n = len(faults)
+    for i in candidates:
+        try: return ds.draw(i, keyed_generator(self.seed, 'draw', ds.task, *keys))
+        except ManifestError as e:
+            if ds.strict: raise
+            faults.append(e)
+    raise ManifestError('no readable clip', str(ds.frames.root), f'{len(faults)-n} were tried; the first: {faults[n]}')
 
-# %% ../nbs/05b_batches.ipynb #c4d5be45
+# %% ../nbs/05b_batches.ipynb #d4aa05f0
+@patch
+def _views(self:JointBatches, ds, epoch, k, faults):
+    "(b, t, 3, size, size) uint8 and labels of one task"
+    (order,at),bs = self._pass(ds.task, epoch, k),self.bs[ds.task]
+    views = (self._view(ds, _candidates(order, at, bs, slot), (epoch, k, slot), faults) for slot in range(bs))
+    return [torch.stack(o) for o in zip(*views)]
+
+# %% ../nbs/05b_batches.ipynb #0905ddc1
+@patch
+def batch(self:JointBatches,
+    epoch:int, # from 0
+    k:int # batch in the epoch
+)->tuple[tuple,tuple]: # fe_clip, au_clip (b, t, 3, h, w) uint8; fe_label (b,), au_label (b, t, a); and what could not be read
+    "One batch of each task, and the faults of the clips that were replaced"
+    if not 0<=k<len(self): raise IndexError(f'batch {k} of {len(self)}')
+    faults = Faults()
+    (fe,fe_y),(au,au_y) = (self._views(ds, epoch, k, faults) for ds in (self.fe, self.au))
+    return (fe,au,fe_y,au_y),tuple(faults)
+
+# %% ../nbs/05b_batches.ipynb #d905113b
+class DataWarning(UserWarning):
+    "A clip could not be read, and the program goes on without it"
+
 @patch
 def __getitem__(self:JointBatches,
     place:tuple[int,int] # epoch, batch in the epoch
 )->tuple[Tensor,Tensor,Tensor,Tensor]: # fe_clip, au_clip (b, t, 3, h, w) uint8; fe_label (b,), au_label (b, t, a)
     "One batch of each task"
-    epoch,k = place
-    if not 0<=k<len(self): raise IndexError(f'batch {k} of {len(self)}')
-    (fe,fe_y),(au,au_y) = (self._views(ds, epoch, k) for ds in (self.fe, self.au))
-    return fe,au,fe_y,au_y
+    batch,faults = self.batch(*place)
+    for o in faults: warn(str(o), DataWarning, stacklevel=2)
+    return batch
 
-# %% ../nbs/05b_batches.ipynb #10aacd90
+# %% ../nbs/05b_batches.ipynb #411ae271
 class ClipLoader(DataLoader):
     "Every clip of one data set once, in order, for evaluation"
     n_inp = 2 # the first two slots of a batch are inputs
+    def __init__(self,
+        dataset, # `AUClips` with `cover=True`, or `FEClips`
+        *args, **kwargs # of fastai's `DataLoader`: bs, device, num_workers, pin_memory
+    ):
+        super().__init__(dataset, *args, **kwargs)
+        self.skipped = Counter() # file or folder -> clips that it cost
     def before_iter(self):
         if not self.dataset.cover: raise ValueError('evaluation must see every frame: make the data set with cover=True')
     def retain(self, res, items): return res
+    def _pass_name(self): return str(self.dataset.records.manifest)
 
-# %% ../nbs/05b_batches.ipynb #4dcb763e
+# %% ../nbs/05b_batches.ipynb #95399108
+@patch
+def create_item(self:ClipLoader, i):
+    "Clip, label and fault; clip and label are None where an expression clip is left out"
+    ds = self.dataset
+    try: return *ds[i],None
+    except ManifestError as e:
+        if ds.strict is not False: raise
+        if ds.task=='fe': return None,None,e
+        return torch.zeros(ds.length, 3, ds.size, ds.size, dtype=torch.uint8),torch.full_like(ds.label(i), np.nan),e
+
+# %% ../nbs/05b_batches.ipynb #a3c13a6a
 @patch
 def create_batch(self:ClipLoader, items):
-    "Four slots from (clip, label) pairs"
-    clip,label = (torch.stack(o) for o in zip(*items))
-    return (clip,None,label,None) if self.dataset.task=='fe' else (None,clip,None,label)
+    "Four slots from (clip, label) pairs, and the faults"
+    faults = tuple(e for *_,e in items if e)
+    kept = [o for *o,_ in items if o[0] is not None]
+    clip,label = (torch.stack(o) for o in zip(*kept)) if kept else (None, None)
+    return ((clip,None,label,None) if self.dataset.task=='fe' else (None,clip,None,label)),faults
 
-# %% ../nbs/05b_batches.ipynb #191475d3
+# %% ../nbs/05b_batches.ipynb #2ab29453
 @patch
 def after_batch(self:ClipLoader, batch):
-    "uint8 to CLIP's floats, on the device of the loader"
-    fe,au,*labels = batch
+    "uint8 to CLIP's floats, on the device of the loader; faults are counted, each file shown once"
+    (fe,au,*labels),faults = batch
+    for e in faults:
+        if e.value not in self.skipped: warn(str(e), DataWarning)
+        self.skipped[e.value] += 1
     return *(o if o is None else normalise(o) for o in (fe, au)),*labels
 
-# %% ../nbs/05b_batches.ipynb #9c9037c9
+# %% ../nbs/05b_batches.ipynb #6c18dd37
+@patch
+def __iter__(self:ClipLoader):
+    before = self.skipped.total()
+    for batch in super(ClipLoader, self).__iter__():
+        if any(o is not None for o in batch): yield batch
+    if n := self.skipped.total()-before: warn(f'{self._pass_name()}: clips that could not be read: {n}; files or folders at fault so far: {len(self.skipped)}, see `skipped`', DataWarning)
+
+# %% ../nbs/05b_batches.ipynb #041bd2f6
 class JointLoader(ClipLoader):
     "Epochs of a `JointBatches`, which can be continued at any batch"
     def __init__(self,
@@ -324,6 +409,8 @@ class JointLoader(ClipLoader):
         super().__init__(dataset, **{**kwargs, 'bs':None, 'shuffle':False, 'drop_last':False, 'indexed':True})
         self.epoch,self.batch,self.resumed = 0,0,False
     def get_idxs(self): return [(self.epoch,k) for k in range(self.batch, len(self.dataset))]
+    def create_item(self, place): return self.dataset.batch(*place)
+    def _pass_name(self): return f'epoch {self.epoch}'
     def create_batch(self, batch): return batch
     def before_iter(self):
         if self.batch and not self.resumed: self.epoch,self.batch = self.epoch+1,0
@@ -337,11 +424,11 @@ def __iter__(self:JointLoader):
         yield batch
     self.epoch,self.batch = self.epoch+1,0
 
-# %% ../nbs/05b_batches.ipynb #9f5d112c
+# %% ../nbs/05b_batches.ipynb #7981a24b
 @patch
 def one_batch(self:JointLoader):
     "The next batch, without moving on"
-    return self.after_batch(to_device(self.dataset[self.epoch,self.batch%len(self.dataset)], self.device))
+    return self.after_batch((to_device(self.dataset[self.epoch,self.batch%len(self.dataset)], self.device), ()))
 
 # %% ../nbs/05b_batches.ipynb #d22d3596
 @patch
@@ -350,13 +437,13 @@ def _identity(self:JointLoader):
     d = self.dataset
     return dict(seed=d.seed, fe_clips=len(d.fe), au_clips=len(d.au), fe_bs=d.bs['fe'], au_bs=d.bs['au'])
 
-# %% ../nbs/05b_batches.ipynb #6806cda3
+# %% ../nbs/05b_batches.ipynb #9cb6319e
 @patch
 def state_dict(self:JointLoader)->dict: # plain numbers, fit for JSON
     "Where the stream stands"
-    return dict(self._identity(), epoch=self.epoch, batch=self.batch)
+    return dict(self._identity(), epoch=self.epoch, batch=self.batch, skipped=dict(self.skipped))
 
-# %% ../nbs/05b_batches.ipynb #e8382b8b
+# %% ../nbs/05b_batches.ipynb #75886556
 @patch
 def load_state_dict(self:JointLoader,
     state:dict # from `state_dict` of an equal stream
@@ -364,5 +451,6 @@ def load_state_dict(self:JointLoader,
     "Go on where a saved stream stood"
     if differ := [f'{k} {state.get(k)} saved, {v} here' for k,v in self._identity().items() if state.get(k)!=v]:
         raise ValueError(f"this is another stream: {'; '.join(differ)}")
+    self.skipped = Counter(state.get('skipped'))
     done = state['batch']==len(self.dataset) # the epoch was complete
     self.epoch,self.batch,self.resumed = state['epoch']+done,0 if done else state['batch'],True
