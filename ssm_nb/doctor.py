@@ -9,18 +9,20 @@ __all__ = ['own_labels', 'tally', 'people', 'load_published', 'same_manifest', '
            'example_strip', 'Checkup', 'extra_frames', 'check_up', 'by_kind', 'bars', 'write_report', 'present',
            'doctor', 'main']
 
-# %% ../nbs/19_doctor.ipynb #2296aebf
-import argparse,json,os,sys
+# %% ../nbs/19_doctor.ipynb #d3696ff4
+import argparse,json,os
 import numpy as np,plotly.graph_objects as go,torch
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass,field
+from datetime import date
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from importlib.resources import files
 from pathlib import Path
 from PIL import Image,ImageOps
 from scipy.optimize import quadratic_assignment
+from . import __version__
 from .batches import decode_frame
 from .clips import (DATA_SETS,ManifestError,Records,check_files,clips_sha256,find_segments,frame_names,
                           read_manifest,train_clips)
@@ -69,14 +71,14 @@ def people(
             if faults is not None: faults.append(ManifestError(*e.args[:3], records.manifest, records.lines[i]))
     return seen
 
-# %% ../nbs/19_doctor.ipynb #fa76be65
+# %% ../nbs/19_doctor.ipynb #07f94235
 def load_published(
     file:str|Path|None=None # a JSON report of the doctor; None: what has been published on fold 1 of the five data sets
 )->dict: # '<data set>/<fold>/<train or test>' to counts, as `tally` gives them
     "Counts to compare with"
     source = files('ssm_nb').joinpath('assets/published.json') if file is None else Path(file)
-    try: return dict(json.loads(source.read_text(encoding='utf-8'))['counts'])
-    except (ValueError,KeyError,TypeError) as e: raise ValueError(f'{source} is not a report of ssm-doctor: {e!r}. Give the doctor.json of a healthy day.') from e
+    try: return {k:{**v, 'records': int(v['records'])} for k,v in json.loads(source.read_text(encoding='utf-8'))['counts'].items()}
+    except (ValueError,KeyError,TypeError,AttributeError) as e: raise ValueError(f'{source} is not a report of ssm-doctor: {e!r}. Give the doctor.json of a healthy day.') from e
 
 # %% ../nbs/19_doctor.ipynb #4fa50f09
 def same_manifest(
@@ -104,20 +106,21 @@ def _label_fault(records, found, known, names):
     i = next(i for i,(f,k) in enumerate(zip(found, known)) if f!=k)
     return ManifestError('labels differ from the published ones', found, f'Published: {known}; the first to differ is {names[i]}. Prepare the manifest again.', records.manifest, records.lines[0])
 
-# %% ../nbs/19_doctor.ipynb #0ee25e19
+# %% ../nbs/19_doctor.ipynb #a69f6631
 def compare_counts(
     records:Records, # of a manifest, as read
     found:dict, # `tally` of it
     known:dict  # what has been published of it
 )->list[ManifestError]:
     "Where a manifest differs from the published one"
-    where,labels = (records.manifest, records.lines[0]),'positives' if records.dataset.task=='au' else 'per_class'
-    names = records.space.au_labels or records.space.expressions
-    res = [ManifestError(f'other number of {k} than published', found[k], f'Published: {known[k]}. Restore the released manifest, or name another fold in settings.ini.', *where)
-           for k in known if k!='clips_sha256' and k!=labels and found[k]!=known[k]]
-    if not res and 'clips_sha256' in known and found['clips_sha256']!=known['clips_sha256']:
-        res.append(ManifestError('other images than published', str(records.paths[0]), 'As many, but of other names: restore the released manifest.', *where))
-    return res or ([_label_fault(records, found[labels], known[labels], names)] if found[labels]!=known[labels] else [])
+    labels = 'positives' if records.dataset.task=='au' else 'per_class'
+    where,names = (records.manifest, records.lines[0]),records.space.au_labels or records.space.expressions
+    other = [k for k in known if k in found and k not in ('clips_sha256', labels) and found[k]!=known[k]]
+    said = lambda d: ', '.join(f'{k} {d[k]:,}' for k in other)
+    if other: return [ManifestError('other counts than published', said(found), f'Published: {said(known)}. Restore the published manifest, or give your own another fold in settings.ini.', *where)]
+    if found.get('clips_sha256')!=known.get('clips_sha256', found.get('clips_sha256')):
+        return [ManifestError('other images than published', str(records.paths[0]), 'As many, but of other names: restore the published manifest.', *where)]
+    return [_label_fault(records, found[labels], known[labels], names)] if found[labels]!=known[labels] else []
 
 # %% ../nbs/19_doctor.ipynb #3434bae4
 def together(
@@ -218,16 +221,17 @@ def crossing(
     return [ManifestError(f'{kind} in training and in test', o, f'Also in {train.manifest}, line {seen[o]}: keep each {kind} on one side.', test.manifest, line)
             for o,line in again.items() if o in seen]
 
-# %% ../nbs/19_doctor.ipynb #947a202c
+# %% ../nbs/19_doctor.ipynb #77864923
 def empty_labels(
     records:Records, # as read
     split:str # 'train' or 'test'
-)->list[ManifestError]:
+)->list[ManifestError]: # one at most
     "Labels that never occur"
     fe = records.dataset.task=='fe'
-    found,names = (np.bincount(records.labels, minlength=records.space.n_expressions),records.space.expressions) if fe else (np.nansum(records.labels, 0),records.space.au_labels)
-    problem,fix = ('no clip of an expression','Look at the label order: is the first class written as 0?') if fe else ('AU never active','Its F1 is undefined here; look at the label order.')
-    return [ManifestError(f'{problem} in {"training" if split=="train" else split}', o, fix, records.manifest, records.lines[0]) for o,n in zip(names, found) if n==0]
+    found = np.bincount(records.labels, minlength=records.space.n_expressions) if fe else np.nansum(records.labels, 0)
+    never = [o for o,n in zip(records.space.expressions if fe else records.space.au_labels, found) if n==0]
+    problem,fix = ('expressions without a clip','Are labels counted from 0?') if fe else ('AUs that are never active','Their F1 is undefined.')
+    return [ManifestError(f'{problem} in {"training" if split=="train" else split}', ', '.join(never), fix+' Look at the examples.', records.manifest, records.lines[0])] if never else []
 
 # %% ../nbs/19_doctor.ipynb #77b134bb
 def short_items(
@@ -294,7 +298,7 @@ def mixed_sizes(
     return [ManifestError('frames of different sizes in one sequence', path, f'{w}×{h} here, {first[s][0][0]}×{first[s][0][1]} in {first[s][1]}: make them alike.', records.manifest, records.lines[row])
             for s,(row,path,(w,h)) in odd.items()]
 
-# %% ../nbs/19_doctor.ipynb #cbb3bf33
+# %% ../nbs/19_doctor.ipynb #72600f5f
 def example_rows(
     records:Records, # whose files are there
     k:int, # position of the label
@@ -304,8 +308,9 @@ def example_rows(
     au = records.dataset.task=='au'
     rows = np.flatnonzero(records.labels[:,k]==1 if au else records.labels==k)
     if au: rows = rows[np.argsort(np.nansum(records.labels[rows], 1), kind='stable')]
-    first = np.unique(records.sequence[rows], return_index=True)[1] # the best of each sequence
-    return [*rows[np.sort(first)], *rows[np.setdiff1d(np.arange(len(rows)), first)]][:n]
+    first = np.sort(np.unique(records.sequence[rows], return_index=True)[1])[:n] # the best of each sequence
+    rest = np.setdiff1d(np.arange(len(rows)), first)
+    return rows[np.r_[first, rest[np.linspace(0, len(rest)-1, min(n-len(first), len(rest))).astype(int)]]].tolist()
 
 # %% ../nbs/19_doctor.ipynb #3731ed58
 def _example_path(records, i, root):
@@ -365,7 +370,7 @@ def read(self:Checkup, split:str):
     except ManifestError as e: return self.faults.append(e)
     self.records[split],self.counts[self.key(split)] = records,tally(records)
 
-# %% ../nbs/19_doctor.ipynb #30236ea9
+# %% ../nbs/19_doctor.ipynb #87393c01
 @patch
 def compare(self:Checkup,
     known:dict # from `load_published`
@@ -376,16 +381,18 @@ def compare(self:Checkup,
         k = self.key(split)
         if k in self.published: self.faults += compare_counts(r, self.counts[k], known[k])
         elif r.dataset.task=='au': self.faults += permuted(r)
+        if k in known and k not in self.published:
+            self.warnings.append(ManifestError('another data set than the published one', f'{len(r):,} records', f"Published: {known[k]['records']:,}. Counts are not compared.", r.manifest, r.lines[0]))
     if len(self.records)==2 and not self.published: self.compare_whole(known)
     if self.name in AU_SETS and len(self.records)==2 and not self.faults: self.faults += compare_joint(list(self.records.values()))
 
-# %% ../nbs/19_doctor.ipynb #5149edb4
+# %% ../nbs/19_doctor.ipynb #d7b4546c
 @patch
 def compare_whole(self:Checkup, known:dict):
     "Hold training and test together against those of a published fold"
     parts = [known[k] for k in (f'{self.name}/1/{o}' for o in self.records) if k in known]
     found,whole = together(list(self.counts.values())),together(parts) if parts else {}
-    if not same_manifest(found, whole or None): return self.notes.append('Nothing has been published on manifests of this length: counts are not compared.')
+    if not same_manifest(found, whole or None): return self.notes.append('There are no published counts for manifests of these lengths.')
     first = self.records['train']
     self.faults += [ManifestError(f'other number of {k} in training and test together than published', found[k], f'Published: {whole[k]}. Restore the manifests of this fold.', first.manifest, first.lines[0])
                     for k in found if k in whole and found[k]!=whole[k]]
@@ -448,7 +455,7 @@ def check_up(
     c.check_images(n, torch.Generator().manual_seed(seed))
     return c
 
-# %% ../nbs/19_doctor.ipynb #994f383b
+# %% ../nbs/19_doctor.ipynb #3b5b2297
 def by_kind(
     faults:list[ManifestError] # faults or warnings
 )->dict[str,list[ManifestError]]: # kind to all of that kind
@@ -460,19 +467,22 @@ def by_kind(
 def _some(faults, n=3):
     "Lines that show a few of each kind"
     for kind,all in by_kind(faults).items():
-        yield f'    {len(all):,} × {kind}'
-        yield from (f'      {o}' for o in all[:n])
-        if len(all)>n: yield f'      … and {len(all)-n:,} more, in doctor.json'
+        yield from (f'    {o}' for o in all[:n])
+        if len(all)>n: yield f'    … and {len(all)-n:,} more in doctor.json: {kind}'
 
-# %% ../nbs/19_doctor.ipynb #0ae3f788
+def _many(n, one, more=None):
+    "A number and what there is of it"
+    return f'{n:,} {one if n==1 else more or one+"s"}'
+
+# %% ../nbs/19_doctor.ipynb #fac11152
 @patch
 def summary(self:Checkup)->str:
     "A few lines for a terminal"
-    verdict = f'{len(self.faults):,} faults that spoil a result' if self.faults else 'healthy'
-    unit = 'frames' if DATA_SETS[self.name].task=='au' else 'clips'
-    sizes = ', '.join(f"{'training' if k.endswith('train') else 'test'} {v['records']:,} {unit}" + (f" of {v['people']} people" if 'people' in v else '') for k,v in self.counts.items())
-    lines = [f'{self.name}, fold {self.where.fold}: {verdict}', f'    {sizes or "nothing to read"}; {self.decoded:,} images decoded']
-    for title,found in (('spoils a result', self.faults), ('worth knowing', self.warnings)):
+    verdict = _many(len(self.faults), 'fault') if self.faults else 'healthy'
+    unit = 'frame' if DATA_SETS[self.name].task=='au' else 'clip'
+    sizes = [f"{'training' if k.endswith('train') else 'test'}: {_many(v['records'], unit)}" + (f" of {_many(v['people'], 'person', 'people')}" if 'people' in v else '') for k,v in self.counts.items()]
+    lines = [f'{self.name}, fold {self.where.fold}: {verdict}', '    '+'; '.join([*sizes, f"{_many(self.decoded, 'image')} decoded"])]
+    for title,found in (('would spoil a result', self.faults), ('worth knowing', self.warnings)):
         if found: lines += [f'  {title}:', *_some(found)]
     return '\n'.join([*lines, *(f'  {o}' for o in self.notes)])
 
@@ -495,23 +505,23 @@ def balance_figure(self:Checkup)->go.Figure:
     bars = [go.Bar(x=list(names), y=y.tolist(), name=k, marker_color=c, hovertemplate='%{x}: %{y:.1%}') for (k,y),c in zip(self.shares().items(), PALETTE)]
     return legend_above(themed(go.Figure(bars).update_yaxes(tickformat='.0%', rangemode='tozero'), what, 340))
 
-# %% ../nbs/19_doctor.ipynb #f9effbfb
+# %% ../nbs/19_doctor.ipynb #68e9dbaa
 def bars(
     counts:dict, # name to number
     title:str, # one line
     color:str=PALETTE[0]
 )->go.Figure:
     "A bar for each count"
-    fig = go.Figure(go.Bar(x=list(counts), y=list(counts.values()), marker_color=color, hovertemplate='%{x}: %{y:,}'))
+    fig = go.Figure(go.Bar(x=list(counts), y=list(counts.values()), marker_color=color, width=.6 if len(counts)>3 else .15*len(counts), hovertemplate='%{x}: %{y:,}'))
     return themed(fig.update_xaxes(type='category'), title, 280)
 
-# %% ../nbs/19_doctor.ipynb #645a0b33
+# %% ../nbs/19_doctor.ipynb #7048a0f2
 @patch
 def size_figure(self:Checkup, n:int=15)->go.Figure:
     "How many images have which size"
     top = {f'{w}×{h}':k for (w,h),k in self.sizes.most_common(n)}
     rest = self.sizes.total()-sum(top.values())
-    return bars({**top, **({'other': rest} if rest else {})}, f'Sizes of {self.sizes.total():,} images, {len(self.sizes):,} different ones', PALETTE[2])
+    return bars({**top, **({'other': rest} if rest else {})}, f"Pixels of {_many(self.sizes.total(), 'image')}: {_many(len(self.sizes), 'size')}", PALETTE[2])
 
 # %% ../nbs/19_doctor.ipynb #4fa883b7
 @patch
@@ -522,14 +532,14 @@ def length_figure(self:Checkup)->go.Figure:
     names = [f'{a:.0f}–{b-1:.0f}' for a,b in zip(edges[:-2], edges[1:-1])]+['1024 and more']
     return bars(dict(zip(names, n.tolist())), f"Frames of a {'segment' if self.name in AU_SETS else 'clip'}", PALETTE[3])
 
-# %% ../nbs/19_doctor.ipynb #0f983b9c
+# %% ../nbs/19_doctor.ipynb #4aa928fe
 @patch
 def row(self:Checkup)->dict:
     "The data set in the table of all"
     n = lambda s: self.counts.get(self.key(s), {}).get('records')
     compared = 'yes' if self.published else 'no'
     return {'data set': self.name, 'fold': self.where.fold, 'training': n('train'), 'test': n('test'), 'images decoded': self.decoded, 'compared with published': compared,
-            'spoils a result': len(self.faults), 'worth knowing': len(self.warnings)}
+            'would spoil a result': len(self.faults), 'worth knowing': len(self.warnings)}
 
 def _table(faults, n=20):
     "A table of faults, a few of each kind, and what was left out"
@@ -563,29 +573,29 @@ def figures(self:Checkup)->list:
             res.append(cooccurrence_heatmap(c.lift(), c.space, c.support, f'How much more often than by chance two AUs go together, {title}', lift=True))
     return res
 
-# %% ../nbs/19_doctor.ipynb #aba9cdfc
+# %% ../nbs/19_doctor.ipynb #4b5590ac
 @patch
 def examples(self:Checkup)->list:
     "A strip for each label"
     if 'train' not in self.records or not self.sizes: return []
     r = self.records['train']
     strips = [example_strip(r, self.where.images, k) for k in range(r.space.n_aus or r.space.n_expressions)]
-    return ['Does each strip show what its title says? If all are shifted by one, so are the labels. From the training manifest; "with": other AUs labelled in the frame.',
+    return ['Does each strip show what its title says? If all are shifted by one, so are the labels. From the training manifest; "with" names other AUs labelled in the frame; grey: there is no other frame, or it cannot be read.',
             *[o for o in strips if o]]
 
-# %% ../nbs/19_doctor.ipynb #3c09d49d
+# %% ../nbs/19_doctor.ipynb #5b7e53e9
 @patch
 def sections(self:Checkup)->list[Section]:
     "The data set on the page"
     title = f'{self.name.upper()}, fold {self.where.fold}'
-    bad = ['**Spoils a result**', *_table(self.faults)] if self.faults else ['Nothing here would spoil a result.']
+    bad = ['**Would spoil a result**', *_table(self.faults)] if self.faults else ['Nothing here would spoil a result.']
     more = ['**Worth knowing**', *_table(self.warnings, 5)] if self.warnings else []
     where = f'Images in `{self.where.images}`; manifests `{self.where.train}` and `{self.where.test}`.'
     res = [Section(title, [where, *bad, *more, *self.notes, *self.figures()])]
     if examples := self.examples(): res.append(Section(f'{title}: examples', examples))
     return res + ([Section(f'{title}: counts', [self.count_table()])] if self.counts else [])
 
-# %% ../nbs/19_doctor.ipynb #34654f58
+# %% ../nbs/19_doctor.ipynb #ad13199f
 def write_report(
     out:Path, # folder
     checkups:list[Checkup], # of all data sets that were examined
@@ -593,7 +603,7 @@ def write_report(
 )->tuple[Path,Path]: # doctor.html, doctor.json
     "Write the page, and the JSON beside it"
     sick = sum(bool(o.faults) for o in checkups)
-    intro = f'{sick} of {len(checkups)} data sets would spoil a result.' if sick else 'Nothing was found that would spoil a result.'
+    intro = f"{_many(sick, 'data set')} of {len(checkups)} would spoil a result." if sick else 'Nothing was found that would spoil a result.'
     first = Section('All data sets', [[o.row() for o in checkups]])
     told = lambda os: [dict(problem=o.problem, value=str(o.value), fix=o.fix, file=o.file, line=o.line) for o in os]
     numbers = dict(counts={k:v for o in checkups for k,v in o.counts.items()}, made=footer,
@@ -607,7 +617,7 @@ def present(
     "Data sets of which there is anything"
     return [o for o in DATA_SETS if any(getattr(getattr(settings, o), k).exists() for k in ('images', 'train', 'test'))]
 
-# %% ../nbs/19_doctor.ipynb #a7c82041
+# %% ../nbs/19_doctor.ipynb #a6088095
 def doctor(
     settings:Settings, # of this machine
     names:list|tuple=(), # data sets; none: those that are there
@@ -617,11 +627,14 @@ def doctor(
 )->int: # 0: nothing found that would spoil a result; 1: something was
     "Examine data sets, say what was found, write the report"
     names = list(names) or present(settings)
-    if not names: print(f'None of {", ".join(DATA_SETS)} is below {settings.paths.data}. Say in settings.ini where they are.'); return 1
-    checkups = [check_up(o, getattr(settings, o), load_published() if known is None else known, n, settings.run.seed) for o in names]
-    print('\n\n'.join(o.summary() for o in checkups))
-    page,_ = write_report(Path(out or settings.paths.out), checkups, dict(images='all' if n is None else f'a sample of {n} of each manifest', seed=settings.run.seed))
-    print(f'\nReport: {page}')
+    if not names:
+        print(f'There is none of {", ".join(DATA_SETS)} in {settings.paths.data}. Say in settings.ini where they are.')
+        return 1
+    known = load_published() if known is None else known
+    checkups = [check_up(o, getattr(settings, o), known, n, settings.run.seed) for o in names]
+    decoded = 'all' if n is None else f'{n} of each manifest, drawn with seed {settings.run.seed}'
+    page,_ = write_report(Path(out or settings.paths.out), checkups, dict(decoded=decoded, ssm_nb=__version__, date=date.today().isoformat()))
+    print('\n\n'.join(o.summary() for o in checkups), f'\nReport: {page}', sep='\n')
     return int(any(o.faults for o in checkups))
 
 # %% ../nbs/19_doctor.ipynb #8944c91f

@@ -1,0 +1,259 @@
+"ssm-doctor: each sickness is found, named with file and line, and fails; healthy data pass"
+import json,os,subprocess,sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np,pytest
+from PIL import Image
+from ssm_nb.clips import DATA_SETS,ManifestError,read_manifest
+from ssm_nb.doctor import Checkup,by_kind,check_up,compare_joint,load_published,main,own_labels,permuted,repeats,tally
+from ssm_nb.prior import cooccurrence
+from ssm_nb.settings import load_settings
+
+SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')
+needs_splits = pytest.mark.skipif(not (SPLITS/'expected.json').exists(), reason=f'no split files in {SPLITS}; set SSM_SPLITS to their folder')
+
+def frames(folder, names, rng, size=(24, 20)):
+    folder.mkdir(parents=True)
+    for o in names: Image.fromarray(rng.integers(0, 255, (*size[::-1], 3), dtype=np.uint8)).save(folder/o)
+
+@pytest.fixture
+def disk(tmp_path):
+    "All five data sets, small and healthy, and a settings file"
+    rng = np.random.default_rng(0)
+    for split,person in (('train', 1), ('test', 2)):
+        aus = rng.integers(0, 2, (20, 12))
+        aus[0],aus[1] = 0,1 # every AU occurs
+        frames(tmp_path/f'BP4D/Images/2F0{person}_01', [f'{i}.jpg' for i in range(20)], rng)
+        (tmp_path/f'BP4D/{split}_1f_data.list').write_text(''.join(f'2F0{person}_01/{i}.jpg {" ".join(map(str, o))}\n' for i,o in enumerate(aus)))
+        frames(tmp_path/f'DISFA/images_aligned/RightVideoSN00{person}', [f'frame_{i}.jpg' for i in range(20)], rng)
+        lists = [[1, 2, 4, 6, 9, 12, 25, 26] if i%2 else [999]*8 for i in range(20)]
+        (tmp_path/f'DISFA/DISFA_{split}1.json').write_text(''.join(json.dumps(dict(img_path=f'RightVideoSN00{person}/frame_{i}.jpg', AUs=o))+'\n' for i,o in enumerate(lists)))
+        for name,stem,n in (('DFEW', 'DFEW_set_1', 7), ('FERV39K', 'FERV39K', 7), ('MAFW', 'MAFW_set_1', 11)):
+            for k in range(n): frames(tmp_path/f'{name}/frames/{split}{k:02}', [f'{i:03}.jpg' for i in range(16)], rng)
+            (tmp_path/f'{name}/{stem}_{split}.txt').write_text(''.join(f'{split}{k:02} 16 {k}\n' for k in range(n)))
+    (tmp_path/'settings.ini').write_text('[paths]\ndata = .\nout = out\n')
+    return tmp_path
+
+def run(disk, *args):
+    "Exit status, and (data set, kind, file name, line) of all faults and warnings"
+    status = main([*args, '--settings', str(disk/'settings.ini')])
+    sets = json.loads((disk/'out'/'doctor.json').read_text())['sets']
+    said = {o:[(s['data set'], f['problem'], Path(f['file'] or '').name, f['line']) for s in sets for f in s[o]] for o in ('faults', 'warnings')}
+    return status,said['faults'],said['warnings']
+
+def edit(file, change): file.write_text('\n'.join(change(file.read_text().splitlines()))+'\n')
+
+def test_healthy(disk, capsys):
+    assert run(disk)[:2]==(0, [])
+    text = capsys.readouterr().out
+    assert all(f'{o}, fold 1: healthy' in text for o in ('bp4d', 'disfa', 'dfew', 'ferv39k', 'mafw'))
+    assert 'Nothing was found' in (disk/'out'/'doctor.html').read_text()
+    assert {o.name for o in (disk/'out').iterdir()}=={'doctor.html', 'doctor.json'}
+
+# Sickness by sickness: what is done, which data set, what must be said, where ------------------------------------------
+
+def zero(d): (d/'BP4D/Images/2F01_01/4.jpg').write_bytes(b'')
+def cut(d):
+    f = d/'DFEW/frames/test03/005.jpg'
+    f.write_bytes(f.read_bytes()[:-200])
+def text(d): (d/'DISFA/images_aligned/RightVideoSN002/frame_9.jpg').write_text('not an image')
+def gone(d): (d/'BP4D/Images/2F02_01/19.jpg').unlink()
+def fewer(d): (d/'MAFW/frames/train10/015.jpg').unlink()
+def case(d): (d/'BP4D/Images/2F02_01/19.jpg').rename(d/'BP4D/Images/2F02_01/19.JPG')
+def twice(d): edit(d/'BP4D/train_1f_data.list', lambda o: [*o, o[5]])
+def denied(d): edit(d/'BP4D/train_1f_data.list', lambda o: [*o, o[0].replace(' 0', ' 1')])
+def folder_twice(d): edit(d/'FERV39K/FERV39K_train.txt', lambda o: [o[0], o[0], *o[1:]])
+def person(d): edit(d/'BP4D/test_1f_data.list', lambda o: [*o[:3], (d/'BP4D/train_1f_data.list').read_text().splitlines()[7], *o[3:]])
+def disfa_person(d): edit(d/'DISFA/DISFA_test1.json', lambda o: [*o, (d/'DISFA/DISFA_train1.json').read_text().splitlines()[0]])
+def leaked(d): edit(d/'DFEW/DFEW_set_1_test.txt', lambda o: [*o, 'train02 16 2'])
+def stranger(d):
+    (d/'BP4D/Images/2F01_01').rename(d/'BP4D/Images/someone')
+    edit(d/'BP4D/train_1f_data.list', lambda o: [l.replace('2F01_01', 'someone') for l in o])
+def eleven(d): edit(d/'BP4D/train_1f_data.list', lambda o: [*o[:9], o[9][:-2], *o[10:]])
+def from_one(d): edit(d/'DFEW/DFEW_set_1_train.txt', lambda o: [f'{l[:-1]}{int(l[-1])+1}' for l in o])
+def odd_size(d): Image.new('RGB', (30, 20)).save(d/'DFEW/frames/train06/009.jpg')
+def no_manifest(d): (d/'MAFW/MAFW_set_1_test.txt').unlink()
+def no_images(d): (d/'MAFW/frames').rename(d/'MAFW/pictures')
+def nothing_valid(d): (d/'DFEW/DFEW_set_1_test.txt').write_text('hello\n')
+
+@pytest.mark.parametrize('harm,name,problem,file,line', [
+    (zero, 'bp4d', 'unreadable image', 'train_1f_data.list', 5), (cut, 'dfew', 'unreadable image', 'DFEW_set_1_test.txt', 4),
+    (text, 'disfa', 'unreadable image', 'DISFA_test1.json', 10), (gone, 'bp4d', 'image absent', 'test_1f_data.list', 20),
+    (fewer, 'mafw', 'fewer frames than the manifest says', 'MAFW_set_1_train.txt', 11), (case, 'bp4d', 'image absent', 'test_1f_data.list', 20),
+    (twice, 'bp4d', 'repeated item', 'train_1f_data.list', 21), (denied, 'bp4d', 'repeated item with another label', 'train_1f_data.list', 21),
+    (folder_twice, 'ferv39k', 'repeated item', 'FERV39K_train.txt', 2), (person, 'bp4d', 'person in training and in test', 'test_1f_data.list', 4),
+    (disfa_person, 'disfa', 'person in training and in test', 'DISFA_test1.json', 21), (leaked, 'dfew', 'folder in training and in test', 'DFEW_set_1_test.txt', 8),
+    (stranger, 'bp4d', 'not a BP4D sequence', 'train_1f_data.list', 1), (eleven, 'bp4d', '11 label fields', 'train_1f_data.list', 10),
+    (from_one, 'dfew', 'expressions without a clip in training', 'DFEW_set_1_train.txt', 1), (from_one, 'dfew', 'unknown expression', 'DFEW_set_1_train.txt', 7),
+    (odd_size, 'dfew', 'frames of different sizes in one sequence', 'DFEW_set_1_train.txt', 7), (no_manifest, 'mafw', 'manifest absent', '', None),
+    (no_images, 'mafw', 'image root absent', '', None), (nothing_valid, 'dfew', 'no records', 'DFEW_set_1_test.txt', 1)])
+def test_sickness(disk, harm, name, problem, file, line):
+    harm(disk)
+    c = check_up(name, getattr(load_settings(disk/'settings.ini'), name), load_published())
+    assert (problem, file, line) in [(o.problem, Path(o.file or '').name, o.line) for o in c.faults]
+    said = c.summary()
+    assert problem in said and (not file or f'{file}, line {line}: {problem}' in said)
+
+def test_all_at_once(disk, capsys):
+    "One command finds what is wrong in each data set, and the page shows it"
+    for harm in (cut, twice, disfa_person, folder_twice, no_images): harm(disk)
+    status,faults,_ = run(disk)
+    assert status==1 and {(o[0], o[1]) for o in faults}=={('dfew', 'unreadable image'), ('bp4d', 'repeated item'), ('disfa', 'person in training and in test'),
+                                                         ('ferv39k', 'repeated item'), ('mafw', 'image root absent')}
+    assert 'Report: ' in capsys.readouterr().out and '5 data sets of 5 would spoil a result' in (disk/'out'/'doctor.html').read_text()
+
+def healthy_day(disk, name):
+    "The report of data as they are now"
+    assert main([name, '--settings', str(disk/'settings.ini'), '--out', str(disk/'healthy')])==0
+    return str(disk/'healthy'/'doctor.json')
+
+@pytest.mark.parametrize('name,file', [('bp4d', 'BP4D/train_1f_data.list'), ('mafw', 'MAFW/MAFW_set_1_train.txt')])
+def test_labels_in_another_order(disk, name, file):
+    "Against the report of a healthy day; 12 AUs in distinct numbers, 11 expressions too"
+    if name=='bp4d': edit(disk/file, lambda o: [f"{l.split()[0]} {' '.join(str(int(i<=k)) for k in range(12))}" for i,l in enumerate(o)])
+    else:
+        for k in range(11, 14): frames(disk/f'MAFW/frames/train{k:02}', [f'{i:03}.jpg' for i in range(16)], np.random.default_rng(k))
+        edit(disk/file, lambda o: [*o, 'train11 16 1', 'train12 16 3', 'train13 16 3'])
+    reference = ['--published', healthy_day(disk, name)]
+    assert run(disk, name, *reference)[:2]==(0, [])
+    if name=='bp4d': edit(disk/file, lambda o: [' '.join([w[0], *w[2:], w[1]]) for w in map(str.split, o)])
+    else: edit(disk/file, lambda o: [f'{w[0]} {w[1]} {(int(w[2])+1)%11}' for w in map(str.split, o)])
+    status,faults,_ = run(disk, name, *reference)
+    assert status==1 and (name, 'labels in another order than published', Path(file).name, 1) in faults
+
+def test_a_lost_frame_is_found_by_a_healthy_day(disk):
+    reference = healthy_day(disk, 'ferv39k')
+    edit(disk/'FERV39K/FERV39K_train.txt', lambda o: [*o[:6], o[6].replace('16', '15')])
+    assert run(disk, 'ferv39k', '--published', reference)[:2]==(1, [('ferv39k', 'other counts than published', 'FERV39K_train.txt', 1)])
+
+# What does not fail ------------------------------------------------------------------------------------------------------
+
+def short(d): edit(d/'DFEW/DFEW_set_1_train.txt', lambda o: ['train00 9 0', *o[1:]])
+def gap(d): edit(d/'BP4D/test_1f_data.list', lambda o: [*o[:6], *o[7:]])
+
+@pytest.mark.parametrize('harm,name,warnings', [
+    (short, 'dfew', {('clip shorter than 16 frames', 1), ('more frames than the manifest says', 1)}),
+    (gap, 'bp4d', {('segment shorter than 16 frames', 1), ('segment shorter than 16 frames', 7)})])
+def test_warnings_pass(disk, harm, name, warnings):
+    harm(disk)
+    status,faults,said = run(disk, name)
+    assert (status, faults)==(0, []) and warnings <= {(o[1], o[3]) for o in said}
+
+def test_data_sets_that_are_not_here_pass_unless_named(disk, capsys):
+    for o in ('BP4D', 'DISFA', 'FERV39K', 'MAFW'): (disk/o).rename(disk/f'{o}_away')
+    assert run(disk)[0]==0
+    assert run(disk, 'mafw')[0]==1
+    (disk/'DFEW').rename(disk/'DFEW_away')
+    assert main(['--settings', str(disk/'settings.ini')])==1 and 'There is none of bp4d' in capsys.readouterr().out
+
+def test_quick_looks_at_a_sample(disk, capsys):
+    for f in (disk/'DFEW/frames').glob('t*/0*.jpg'): f.write_bytes(b'')
+    status,faults,_ = run(disk, 'dfew', '--quick', '5')
+    assert status==1 and len(faults)==10
+    assert '10 images decoded' in capsys.readouterr().out
+    assert run(disk, 'dfew', '--quick', '5')[1]==faults # the same images again
+
+# The command line --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('args,said', [(['affectnet'], "'affectnet' is not a data set"), (['--quick', '0'], '--quick 0'),
+    (['--settings', 'nowhere.ini'], 'nowhere.ini'), (['--published', 'nowhere.json'], 'nowhere.json')])
+def test_wrong_command_lines(args, said, capsys):
+    with pytest.raises(SystemExit) as e: main(args)
+    assert e.value.code==2 and said in capsys.readouterr().err
+
+def test_as_a_process(disk):
+    cut(disk)
+    command = [sys.executable, '-c', 'import sys; from ssm_nb.doctor import main; sys.exit(main())', 'dfew', '--settings', str(disk/'settings.ini')]
+    r = subprocess.run(command, capture_output=True, text=True)
+    assert r.returncode==1 and 'DFEW_set_1_test.txt, line 4: unreadable image' in r.stdout, r.stderr
+
+def test_help_reads_like_documentation(capsys):
+    with pytest.raises(SystemExit) as e: main(['--help'])
+    said = capsys.readouterr().out
+    assert e.value.code==0 and all(o in said for o in ('exit status:', 'examples:', '--published', '--quick', *DATA_SETS))
+
+@pytest.mark.parametrize('text', ['', '[]', '{}', '{"counts": []}', '{"counts": {"bp4d/1/train": {}}}', '{"counts": {"bp4d/1/train": 3}}'])
+def test_a_reference_must_be_a_report(tmp_path, text):
+    (tmp_path/'a.json').write_text(text)
+    with pytest.raises(ValueError, match='a.json is not a report'): load_published(tmp_path/'a.json')
+
+# The published manifests ---------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def here():
+    "Settings for the split files; there are no images"
+    s = replace(load_settings(os.devnull).bp4d, images=SPLITS/'none')
+    file = dict(bp4d='bp4d/{}_1f_data.list', disfa='disfa/DISFA_{}1.json', dfew='DFEW/DFEW_set_1_{}.txt', ferv39k='FERV39K/FERV39K_{}.txt', mafw='MAFW/MAFW_set_1_{}.txt')
+    return {k:replace(s, train=SPLITS/v.format('train'), test=SPLITS/v.format('test')) for k,v in file.items()}
+
+@needs_splits
+@pytest.mark.parametrize('name', ['bp4d', 'disfa', 'dfew', 'ferv39k', 'mafw'])
+def test_published_manifests_are_healthy(here, name):
+    c = check_up(name, here[name], load_published())
+    assert {o.problem for o in c.faults}=={'image root absent', *(['manifest absent'] if name=='disfa' else [])}
+    assert c.published and set(c.published)==set(c.counts)
+    for k,v in c.published.items(): assert all(c.counts[k][o]==v[o] for o in v)
+
+@needs_splits
+@pytest.mark.parametrize('name,key', [('bp4d', 'positives'), ('mafw', 'per_class')])
+def test_shipped_counts_are_complete(name, key):
+    published = load_published()
+    assert all(key in published[f'{name}/1/{o}'] for o in ('train', 'test'))
+    assert np.array_equal(np.sum([published[f'bp4d/1/{o}']['positives'] for o in ('train', 'test')], 0), cooccurrence('bp4d').positives)
+
+@pytest.fixture(scope='module')
+def bp4d(here): return [read_manifest(getattr(here['bp4d'], o), 'bp4d', own_labels('bp4d')) for o in ('train', 'test')]
+
+@needs_splits
+def test_permuted_columns_of_bp4d(bp4d):
+    known = load_published()
+    rng = np.random.default_rng(0)
+    for r in bp4d:
+        assert permuted(r)==[]
+        for _ in range(5):
+            order = rng.permutation(12)
+            wrong = replace(r, labels=r.labels[:, order])
+            fault, = permuted(wrong)
+            due = ', '.join(r.space.au_labels[i] for i in order)
+            assert f'they are {due};' in fault.fix and fault.line==1
+    people = bp4d[0].subjects
+    for _ in range(10): assert permuted(bp4d[0][np.isin(people, rng.choice(np.unique(people), 6, replace=False))])==[] # fewer people are still in order
+
+@needs_splits
+def test_a_column_at_the_wrong_frames(bp4d):
+    train,test = bp4d
+    assert compare_joint(bp4d)==[]
+    labels = train.labels.copy()
+    labels[:,3] = np.roll(labels[:,3], 40) # as many as before, 40 frames late
+    late = replace(train, labels=labels)
+    assert tally(late)==tally(train)
+    fault, = compare_joint([late, test])
+    assert fault.file==train.manifest and 'AU6' in fault.fix
+
+@needs_splits
+def test_other_folds_count_the_same_together(here, bp4d):
+    "Fold 2 here deals out the recordings of fold 1 anew"
+    c = Checkup('bp4d', replace(here['bp4d'], fold=2))
+    whole = {k:np.concatenate([getattr(o, k) for o in bp4d]) for k in ('lines', 'paths', 'frames', 'labels')}
+    both = replace(bp4d[0], **whole, folders=np.concatenate([o.folders for o in bp4d]), sequence=np.concatenate([bp4d[0].sequence, bp4d[1].sequence+len(bp4d[0].folders)]))
+    even = np.array([int(o[1:])%2==0 for o in both.subjects])
+    for lost,kinds in ((0, set()), (10, {'other number of records in training and test together than published'})):
+        c.records = dict(train=both[even], test=both[~even][lost:])
+        c.counts,c.faults = {c.key(k):tally(v) for k,v in c.records.items()},[]
+        c.compare(load_published())
+        assert kinds <= {o.problem for o in c.faults} and bool(c.faults)==bool(kinds)
+
+def test_repeats_against_the_plain_way(disk):
+    rng = np.random.default_rng(0)
+    r = read_manifest(disk/'BP4D/train_1f_data.list', 'bp4d', own_labels('bp4d'))
+    for _ in range(20):
+        some = r[rng.integers(0, 20, 30)]
+        first,due = {},[]
+        for i,p in enumerate(some.paths):
+            if p in first: due.append((i, first[p]))
+            else: first[p] = i
+        assert repeats(some)==due
+
+def test_faults_are_grouped_in_order():
+    found = [ManifestError(o, 0) for o in 'abab']
+    assert {k:len(v) for k,v in by_kind(found).items()}=={'a': 2, 'b': 2}
