@@ -8,13 +8,13 @@ __all__ = ['VIDEO_SUFFIXES', 'make_records', 'record_lines', 'same_records', 'wr
            'label_counts', 'intensity_line', 'read_intensities', 'read_subject', 'disfa_subject_folders',
            'disfa_records', 'compare_labels', 'expression_label', 'clip_fields', 'clip_folder', 'count_frames',
            'clip_row', 'table_columns', 'expression_records', 'recount', 'open_video', 'announced_frames',
-           'decoded_frames', 'extract_video', 'find_videos', 'write_json', 'remember_settings', 'extract_videos',
-           'manifest_name', 'write_fold', 'split_subject', 'split_subjects', 'published_fold', 'subject_shares', 'deal',
-           'trade', 'subject_folds', 'make_folds']
+           'decoded_frames', 'write_json', 'extracted', 'how_extracted', 'extract_video', 'find_videos', 'frame_ticker',
+           'extract_videos', 'manifest_name', 'write_fold', 'split_subject', 'split_subjects', 'published_fold',
+           'subject_shares', 'deal', 'trade', 'subject_folds', 'make_folds']
 
-# %% ../nbs/05a_prepare.ipynb #3288cbf8
-from collections.abc import Iterator
-from fastprogress.fastprogress import master_bar,progress_bar
+# %% ../nbs/05a_prepare.ipynb #e1086afc
+from collections.abc import Callable,Iterator
+from fastprogress.fastprogress import progress_bar
 from hashlib import sha256
 from pathlib import Path
 from PIL import Image
@@ -219,7 +219,7 @@ def once(
     taken[key] = file
     return key
 
-# %% ../nbs/05a_prepare.ipynb #5c3954bf
+# %% ../nbs/05a_prepare.ipynb #9f60515c
 def bp4d_records(
     annotations:str|Path, # folder of `AU_OCC` CSV files
     images:str|Path, # the image root
@@ -228,8 +228,9 @@ def bp4d_records(
     faults:list|None=None # see `report`
 )->Records: # recording after recording, NaN where unknown
     "Read BP4D's occurrence codes"
-    rows,taken = [],{}
-    for file in progress_bar(sorted(Path(annotations).glob('*.csv'))):
+    files,rows,taken = sorted(Path(annotations).glob('*.csv')),[],{}
+    if not files: raise ManifestError('no annotation files', str(annotations), 'Name the folder with the CSV files of `AU_OCC`.')
+    for file in progress_bar(files):
         folder = located(file, None, faults, bp4d_folder, file.stem, tasks)
         if folder and located(file, None, faults, once, taken, folder, file.name): rows += image_rows(read_occurrence(file, space, faults), file, images, folder, faults)
     return make_records('bp4d', annotations, space, rows)
@@ -291,21 +292,22 @@ def read_subject(
         if found and columns[0] and (fault := _different_frames(files[0], columns[0], file, found)): report(fault, faults)
     return {k:(i, [o[k][1] for o in columns]) for k,(i,_) in columns[0].items() if all(k in o for o in columns)}
 
-# %% ../nbs/05a_prepare.ipynb #4826e804
+# %% ../nbs/05a_prepare.ipynb #e74e6b86
 def disfa_subject_folders(
     annotations:str|Path, # 'ActionUnit_Labels'
     faults:list|None=None # see `report`
 )->dict: # 'SN010' to its folder
     "Whose intensities there are"
-    found = {}
-    for folder in sorted(o for o in Path(annotations).iterdir() if o.is_dir() and not o.name.startswith('.')):
+    found,folders = {},sorted(o for o in Path(annotations).glob('[!.]*') if o.is_dir())
+    if not folders: raise ManifestError('no annotation files', str(annotations), 'Name the folder `ActionUnit_Labels`, with a folder for each person.')
+    for folder in folders:
         m = re.match('SN[0-9]{3}(?![0-9])', folder.name, re.IGNORECASE)
         if not m: report(ManifestError('not a DISFA subject', str(folder), 'Name folders SN and three digits.'), faults)
         elif (who := m[0].upper()) in found: report(ManifestError('duplicate', str(folder), f'{found[who].name} is {who} too: keep one.'), faults)
         else: found[who] = folder
     return found
 
-# %% ../nbs/05a_prepare.ipynb #ddb9c125
+# %% ../nbs/05a_prepare.ipynb #632bf2fc
 def disfa_records(
     annotations:str|Path, # 'ActionUnit_Labels'
     images:str|Path, # the image root
@@ -315,6 +317,7 @@ def disfa_records(
     faults:list|None=None # see `report`
 )->Records: # person after person
     "Read DISFA's intensities"
+    if '{}' not in video: raise ValueError(f"video is {video!r}; put {{}} where the subject stands, as in 'RightVideo{{}}'")
     if threshold not in range(1, 6): raise ValueError(f'threshold is {threshold!r}; intensities run from 0 to 5, so give 1 to 5')
     rows = []
     for who,folder in progress_bar(list(disfa_subject_folders(annotations, faults).items())):
@@ -491,24 +494,60 @@ def decoded_frames(
         except av.FFmpegError as e: raise ManifestError('unreadable video', f'{video}, frame {n+1}', f'Copy it from the release again ({type(e).__name__}).') from e
     if n==0 or n<due*(1-lost): raise ManifestError('video ends early', str(video), f'{n} frames of {due}: copy it from the release again.')
 
-# %% ../nbs/05a_prepare.ipynb #d7d4481d
+# %% ../nbs/05a_prepare.ipynb #a4d675be
+def write_json(
+    file:Path, # its folder is made if missing
+    d:dict # plain values
+)->Path: # the file
+    "Write JSON, whole or not at all"
+    new = file.with_name(f'.{file.name}.{os.getpid()}.new')
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        new.write_text(json.dumps(d, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
+        os.replace(new, file)
+    finally: new.unlink(missing_ok=True)
+    return file
+
+# %% ../nbs/05a_prepare.ipynb #8d819f37
+_MADE = '.extracted.json'
+
+# %% ../nbs/05a_prepare.ipynb #73df2ae0
+def extracted(
+    folder:Path, # of frames
+    how:dict # how they should have been made
+)->int: # frames in it; 0 where there are none yet
+    "Is a video done?"
+    n,file = len(frame_names(folder)),folder/_MADE
+    if not n and not file.exists(): return 0
+    if not file.exists(): raise ManifestError('frames that were not extracted here', str(folder), 'Nothing says that they are all: move them away to extract the video.')
+    if (was := json.loads(file.read_text(encoding='utf-8')))!=(now := dict(how, frames=n)):
+        raise ManifestError('frames extracted in another way', str(folder), f'Then {was}, now {now}: remove the folder to extract it again.')
+    return n
+
+# %% ../nbs/05a_prepare.ipynb #c38834c9
+def how_extracted(video, quality, name):
+    "What makes frames what they are, fit for JSON"
+    return dict(video=Path(video).name, bytes=os.path.getsize(video), quality=quality, name=name)
+
+# %% ../nbs/05a_prepare.ipynb #647e0645
 def extract_video(
     video:str|Path, # the file
     folder:Path, # of its frames
     quality:int=95, # of the JPEG files, 1 … 95
     name:str='{:05d}.jpg', # file name of a frame number, from 1; zeros keep names in the order of frames
     lost:float=.05, # see `decoded_frames`
-    parent=None # the bar that this one's progress belongs to
+    tick:Callable|None=None # called with the number of frames so far
 )->int: # frames written
     "Write the frames of a video, all or none"
     if not 1<=quality<=95: raise ValueError(f'quality is {quality!r}; give 1 to 95')
-    with open_video(video) as container: due = max(1, announced_frames(container))
     part = folder.with_name(f'.{folder.name}.part')
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        bar = progress_bar(decoded_frames(video, lost), total=due, parent=parent, leave=parent is None)
-        for n,image in enumerate(bar, 1): image.save(part/name.format(n), quality=quality)
+        for n,image in enumerate(decoded_frames(video, lost), 1):
+            image.save(part/name.format(n), quality=quality)
+            if tick: tick(n)
+        write_json(part/_MADE, dict(how_extracted(video, quality, name), frames=n))
         os.replace(part, folder)
     finally: shutil.rmtree(part, ignore_errors=True)
     return n
@@ -527,31 +566,19 @@ def find_videos(
     if not found: raise ManifestError('no videos', str(root), f"Name a folder with files ending in {', '.join(VIDEO_SUFFIXES)}.")
     return found
 
-# %% ../nbs/05a_prepare.ipynb #a4d675be
-def write_json(
-    file:Path, # its folder is made if missing
-    d:dict # plain values
-)->Path: # the file
-    "Write JSON, whole or not at all"
-    new = file.with_name(f'.{file.name}.{os.getpid()}.new')
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        new.write_text(json.dumps(d, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
-        os.replace(new, file)
-    finally: new.unlink(missing_ok=True)
-    return file
+# %% ../nbs/05a_prepare.ipynb #9ea705e6
+def frame_ticker(
+    bar, # a progress bar over videos
+    i:int, # the video it is at
+    what:str, # its name
+    every:int=50 # frames
+)->Callable: # (n), for `extract_video`
+    "Tell the frame on the bar of the videos"
+    def tick(n):
+        if n%every==0: bar.comment = f'{what}, frame {n}'; bar.update_bar(i)
+    return tick
 
-# %% ../nbs/05a_prepare.ipynb #b20543af
-def remember_settings(
-    file:Path, # JSON
-    **settings # plain values
-):
-    "Write the settings of a job, or compare them with those it was begun with"
-    was = json.loads(file.read_text(encoding='utf-8')) if file.exists() else None
-    if was is None: write_json(file, settings)
-    elif was!=settings: raise ValueError(f'{file} says {was}, now {settings}: go on with the same, or choose another folder')
-
-# %% ../nbs/05a_prepare.ipynb #bb9f9a7f
+# %% ../nbs/05a_prepare.ipynb #95e3ec20
 def extract_videos(
     videos:str|Path, # folder of videos
     images:str|Path, # the image root to fill
@@ -563,10 +590,9 @@ def extract_videos(
 )->pd.DataFrame: # a row a folder: its frames, and whether they were written now
     "Write the frames of all videos; videos that are done already are passed over"
     images,jobs,rows = Path(images),find_videos(videos, ending),{}
-    remember_settings(images/'extraction.json', quality=quality, name=name)
-    for folder in (bar := master_bar(list(jobs))):
-        done = len(frame_names(images/folder))
-        n = done or located(jobs[folder], None, faults, extract_video, jobs[folder], images/folder, quality, name, lost, bar)
+    for i,(folder,video) in enumerate(bar := progress_bar(list(jobs.items()))):
+        if (done := located(images/folder, None, faults, extracted, images/folder, how_extracted(video, quality, name))) is None: continue
+        n = done or located(video, None, faults, extract_video, video, images/folder, quality, name, lost, frame_ticker(bar, i, folder))
         if n: rows[folder] = n,not done
     return pd.DataFrame.from_dict(rows, orient='index', columns=['frames', 'new'])
 

@@ -1,0 +1,367 @@
+"Owners' files to manifests and back: round trips, faults, killed extractions, folds"
+import csv, json, os, signal, subprocess, sys, time
+from pathlib import Path
+import numpy as np, pytest, torch
+from hypothesis import given, strategies as st
+from PIL import Image
+from ssm_nb.clips import DATA_SETS, ManifestError, check_files, frame_names, read_manifest
+from ssm_nb.facs import BP4D_AUS, DISFA_AUS, EXPRESSIONS_7, label_space
+from ssm_nb.prepare import (bp4d_records, compare_labels, disfa_records, expression_records, extract_videos, make_folds, make_records,
+                            published_fold, read_intensities, read_occurrence, recount, same_records, subject_folds, write_manifest)
+
+SPACES = {o: label_space('disfa' if o=='disfa' else 'bp4d', 11 if o=='mafw' else 7) for o in DATA_SETS}
+SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')
+
+def jpeg(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (8, 8)).save(path)
+
+# Round trips -------------------------------------------------------------------------------------------------------
+
+name = st.text('abcXYZ019_- é面', min_size=1, max_size=8).filter(lambda o: o.strip()==o and o not in '..')
+
+@pytest.mark.parametrize('dataset', DATA_SETS)
+@given(data=st.data())
+def test_what_is_written_reads_back(dataset, data, tmp_path_factory):
+    space,au = SPACES[dataset],DATA_SETS[dataset].task=='au'
+    label = st.lists(st.sampled_from([0., 1.] if dataset=='disfa' else [0., 1., np.nan]), min_size=space.n_aus, max_size=space.n_aus) if au else st.integers(0, space.n_expressions-1)
+    rows = [(i, f'{f}/frame_{n}.jpg' if au else f, n, l) for i,(f,n,l) in enumerate(data.draw(st.lists(st.tuples(name, st.integers(1, 10**6), label), min_size=1, max_size=6)), 1)]
+    records = make_records(dataset, 'drawn', space, rows)
+    back = read_manifest(write_manifest(tmp_path_factory.getbasetemp()/f'back_{dataset}', records), dataset, space)
+    assert back.paths.tolist()==[o[1] for o in rows] and back.frames.tolist()==[o[2] for o in rows]
+    assert np.array_equal(back.labels, np.array([o[3] for o in rows]), equal_nan=au)
+    assert (back.folders[back.sequence]==records.folders[records.sequence]).all()
+
+@pytest.mark.skipif(not (SPLITS/'expected.json').exists(), reason=f'no split files in {SPLITS}; set SSM_SPLITS to their folder')
+@pytest.mark.parametrize('dataset, file', [('bp4d', 'bp4d/test_1f_data.list'), ('disfa', 'disfa/DISFA_test1.json'), ('dfew', 'DFEW/DFEW_set_1_test.txt'),
+                                           ('ferv39k', 'FERV39K/FERV39K_test.txt'), ('mafw', 'MAFW/MAFW_set_1_test.txt')])
+def test_published_manifests_are_written_as_they_are(dataset, file, tmp_path):
+    records = read_manifest(SPLITS/file, dataset, SPACES[dataset])
+    written = write_manifest(tmp_path/'again', records)
+    assert same_records(records, read_manifest(written, dataset, SPACES[dataset]))
+    lines = [o.replace('\r\n', '\n') for o in ((SPLITS/file).read_text(), written.read_text())]
+    if dataset=='disfa': # the release lists active AUs in no particular order
+        lines = [[(r['img_path'], sorted(r['AUs'])) for r in map(json.loads, o.splitlines())] for o in lines]
+    assert lines[0]==lines[1]
+
+# BP4D against an obvious reader ------------------------------------------------------------------------------------
+
+@pytest.fixture
+def bp4d(tmp_path):
+    "Two recordings in AU_OCC's layout, columns shuffled, AUs to spare, zeros before the numbers of images"
+    rng = np.random.default_rng(3)
+    for who,folder,first in (('F001_T1', '2F01_01', 2440), ('M012_T7', '2M12_07', 0)):
+        columns = [*BP4D_AUS, 5, 27, 45]
+        rng.shuffle(columns)
+        rows = [[first+i, *rng.choice([0, 1, 9], len(columns), p=[.6, .3, .1])] for i in range(30)]
+        (tmp_path/'AU_OCC').mkdir(exist_ok=True)
+        with open(tmp_path/'AU_OCC'/f'{who}.csv', 'w', newline='') as f: csv.writer(f).writerows([[0, *columns], *rows])
+        for o in rows: jpeg(tmp_path/'images'/folder/f'{o[0]:04}.jpg')
+    return tmp_path
+
+def test_bp4d_says_what_a_plain_reader_says(bp4d):
+    records = bp4d_records(bp4d/'AU_OCC', bp4d/'images', SPACES['bp4d'])
+    back = read_manifest(write_manifest(bp4d/'m.list', records), 'bp4d', SPACES['bp4d'])
+    said = dict(zip(back.paths, back.labels))
+    n = 0
+    for file,folder in (('F001_T1', '2F01_01'), ('M012_T7', '2M12_07')):
+        with open(bp4d/'AU_OCC'/f'{file}.csv', newline='') as f:
+            for row in csv.DictReader(f):
+                want = [float(row[str(au)]) for au in BP4D_AUS]
+                assert np.nan_to_num(said[f"{folder}/{int(row['0']):04}.jpg"], nan=9).tolist()==want
+                n += 1
+    assert n==len(back)==60 and np.isnan(back.labels).sum()>20
+    assert set(back.subjects)=={'F001', 'M012'} and len(check_files(back, bp4d/'images'))==60
+
+def test_tasks_are_translated_not_guessed(bp4d):
+    (bp4d/'images'/'2M12_07').rename(bp4d/'images'/'2M12_13')
+    with pytest.raises(ManifestError, match='folder absent or without frames.*2M12_07'): bp4d_records(bp4d/'AU_OCC', bp4d/'images', SPACES['bp4d'])
+    records = bp4d_records(bp4d/'AU_OCC', bp4d/'images', SPACES['bp4d'], tasks={1:1, 7:13})
+    assert records.folders.tolist()==['2F01_01', '2M12_13']
+
+def edit(file, line, text):
+    lines = file.read_text().splitlines()
+    lines[line-1] = text(lines[line-1])
+    file.write_text('\n'.join(lines)+'\n')
+
+@pytest.mark.parametrize('line, text, why', [
+    (1, lambda o: o.replace('45', 'AU_smile'), 'line 1: unknown AU column: \'AU_smile\''),
+    (1, lambda o: o.replace('24', '54'), 'line 1: missing AU column: 24'),
+    (1, lambda o: o.replace('24', '23'), 'line 1: AU column twice'),
+    (5, lambda o: o+',0', 'line 5: 17 fields'),
+    (5, lambda o: o.rpartition(',')[0], 'line 5: 15 fields'),
+    (5, lambda o: 'x'+o, 'line 5: not a number: \'x2443\''),
+    (5, lambda o: o.replace('2443', '2442'), 'line 5: frame twice: 2442'),
+    (5, lambda o: o.replace('2443', '9999'), 'line 5: image absent'),
+    (5, lambda o: '2443'+',2'*15, 'line 5: unknown AU code: \'2\''),
+    (5, lambda o: '2443'+',-1'*15, 'line 5: unknown AU code: \'-1\''),
+    (5, lambda o: o+'\x07', 'line 5: unreadable character')])
+def test_faults_of_bp4d(bp4d, line, text, why):
+    file = bp4d/'AU_OCC'/'F001_T1.csv'
+    edit(file, line, text)
+    read = lambda faults: bp4d_records(bp4d/'AU_OCC', bp4d/'images', SPACES['bp4d'], faults=faults)
+    with pytest.raises(ManifestError) as e: read(None)
+    assert str(e.value).startswith(f'{file}, {why}') and e.value.fix
+    faults = []
+    rest = read(faults)
+    assert [str(o) for o in faults]==[str(e.value)]
+    assert len(rest)==(30 if line==1 else 59) # a header costs its file, a line itself
+
+def test_spreadsheets_leave_traces(bp4d):
+    file = bp4d/'AU_OCC'/'F001_T1.csv'
+    before = read_occurrence(file, SPACES['bp4d'])
+    file.write_bytes(b'\xef\xbb\xbf'+file.read_bytes().replace(b'\n', b'\r\n').replace(b',', b', ')+b'\r\n')
+    assert repr(read_occurrence(file, SPACES['bp4d']))==repr(before)
+
+@pytest.mark.parametrize('content', ['', '\n\n'])
+def test_empty_files(bp4d, content):
+    (bp4d/'AU_OCC'/'F001_T1.csv').write_text(content)
+    with pytest.raises(ManifestError, match='empty file.*F001_T1'): bp4d_records(bp4d/'AU_OCC', bp4d/'images', SPACES['bp4d'])
+
+# DISFA against an obvious reader -----------------------------------------------------------------------------------
+
+@pytest.fixture
+def disfa(tmp_path):
+    rng,true = np.random.default_rng(5),{}
+    for who in ('SN001', 'SN010'):
+        true[who] = rng.integers(0, 6, (25, 8))
+        (tmp_path/'labels'/who).mkdir(parents=True)
+        for a,au in enumerate(DISFA_AUS): (tmp_path/'labels'/who/f'{who}_au{au}.txt').write_text(''.join(f'{i},{o}\n' for i,o in enumerate(true[who][:,a], 1)))
+        for au in (5, 15): (tmp_path/'labels'/who/f'{who}_au{au}.txt').write_text('1,0\n') # the release has more
+        for i in range(1, 28): jpeg(tmp_path/'images'/f'RightVideo{who}'/f'frame_{i}.jpg') # more frames than labels
+    return tmp_path,true
+
+@pytest.mark.parametrize('threshold', range(1, 6))
+def test_disfa_says_what_a_plain_reader_says(disfa, threshold):
+    root,true = disfa
+    records = disfa_records(root/'labels', root/'images', SPACES['disfa'], threshold)
+    back = read_manifest(write_manifest(root/'m.json', records), 'disfa', SPACES['disfa'])
+    said = [json.loads(o) for o in (root/'m.json').read_text().splitlines()]
+    at = [(who, i) for who in true for i in range(1, 26)]
+    assert [o['img_path'] for o in said]==[f'RightVideo{w}/frame_{i}.jpg' for w,i in at]
+    assert [o['AUs'] for o in said]==[sorted(au for au,v in zip(DISFA_AUS, true[w][i-1]) if v>=threshold)+[999]*sum(true[w][i-1]<threshold) for w,i in at]
+    assert same_records(records, back)
+    assert compare_labels(records, back).differ.sum()==0
+    other = disfa_records(root/'labels', root/'images', SPACES['disfa'], threshold%5+1)
+    assert (compare_labels(other, back).differ==(other.labels!=back.labels).sum(0)).all() and compare_labels(other, back).differ.sum()>0
+
+def test_two_is_the_rule_unless_told(disfa):
+    root,true = disfa
+    assert (disfa_records(root/'labels', root/'images', SPACES['disfa']).labels==np.concatenate(list(true.values())).clip(1, 2)-1).all()
+    for bad in (0, 6, 2.5, '2'):
+        with pytest.raises(ValueError, match='intensities run from 0 to 5'): disfa_records(root/'labels', root/'images', SPACES['disfa'], bad)
+
+@pytest.mark.parametrize('spoil, why', [
+    (lambda o: edit(o, 3, lambda _: '3,6'), 'SN010_au9.txt, line 3: intensity out of range: 6'),
+    (lambda o: edit(o, 3, lambda _: '3,two'), "SN010_au9.txt, line 3: not a number: 'two'"),
+    (lambda o: edit(o, 3, lambda _: '3,1.0'), "SN010_au9.txt, line 3: not a number: '1.0'"),
+    (lambda o: edit(o, 3, lambda _: '3'), 'SN010_au9.txt, line 3: 1 fields'),
+    (lambda o: edit(o, 3, lambda _: '2,0'), 'SN010_au9.txt, line 3: frame twice: 2'),
+    (lambda o: edit(o, 25, lambda _: ''), 'AU files with different frames'),
+    (lambda o: o.unlink(), 'AU file absent'),
+    (lambda o: o.write_text(''), 'empty file'),
+    (lambda o: (o.parents[2]/'images'/'RightVideoSN010'/'frame_7.jpg').unlink(), 'line 7: image absent'),
+    (lambda o: o.parent.with_name('sn001').mkdir(), 'duplicate'),
+    (lambda o: o.parent.with_name('S10').mkdir(), 'not a DISFA subject')])
+def test_faults_of_disfa(disfa, spoil, why):
+    root,_ = disfa
+    spoil(root/'labels'/'SN010'/'SN010_au9.txt')
+    read = lambda faults: disfa_records(root/'labels', root/'images', SPACES['disfa'], faults=faults)
+    with pytest.raises(ManifestError) as e: read(None)
+    assert why in str(e.value) and str(root) in str(e.value) and e.value.fix
+    faults = []
+    rest = read(faults)
+    assert str(faults[0])==str(e.value)
+    whole = rest.subjects=='SN001' # of the other person nothing is lost, and a lacking AU is never read as absent
+    assert whole.sum()==25 and (~whole).sum()==(0 if why in ('AU file absent', 'empty file') else 25 if why in ('duplicate', 'not a DISFA subject') else 24)
+
+@given(data=st.binary(max_size=60))
+def test_every_intensity_line_is_read_or_reported(data, tmp_path_factory):
+    file,faults = tmp_path_factory.getbasetemp()/'SN001_au1.txt',[]
+    file.write_bytes(b'1000,3\n'+data)
+    found = read_intensities(file, faults)
+    lines = {f.line for f in faults} | {i for i,_ in found.values()} | {i for i,o in enumerate(data.split(b'\n'), 2) if not o.strip(b' \t\r')}
+    assert lines==set(range(1, data.count(b'\n')+3)) and all(0<=v<=5 for _,v in found.values())
+
+# Tables of clips ---------------------------------------------------------------------------------------------------
+
+CLIPS = {'dfew': ('video_name,label\n1,1\n2,7\n', ('00001', '00002'), dict(classes=EXPRESSIONS_7, start=1, digits=5)),
+         'ferv39k': ('Action/Happy/0267 Happy\r\nCrime/Fear/0001 Fear\r\n', ('Action/Happy/0267', 'Crime/Fear/0001'), {}),
+         'mafw': ('00001.mp4 happiness\n00009.mp4 disappointment\n', ('00001', '00009'), {})}
+
+@pytest.mark.parametrize('dataset', CLIPS)
+def test_tables_as_their_owners_write_them(dataset, tmp_path):
+    text,folders,how = CLIPS[dataset]
+    for k,o in enumerate(folders):
+        for i in range(5+k): jpeg(tmp_path/'frames'/o/f'{i:05}.jpg')
+        (tmp_path/'frames'/o/'Thumbs.db').touch() # not a frame
+    (tmp_path/'table').write_text(text, newline='')
+    records = expression_records(tmp_path/'table', tmp_path/'frames', dataset, SPACES[dataset], **how)
+    last = 10 if dataset=='mafw' else 6
+    assert write_manifest(tmp_path/'m.txt', records).read_text()==f'{folders[0]} 5 0\n{folders[1]} 6 {last}\n'
+    (tmp_path/'frames'/folders[0]/'00000.jpg').unlink()
+    assert recount(read_manifest(tmp_path/'m.txt', dataset, SPACES[dataset]), tmp_path/'frames').frames.tolist()==[4, 6]
+
+@pytest.mark.parametrize('text, why', [
+    ('a happiness\nb joy\n', "line 2: unknown expression: 'joy'"), ('a happiness\nb 3\n', "line 2: number without a list of classes: '3'"),
+    ('a happiness\na fear\n', "line 2: duplicate: 'a'"), ('a happiness\nb\n', 'line 2: missing field'), ('a happiness\nnone fear\n', 'line 2: folder absent'),
+    ('a happiness\nempty fear\n', 'line 2: folder without frames'), ('a happiness\n../b fear\n', 'line 2: path outside the image root'),
+    ('file,label\na,fear\n', 'line 1: missing column'), ('clip,person,label\na,x,fear\nb,x\n', 'line 3: missing field')])
+def test_faults_of_tables(text, why, tmp_path):
+    for o in 'ab': jpeg(tmp_path/'frames'/o/'1.jpg')
+    (tmp_path/'frames'/'empty').mkdir()
+    (tmp_path/'table').write_text(text)
+    with pytest.raises(ManifestError) as e: expression_records(tmp_path/'table', tmp_path/'frames', 'dfew', SPACES['dfew'])
+    assert str(e.value).startswith(f"{tmp_path/'table'}, {why}") and e.value.fix
+    faults = []
+    if 'line 1' in why: pytest.raises(ManifestError, expression_records, tmp_path/'table', tmp_path/'frames', 'dfew', SPACES['dfew'], faults=faults)
+    else: assert expression_records(tmp_path/'table', tmp_path/'frames', 'dfew', SPACES['dfew'], faults=faults).paths.tolist()==['a']
+    assert str(faults[0])==str(e.value)
+
+# Videos ------------------------------------------------------------------------------------------------------------
+
+def video(path, n=12, codec='mpeg4', size=48):
+    av = pytest.importorskip('av')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), 'w') as out:
+        stream = out.add_stream(codec, rate=10, width=size, height=size, pix_fmt='yuvj420p' if codec=='mjpeg' else 'yuv420p')
+        for i in range(n): # frame i is a grey of its own
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((size, size, 3), 10+i*200//n, np.uint8), 'rgb24')))
+        out.mux(stream.encode(None))
+    return path
+
+@pytest.mark.parametrize('name, codec', [('a.mp4', 'mpeg4'), ('a.AVI', 'mjpeg'), ('sub/a b.mkv', 'mpeg4'), ('a.mov', 'mjpeg')])
+def test_frames_are_those_of_the_video(name, codec, tmp_path):
+    video(tmp_path/'videos'/name, codec=codec)
+    done = extract_videos(tmp_path/'videos', tmp_path/'frames')
+    folder = name.rpartition('.')[0]
+    assert done.frames.to_dict()=={folder: 12}
+    frames = [np.asarray(Image.open(tmp_path/'frames'/folder/o)) for o in frame_names(tmp_path/'frames'/folder)]
+    assert np.abs(np.array([o.mean() for o in frames])-[10+i*200//12 for i in range(12)]).max()<4 # all, in order
+
+def test_names_and_quality(tmp_path):
+    video(tmp_path/'videos'/'RightVideoSN001_comp.avi', size=96)
+    kinds = {q: extract_videos(tmp_path/'videos', tmp_path/f'q{q}', quality=q, name='frame_{}.jpg', ending='_comp') for q in (30, 95)}
+    folders = [tmp_path/f'q{q}'/'RightVideoSN001' for q in kinds]
+    assert {f'frame_{i}.jpg' for i in range(1, 13)}=={*frame_names(folders[0])}
+    tables = [sum(map(sum, Image.open(o/'frame_1.jpg').quantization.values())) for o in folders]
+    assert tables[0]>4*tables[1] # coarser steps
+
+@pytest.mark.parametrize('spoil', [lambda b: b'', lambda b: b'no video', lambda b: b[:len(b)//3], lambda b: b[:len(b)*2//3]])
+@pytest.mark.parametrize('name', ['b.mp4', 'b.avi', 'b.mkv', 'b.mov'])
+def test_a_spoilt_video_leaves_nothing(name, spoil, tmp_path):
+    for o in ('a.mp4', name, 'c.mp4'): video(tmp_path/'videos'/o, 30)
+    bad = tmp_path/'videos'/name
+    bad.write_bytes(spoil(bad.read_bytes()))
+    with pytest.raises(ManifestError, match='unreadable video|video ends early|no picture in it|damaged frame') as e: extract_videos(tmp_path/'videos', tmp_path/'frames')
+    assert name in str(e.value) and 'from the release again' in str(e.value)
+    faults = []
+    done = extract_videos(tmp_path/'videos', tmp_path/'frames', faults=faults)
+    assert len(faults)==1 and done.frames.to_dict()==dict(a=30, c=30)
+    assert sorted(os.listdir(tmp_path/'frames'))==['a', 'c']
+
+@pytest.mark.parametrize('name', ['a.mkv', 'a.avi'])
+def test_what_is_finished_is_whole(name, tmp_path):
+    "Wherever a file is cut: a fault, or at most the share of frames that may be lost"
+    whole,finished = video(tmp_path/'whole'/name, 40).read_bytes(),0
+    for k in range(1, 21):
+        folder = tmp_path/f'cut{k}'
+        (folder/'videos').mkdir(parents=True)
+        (folder/'videos'/name).write_bytes(whole[:len(whole)*k//20])
+        done = extract_videos(folder/'videos', folder/'frames', lost=.05, faults=(faults := []))
+        assert len(done)+len(faults)==1
+        assert len(done)==0 or len(frame_names(folder/'frames'/'a'))>=38
+        finished += len(done)
+    assert 1<=finished<=10 # the test sees both ends
+
+def test_sound_is_no_video(tmp_path):
+    av = pytest.importorskip('av')
+    (tmp_path/'videos').mkdir()
+    with av.open(str(tmp_path/'videos'/'a.mp4'), 'w') as out:
+        stream = out.add_stream('aac', rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), 'fltp', 'mono')
+        frame.sample_rate = 8000
+        out.mux(stream.encode(frame)); out.mux(stream.encode(None))
+    with pytest.raises(ManifestError, match='no picture in it'): extract_videos(tmp_path/'videos', tmp_path/'frames')
+
+def test_killed_in_the_middle_goes_on(tmp_path):
+    for o in 'ab': video(tmp_path/'videos'/f'{o}.mp4', 400, size=320)
+    code = 'import sys; from ssm_nb.prepare import extract_videos; extract_videos(*sys.argv[1:])'
+    job = subprocess.Popen([sys.executable, '-c', code, tmp_path/'videos', tmp_path/'frames'], stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
+    part,end = tmp_path/'frames'/'.b.part',time.time()+120
+    while len(frame_names(part))<20: # in the middle of the second
+        assert job.poll() is None and time.time()<end, 'never got to the second video'
+        time.sleep(.002)
+    job.send_signal(signal.SIGKILL); job.wait()
+    assert part.exists() and not (tmp_path/'frames'/'b').exists()
+    kept = (tmp_path/'frames'/'a'/'00001.jpg').stat().st_mtime_ns
+    done = extract_videos(tmp_path/'videos', tmp_path/'frames')
+    assert done.to_dict()==dict(frames=dict(a=400, b=400), new=dict(a=False, b=True))
+    assert (tmp_path/'frames'/'a'/'00001.jpg').stat().st_mtime_ns==kept # not made twice
+    assert sorted(os.listdir(tmp_path/'frames'))==['a', 'b']
+
+def test_only_what_is_known_to_be_whole_is_passed_over(tmp_path):
+    for o in 'ab': video(tmp_path/'videos'/f'{o}.mp4')
+    again = lambda **how: extract_videos(tmp_path/'videos', tmp_path/'frames', **how)
+    jpeg(tmp_path/'frames'/'a'/'00001.jpg') # half a video, by some other program
+    with pytest.raises(ManifestError, match='frames that were not extracted here.*frames/a'): again()
+    assert again(faults=(faults := [])).index.tolist()==['b'] and len(faults)==1
+    (tmp_path/'frames'/'a'/'00001.jpg').unlink()
+    assert again().new.to_dict()==dict(a=True, b=False)
+    with pytest.raises(ManifestError, match='frames extracted in another way.*quality'): again(quality=50)
+    with pytest.raises(ManifestError, match='frames extracted in another way'): again(name='{}.jpg')
+    (tmp_path/'frames'/'b'/'00003.jpg').unlink() # somebody lost one
+    with pytest.raises(ManifestError, match="frames extracted in another way.*frames/b.*'frames': 12.*'frames': 11"): again()
+    video(tmp_path/'videos'/'b.mp4', 15) # and got a longer copy of the video
+    with pytest.raises(ManifestError, match='frames extracted in another way'): again()
+
+# Folds -------------------------------------------------------------------------------------------------------------
+
+def crowd(n, seed=0, frames=20):
+    g = np.random.default_rng(seed)
+    return make_records('bp4d', 'drawn', SPACES['bp4d'], [(1, f'2F{s+1:02}_01/{i}.jpg', i, v) for s in range(n) for i,v in enumerate((g.random((frames+s, 12))<g.random(12)**2).astype(float).tolist())])
+
+@given(n=st.integers(2, 20), k=st.integers(2, 6), seed=st.integers(0, 99))
+def test_folds_by_person(n, k, seed):
+    records = crowd(n, seed, 3)
+    if k>n: return pytest.raises(ValueError, subject_folds, records, k, torch.Generator()) and None
+    fold = subject_folds(records, k, torch.Generator().manual_seed(seed))
+    of = {who: set(fold[records.subjects==who]) for who in set(records.subjects)}
+    assert all(len(o)==1 for o in of.values()) # nobody is in two
+    sizes = np.bincount([o for s in of.values() for o in s], minlength=k)
+    assert sizes.max()-sizes.min()<=1 and sizes.min()>0
+    assert (fold==subject_folds(records, k, torch.Generator().manual_seed(seed))).all()
+    shuffled = np.random.default_rng(seed).permutation(len(records)) # nor does the order of the records matter
+    assert (fold[shuffled]==subject_folds(records[shuffled], k, torch.Generator().manual_seed(seed))).all()
+
+def test_folds_made_here_say_so(tmp_path):
+    records = crowd(7)
+    files = [make_folds(tmp_path/o, records, k=3, seed=4, rule='>= 2') for o in 'xy']
+    about = json.loads(files[0].read_text())
+    assert files[0].parent.name=='folds_made_here_seed4' and about['origin'].startswith('made here, by person') and about['rule']=='>= 2'
+    assert files[0].read_bytes()==files[1].read_bytes()
+    assert sorted(p for f in about['folds'].values() for p in f['test_people'])==sorted(set(records.subjects)) # each person is in the test once
+    for k,said in about['folds'].items():
+        train,test = (read_manifest(files[0].parent/f'{o}_{k}f_data.list', 'bp4d', SPACES['bp4d']) for o in ('train', 'test'))
+        assert not {*train.subjects} & {*test.subjects} and sorted({*test.subjects})==said['test_people']
+        assert len(train)+len(test)==len(records) and said['labels']['test']['AU12']['present']==(test.labels[:,6]==1).sum()
+
+def test_clips_need_somebody_who_knows(tmp_path):
+    records = make_records('ferv39k', 'drawn', SPACES['ferv39k'], [(i, f'Action/{i:04}', 20, i%7) for i in range(40)])
+    with pytest.raises(ValueError, match='does not say who'): make_folds(tmp_path, records)
+    with pytest.raises(ValueError, match='39 subjects for 40 records'): make_folds(tmp_path, records, subjects=['x']*39)
+    about = json.loads(make_folds(tmp_path, records, k=2, subjects=[f'actor {i//4}' for i in range(40)]).read_text())
+    assert len(about['folds']['1']['test_people'])==5
+    assert len(read_manifest(tmp_path/'folds_made_here_seed0'/'FERV39K_test_2.txt', 'ferv39k', SPACES['ferv39k']))==20
+
+def test_published_folds(tmp_path):
+    records = crowd(5)
+    (tmp_path/'train').write_text('F001\nF002\n'); write_manifest(tmp_path/'test', records[records.subjects=='F004'])
+    about = json.loads(published_fold(tmp_path/'out', records, tmp_path/'train', tmp_path/'test', fold=2, rule='>= 2').read_text())
+    assert (about['origin'], about['in_neither'], about['rule'])==('published', ['F003', 'F005'], '>= 2')
+    for part,who in (('train', {'F001', 'F002'}), ('test', {'F004'})):
+        assert same_records(read_manifest(tmp_path/'out'/f'{part}_2f_data.list', 'bp4d', SPACES['bp4d']), records[np.isin(records.subjects, list(who))])
+    (tmp_path/'train').write_text('F001\n\nF004\n')
+    with pytest.raises(ManifestError, match='line 1: a person in training and test'): published_fold(tmp_path/'out', records, tmp_path/'train', tmp_path/'test')
+    (tmp_path/'train').write_text('F001\nF077\n')
+    with pytest.raises(ManifestError, match="train, line 2: no such person: 'F077'"): published_fold(tmp_path/'out', records, tmp_path/'train', tmp_path/'test')
