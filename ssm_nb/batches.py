@@ -7,7 +7,7 @@ __all__ = ['RECIPES', 'CLIP_MEAN', 'CLIP_STD', 'decode_frame', 'FrameCache', 'cr
            'eval_transform', 'normalise', 'ClipDataset', 'AUClips', 'FEClips', 'keyed_generator', 'JointBatches',
            'DataWarning', 'ClipLoader', 'JointLoader']
 
-# %% ../nbs/05b_batches.ipynb #7a0bde08
+# %% ../nbs/05b_batches.ipynb #6b6ae482
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass,replace
@@ -15,30 +15,43 @@ from fastai.data.load import DataLoader
 from fastai.torch_core import to_device
 from fastcore.basics import patch
 from hashlib import sha256
+from io import BytesIO
 from PIL import Image
 from pathlib import Path
 from .clips import (Faults,ManifestError,Records,check_files,eval_clips,eval_frame_indices,find_segments,frame_names,
                           train_clips,train_frame_indices)
+from simplejpeg import decode_jpeg,decode_jpeg_header
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 from warnings import warn
 import math,numpy as np,torch
 
-# %% ../nbs/05b_batches.ipynb #f00f9126
+# %% ../nbs/05b_batches.ipynb #7e0c1e17
+def _turbo(data, at_least=None):
+    "(h, w, 3) uint8 of the bytes of a JPEG"
+    h,w,*_ = decode_jpeg_header(data)
+    part = next(o for o in (8, 4, 2, 1) if o==1 or at_least and min(h, w)>=o*at_least)
+    return decode_jpeg(data, min_height=-(-h//part), min_width=-(-w//part), min_factor=part)
+
+# %% ../nbs/05b_batches.ipynb #c2abbf90
+def _pixels(data, at_least):
+    "(h, w, 3) uint8; PNGs, and JPEGs that libjpeg-turbo objects to, are for Pillow to judge"
+    if not data: raise ValueError('the file is empty')
+    try: return _turbo(data, at_least)
+    except ValueError: pass
+    with Image.open(BytesIO(data), formats=('JPEG', 'PNG')) as img: return np.array(img.convert('RGB'))
+
+# %% ../nbs/05b_batches.ipynb #03ce3207
 def decode_frame(
     path:Path, # an image file
     at_least:int|None=None # pixels that the shorter side must keep; None: the whole picture, every pixel
 )->Tensor: # (h, w, 3) uint8
     "Decode one image"
-    try:
-        with Image.open(path, formats=('JPEG', 'PNG')) as img:
-            if at_least: img.draft('RGB', [o*at_least//min(img.size) for o in img.size])
-            return torch.from_numpy(np.array(img if img.mode=='RGB' else img.convert('RGB')))
+    try: return torch.from_numpy(_pixels(Path(path).read_bytes(), at_least))
     except FileNotFoundError as e: raise ManifestError('image absent', str(path), 'Put it there, or remove its line.') from e
-    except Exception as e: # whatever a damaged file makes Pillow say
-        why = 'the file is empty' if Path(path).is_file() and not Path(path).stat().st_size else e
-        raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line ({why}).') from e
+    except Exception as e: # whatever a damaged file makes a decoder say
+        raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line ({e}).') from e
 
 # %% ../nbs/05b_batches.ipynb #537be9b5
 class FrameCache:
