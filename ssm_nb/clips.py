@@ -108,15 +108,16 @@ def frame_number(
     if m := _frame_name.fullmatch(name): return int(m[1])
     raise ManifestError('not a numbered image', name, f"Name frames by number, ending in {', '.join(IMAGE_SUFFIXES)}.")
 
-# %% ../nbs/05_clips.ipynb #c22e19d5
+# %% ../nbs/05_clips.ipynb #8d9e5fc1
 def parse_bp4d(
     line:str, # '2F23_10/1001.jpg 1 1 0 …'
     space:LabelSpace # whose AUs the fields are, in order
 )->tuple[str,str]: # path, one digit an AU
     "A frame and its AU fields"
     path,*fields = line.rsplit(None, space.n_aus)
-    if len(fields)<space.n_aus or not path.lower().endswith(IMAGE_SUFFIXES) and set(line.split()[1:]) <= _AU_FIELDS:
-        raise ManifestError(f'{len(line.split())-1} label fields', line, f"{space.n_aus} are due: {', '.join(space.au_labels)}.")
+    n = len(line.split())-1
+    if n<space.n_aus or n>space.n_aus and not path.lower().endswith(IMAGE_SUFFIXES) and set(line.split()[1:]) <= _AU_FIELDS:
+        raise ManifestError(f'{n} label fields', line, f"{space.n_aus} are due: {', '.join(space.au_labels)}.")
     if not _AU_FIELDS.issuperset(fields):
         raise ManifestError('unknown AU label', next(o for o in fields if o not in _AU_FIELDS), 'Write 1 for present, 0 for absent, 9 for not annotated.')
     return path,''.join(fields)
