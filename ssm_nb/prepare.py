@@ -8,11 +8,11 @@ __all__ = ['VIDEO_SUFFIXES', 'make_records', 'record_lines', 'same_records', 'wr
            'label_counts', 'intensity_line', 'read_intensities', 'read_subject', 'disfa_subject_folders',
            'disfa_records', 'compare_labels', 'expression_label', 'clip_fields', 'clip_folder', 'count_frames',
            'clip_row', 'table_columns', 'expression_records', 'recount', 'open_video', 'announced_frames',
-           'decoded_frames', 'write_json', 'extracted', 'how_extracted', 'extract_video', 'find_videos', 'frame_ticker',
+           'decoded_frames', 'extracted', 'how_extracted', 'extract_video', 'find_videos', 'frame_ticker',
            'extract_videos', 'manifest_name', 'write_fold', 'split_subject', 'split_subjects', 'published_fold',
            'subject_shares', 'deal', 'trade', 'subject_folds', 'make_folds']
 
-# %% ../nbs/05a_prepare.ipynb #e1086afc
+# %% ../nbs/05a_prepare.ipynb #5abc6b33
 from collections.abc import Callable,Iterator
 from fastprogress.fastprogress import progress_bar
 from hashlib import sha256
@@ -21,7 +21,7 @@ from PIL import Image
 from . import __version__
 from .clips import (DATA_SETS,ManifestError,Records,check_relative,frame_names,frame_number,manifest_lines,
                           parse_bp4d,parse_disfa,parse_expression,read_manifest,report)
-from .facs import LabelSpace,expression
+from .facs import LabelSpace
 from .settings import Settings
 import csv,json,numpy as np,os,pandas as pd,re,shutil,torch
 
@@ -477,11 +477,11 @@ def announced_frames(
     stream = container.streams.video[0]
     return stream.frames or round((container.duration or 0)*float(stream.average_rate or 0)/1e6) # microseconds
 
-# %% ../nbs/05a_prepare.ipynb #3f7caa55
+# %% ../nbs/05a_prepare.ipynb #7d84513b
 def decoded_frames(
     video:str|Path, # the file
     lost:float=.05, # share of the announced frames that may be missing
-)->Iterator[Image.Image]: # RGB, in the order shown
+)->Iterator[Image.Image]: # RGB, upright, in the order shown
     "The frames of a video; a fault where it is damaged or ends early"
     av,n = _pyav(),0
     with open_video(video) as container:
@@ -489,16 +489,13 @@ def decoded_frames(
         try:
             for frame in container.decode(container.streams.video[0]):
                 if frame.is_corrupt: raise ManifestError('damaged frame', f'{video}, frame {n+1}', 'Copy the video from the release again.')
-                yield frame.to_image()
+                yield frame.to_image().rotate(frame.rotation, expand=True)
                 n += 1
         except av.FFmpegError as e: raise ManifestError('unreadable video', f'{video}, frame {n+1}', f'Copy it from the release again ({type(e).__name__}).') from e
     if n==0 or n<due*(1-lost): raise ManifestError('video ends early', str(video), f'{n} frames of {due}: copy it from the release again.')
 
-# %% ../nbs/05a_prepare.ipynb #a4d675be
-def write_json(
-    file:Path, # its folder is made if missing
-    d:dict # plain values
-)->Path: # the file
+# %% ../nbs/05a_prepare.ipynb #28e0b8fe
+def _write_json(file, d):
     "Write JSON, whole or not at all"
     new = file.with_name(f'.{file.name}.{os.getpid()}.new')
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -524,12 +521,18 @@ def extracted(
         raise ManifestError('frames extracted in another way', str(folder), f'Then {was}, now {now}: remove the folder to extract it again.')
     return n
 
-# %% ../nbs/05a_prepare.ipynb #c38834c9
-def how_extracted(video, quality, name):
-    "What makes frames what they are, fit for JSON"
+# %% ../nbs/05a_prepare.ipynb #626a473a
+def how_extracted(
+    video:str|Path, # the file
+    quality:int, # of the JPEG files, 1 … 95
+    name:str # '{:05d}.jpg': file name of a frame number
+)->dict: # fit for JSON
+    "What makes frames what they are, checked"
+    if not 1<=quality<=95: raise ValueError(f'quality is {quality!r}; give 1 to 95')
+    if frame_number(name.format(123456))!=123456: raise ValueError(f"name is {name!r}; put the frame's number where {{}} stands, as in '{{:05d}}.jpg'")
     return dict(video=Path(video).name, bytes=os.path.getsize(video), quality=quality, name=name)
 
-# %% ../nbs/05a_prepare.ipynb #647e0645
+# %% ../nbs/05a_prepare.ipynb #c1d5d238
 def extract_video(
     video:str|Path, # the file
     folder:Path, # of its frames
@@ -539,7 +542,7 @@ def extract_video(
     tick:Callable|None=None # called with the number of frames so far
 )->int: # frames written
     "Write the frames of a video, all or none"
-    if not 1<=quality<=95: raise ValueError(f'quality is {quality!r}; give 1 to 95')
+    how = how_extracted(video, quality, name)
     part = folder.with_name(f'.{folder.name}.part')
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -547,7 +550,7 @@ def extract_video(
         for n,image in enumerate(decoded_frames(video, lost), 1):
             image.save(part/name.format(n), quality=quality)
             if tick: tick(n)
-        write_json(part/_MADE, dict(how_extracted(video, quality, name), frames=n))
+        _write_json(part/_MADE, dict(how, frames=n))
         os.replace(part, folder)
     finally: shutil.rmtree(part, ignore_errors=True)
     return n
@@ -644,7 +647,7 @@ def split_subjects(
         elif who: report(ManifestError('no such person', who, f'There is no annotation of them in {records.manifest}.', file, i), faults)
     return people
 
-# %% ../nbs/05a_prepare.ipynb #d21e7989
+# %% ../nbs/05a_prepare.ipynb #4f60d8fd
 def published_fold(
     out:str|Path, # folder for the manifests
     records:Records, # all that is annotated
@@ -662,7 +665,7 @@ def published_fold(
     named = np.isin(subjects, [*people['train'], *people['test']])
     said = write_fold(Path(out), fold, np.isin(subjects[named], list(people['test'])), records[named], subjects[named])
     origin = dict(origin='published', split_files={k:[v.name, sha256(v.read_bytes()).hexdigest()] for k,v in files.items()}, in_neither=sorted({*subjects[~named]}))
-    return write_json(Path(out)/f'fold_{fold}_published.json', dict(dataset=records.dataset.name, **origin, **notes, **said, ssm_nb=__version__))
+    return _write_json(Path(out)/f'fold_{fold}_published.json', dict(dataset=records.dataset.name, **origin, **notes, **said, ssm_nb=__version__))
 
 # %% ../nbs/05a_prepare.ipynb #796a1ec1
 def subject_shares(
@@ -725,7 +728,7 @@ def subject_folds(
     fold[order] = trade(shares[order], deal(shares[order], k), k)
     return fold[np.searchsorted(names, subjects.astype(str))]
 
-# %% ../nbs/05a_prepare.ipynb #6826178f
+# %% ../nbs/05a_prepare.ipynb #0c2811e2
 def make_folds(
     out:str|Path, # folder of the data set
     records:Records, # all that is annotated
@@ -735,9 +738,9 @@ def make_folds(
     **notes # choices to remember, such as threshold=2
 )->Path: # the JSON beside the manifests
     "Make folds by person, and say so"
-    folder = Path(out)/f'folds_made_here_seed{seed}'
+    folder = Path(out)/f'folds_made_here_{k}_seed{seed}'
     fold = subject_folds(records, k, torch.Generator().manual_seed(seed), subjects)
     subjects = records.subjects if subjects is None else np.asarray(subjects)
     said = {f+1: write_fold(folder, f+1, fold==f, records, subjects) for f in progress_bar(range(k))}
     about = dict(origin='made here, by person, with even shares of frames and labels; not a published fold', seed=seed, dataset=records.dataset.name)
-    return write_json(folder/'folds.json', dict(**about, **notes, folds=said, ssm_nb=__version__))
+    return _write_json(folder/'folds.json', dict(**about, **notes, folds=said, ssm_nb=__version__))

@@ -1,5 +1,5 @@
 "Owners' files to manifests and back: round trips, faults, killed extractions, folds"
-import csv, json, os, signal, subprocess, sys, time
+import csv, json, os, signal, struct, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
@@ -247,6 +247,23 @@ def test_names_and_quality(tmp_path):
     tables = [sum(map(sum, Image.open(o/'frame_1.jpg').quantization.values())) for o in folders]
     assert tables[0]>4*tables[1] # coarser steps
 
+def test_sideways_videos_are_turned(tmp_path):
+    av = pytest.importorskip('av')
+    frame = np.zeros((32, 64, 3), np.uint8)
+    frame[:,:32] = 255 # the left half is white
+    (tmp_path/'videos').mkdir()
+    with av.open(str(tmp_path/'videos'/'a.mp4'), 'w') as out:
+        stream = out.add_stream('mpeg4', rate=10, width=64, height=32, pix_fmt='yuv420p')
+        for _ in range(5): out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, 'rgb24')))
+        out.mux(stream.encode(None))
+    data = bytearray((tmp_path/'videos'/'a.mp4').read_bytes())
+    at = data.index(b'tkhd')+44 # the matrix of the track: a quarter turn clockwise
+    data[at:at+36] = struct.pack('>9i', 0, 1<<16, 0, -(1<<16), 0, 0, 0, 0, 1<<30)
+    (tmp_path/'videos'/'a.mp4').write_bytes(data)
+    extract_videos(tmp_path/'videos', tmp_path/'frames')
+    seen = np.asarray(Image.open(tmp_path/'frames'/'a'/'00001.jpg').convert('L'))
+    assert seen.shape==(64, 32) and seen[:28].min()>200 and seen[36:].max()<50 # what was left is up
+
 @pytest.mark.parametrize('spoil', [lambda b: b'', lambda b: b'no video', lambda b: b[:len(b)//3], lambda b: b[:len(b)*2//3]])
 @pytest.mark.parametrize('name', ['b.mp4', 'b.avi', 'b.mkv', 'b.mov'])
 def test_a_spoilt_video_leaves_nothing(name, spoil, tmp_path):
@@ -288,7 +305,7 @@ def test_killed_in_the_middle_goes_on(tmp_path):
     for o in 'ab': video(tmp_path/'videos'/f'{o}.mp4', 400, size=320)
     code = 'import sys; from ssm_nb.prepare import extract_videos; extract_videos(*sys.argv[1:])'
     job = subprocess.Popen([sys.executable, '-c', code, tmp_path/'videos', tmp_path/'frames'], stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
-    part,end = tmp_path/'frames'/'.b.part',time.time()+120
+    part,end = tmp_path/'frames'/'.b.part',time.time()+400
     while len(frame_names(part))<20: # in the middle of the second
         assert job.poll() is None and time.time()<end, 'never got to the second video'
         time.sleep(.002)
@@ -338,7 +355,7 @@ def test_folds_made_here_say_so(tmp_path):
     records = crowd(7)
     files = [make_folds(tmp_path/o, records, k=3, seed=4, rule='>= 2') for o in 'xy']
     about = json.loads(files[0].read_text())
-    assert files[0].parent.name=='folds_made_here_seed4' and about['origin'].startswith('made here, by person') and about['rule']=='>= 2'
+    assert files[0].parent.name=='folds_made_here_3_seed4' and about['origin'].startswith('made here, by person') and about['rule']=='>= 2'
     assert files[0].read_bytes()==files[1].read_bytes()
     assert sorted(p for f in about['folds'].values() for p in f['test_people'])==sorted(set(records.subjects)) # each person is in the test once
     for k,said in about['folds'].items():
@@ -352,7 +369,7 @@ def test_clips_need_somebody_who_knows(tmp_path):
     with pytest.raises(ValueError, match='39 subjects for 40 records'): make_folds(tmp_path, records, subjects=['x']*39)
     about = json.loads(make_folds(tmp_path, records, k=2, subjects=[f'actor {i//4}' for i in range(40)]).read_text())
     assert len(about['folds']['1']['test_people'])==5
-    assert len(read_manifest(tmp_path/'folds_made_here_seed0'/'FERV39K_test_2.txt', 'ferv39k', SPACES['ferv39k']))==20
+    assert len(read_manifest(tmp_path/'folds_made_here_2_seed0'/'FERV39K_test_2.txt', 'ferv39k', SPACES['ferv39k']))==20
 
 def test_published_folds(tmp_path):
     records = crowd(5)
