@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['own_labels', 'people', 'tally', 'load_published', 'same_manifest', 'reordered', 'compare_counts', 'together',
-           'compare_joint', 'au_correlation', 'best_order', 'permuted', 'repeats', 'repeated', 'crossing',
+           'compare_joint', 'au_correlation', 'best_order', 'permuted', 'repeated_folders', 'doubles', 'crossing',
            'empty_labels', 'short_items', 'images', 'sample', 'decode_all', 'mixed_sizes', 'example_rows',
            'example_strip', 'Checkup', 'extra_frames', 'check_up', 'by_kind', 'bars', 'write_report', 'present',
            'doctor', 'main']
 
-# %% ../nbs/19_doctor.ipynb #d3696ff4
+# %% ../nbs/19_doctor.ipynb #faf77f89
 import argparse,json,os
 import numpy as np,plotly.graph_objects as go,torch
 from collections import Counter
@@ -17,15 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass,field
 from datetime import date
 from fastcore.basics import patch
-from fastprogress.fastprogress import progress_bar
 from importlib.resources import files
 from pathlib import Path
 from PIL import Image,ImageOps
 from scipy.optimize import quadratic_assignment
 from . import __version__
 from .batches import decode_frame
-from .clips import (DATA_SETS,ManifestError,Records,check_files,clips_sha256,find_segments,frame_names,
-                          read_manifest,train_clips)
+from .clips import (DATA_SETS,ManifestError,Records,check_files,check_frames,clips_sha256,find_segments,frame_names,
+                          read_manifest,slow_progress,train_clips)
 from .facs import AU_SETS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
 from .plots import PALETTE,cooccurrence_heatmap,frame_strip,legend_above,themed
 from .prior import CoOccurrence,cooccurrence
@@ -181,29 +180,27 @@ def permuted(
     return [ManifestError('AU columns seem permuted', f'distance {as_is:.2f} as written, {best:.2f} in another order',
         f"By what goes together they are {', '.join(names[i] for i in order)}; due are {', '.join(names)}. Look at the examples, then reorder them.", records.manifest, records.lines[0])]
 
-# %% ../nbs/19_doctor.ipynb #cb9fff7e
-def repeats(
-    records:Records # as read
-)->list[tuple[int,int]]: # rows: the repeated one, the first
-    "Records of the same image or folder"
-    number = records.frames if records.dataset.task=='au' else np.zeros_like(records.frames)
-    order = np.lexsort((number, records.sequence)) # stable: the first in the file comes first
-    key = np.c_[records.sequence, number][order]
-    new = np.r_[True, (key[1:]!=key[:-1]).any(1)]
-    first = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    return sorted(zip(order[~new].tolist(), order[first[~new]].tolist()))
-
-# %% ../nbs/19_doctor.ipynb #7b653159
-def repeated(
-    records:Records # as read
+# %% ../nbs/19_doctor.ipynb #318914ff
+def repeated_folders(
+    records:Records # of a data set with expressions
 )->list[ManifestError]:
-    "Lines that say again, or deny, what an earlier line says"
-    res = []
-    for i,j in repeats(records):
-        same = np.array_equal(records.labels[i], records.labels[j], equal_nan=records.dataset.task=='au')
-        fix = f'Line {records.lines[j]} has it first: remove one of them.'
-        res.append(ManifestError('repeated item' if same else 'repeated item with another label', str(records.paths[i]), fix, records.manifest, records.lines[i]))
-    return res
+    "Lines whose folder an earlier line has"
+    _,first,which = np.unique(records.sequence, return_index=True, return_inverse=True)
+    alike = records.labels[first[which]]==records.labels
+    return [ManifestError('repeated folder', str(records.paths[i]), f"Line {records.lines[j]} lists it too, with {'the same' if alike[i] else 'another'} label: remove one.", records.manifest, records.lines[i])
+            for i,j in enumerate(first[which]) if i!=j]
+
+# %% ../nbs/19_doctor.ipynb #c373bde8
+def doubles(
+    records:Records, # as read
+    faults:list, # where repeated items go
+    warnings:list # where gaps go
+):
+    "Items that appear twice, and gaps"
+    if records.dataset.task=='fe': return faults.extend(repeated_folders(records))
+    found = []
+    check_frames(records, found)
+    for o in found: (warnings if o.problem=='gap' else faults).append(o)
 
 # %% ../nbs/19_doctor.ipynb #2e6ede86
 def _first_lines(records):
@@ -269,17 +266,17 @@ def _size(path):
     try: return tuple(decode_frame(path).shape[1::-1])
     except ManifestError as e: return e
 
-# %% ../nbs/19_doctor.ipynb #31c4fbc6
+# %% ../nbs/19_doctor.ipynb #ba9699b6
 def decode_all(
     chosen:list[tuple[int,str]], # from `images`
     records:Records, # of which they are
     root:Path, # the image root
     faults:list # where unreadable images go
 )->list[tuple[int,str,tuple]]: # row, path, (width, height) of the others
-    "Decode images, with a progress bar"
+    "Decode images, several at a time"
     good,parts = [],[chosen[i:i+256] for i in range(0, len(chosen), 256)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part in progress_bar(parts, leave=False):
+        for part in slow_progress(parts):
             for (row,path),size in zip(part, pool.map(_size, [root/p for _,p in part])):
                 if isinstance(size, tuple): good.append((row, path, size))
                 else: faults.append(ManifestError(size.problem, path, size.fix, records.manifest, records.lines[row]))
@@ -399,6 +396,18 @@ def compare_whole(self:Checkup, known:dict):
     self.faults += [ManifestError(f'other number of {k} in training and test together than published', found[k], f'Published: {whole[k]}. Restore the manifests of this fold.', first.manifest, first.lines[0])
                     for k in found if k in whole and found[k]!=whole[k]]
 
+# %% ../nbs/19_doctor.ipynb #32a66dc6
+@patch
+def check_labels(self:Checkup):
+    "Repeats, people on both sides, balance, short clips"
+    for split,r in self.records.items():
+        if r.dataset.subject: people(r, self.faults)
+        doubles(r, self.faults, self.warnings)
+        (self.faults if split=='train' and r.dataset.task=='fe' else self.warnings).extend(empty_labels(r, split))
+        self.warnings += short_items(r)
+    if len(self.records)==2: self.faults += crossing(self.records['train'], self.records['test'])
+    if not DATA_SETS[self.name].subject: self.notes.append('Paths do not tell who is in a clip: people in training and in test cannot be compared, only folders.')
+
 # %% ../nbs/19_doctor.ipynb #ba7cdab1
 def extra_frames(
     records:Records, # whose files are there
@@ -409,18 +418,6 @@ def extra_frames(
     found = [len(frame_names(root/o)) for o in records.paths]
     return [ManifestError('more frames than the manifest says', str(p), f'{m} found, {n} listed, the rest is not read: were they extracted at another rate?', records.manifest, i)
             for p,m,n,i in zip(records.paths, found, records.frames, records.lines) if m>n]
-
-# %% ../nbs/19_doctor.ipynb #a9b922bd
-@patch
-def check_labels(self:Checkup):
-    "Repeats, people on both sides, balance, short clips"
-    for split,r in self.records.items():
-        if r.dataset.subject: people(r, self.faults)
-        self.faults += repeated(r)
-        (self.faults if split=='train' and r.dataset.task=='fe' else self.warnings).extend(empty_labels(r, split))
-        self.warnings += short_items(r)
-    if len(self.records)==2: self.faults += crossing(self.records['train'], self.records['test'])
-    if not DATA_SETS[self.name].subject: self.notes.append('Paths do not tell who is in a clip: people in training and in test cannot be compared, only folders.')
 
 # %% ../nbs/19_doctor.ipynb #408d43f9
 @patch
