@@ -2,9 +2,10 @@
 import json,random
 from pathlib import Path
 import numpy as np,pytest,torch
-from hypothesis import given,settings,strategies as st
+from hypothesis import HealthCheck,given,settings,strategies as st
 from PIL import Image
 from torchvision import transforms
+from torchvision.transforms import v2
 from ssm_nb.batches import (AUClips,CLIP_MEAN,CLIP_STD,FEClips,JointBatches,JointLoader,RECIPES,crop_window,
                             keyed_generator,train_transform)
 from ssm_nb.clips import (DATA_SETS,ManifestError,eval_frame_indices,read_manifest)
@@ -39,8 +40,8 @@ def as_written(dataset, line, space):
     return text.replace('\t', ' ').rsplit(None, 2)[0],int(text.split()[-1])
 
 @pytest.mark.parametrize('dataset', DATA_SETS)
-@settings(max_examples=120)
-@given(data=st.lists(lines.map(lambda o: o.replace(b'\n', b'')), min_size=1, max_size=6))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@given(data=st.lists(lines.map(lambda o: o.replace(b'\n', b'')), min_size=20, max_size=40)) # with five data sets, 10,000 lines at least
 def test_every_line_is_read_or_reported(dataset, data, tmp_path_factory):
     space,faults = SPACES[dataset],[]
     file = tmp_path_factory.getbasetemp()/f'fuzz_{dataset}'
@@ -120,6 +121,12 @@ def obvious_pixels(root, paths, name, size):
     how = [transforms.Resize((big, big)), transforms.CenterCrop(size)] if name in ('bp4d', 'disfa') else [transforms.Resize((size, size))]
     return torch.stack([transforms.Compose([*how, transforms.PILToTensor()])(Image.open(root/o).convert('RGB')) for o in paths])
 
+def exact_pixels(root, paths, name, size):
+    "Pillow's frames, torchvision's resizing of tensors, frame by frame"
+    big = round(size*256/224)
+    how = [v2.Resize((big, big)), v2.CenterCrop(size)] if name in ('bp4d', 'disfa') else [v2.Resize((size, size))]
+    return torch.stack([v2.Compose([v2.PILToTensor(), *how])(Image.open(root/o).convert('RGB')) for o in paths])
+
 @pytest.mark.parametrize('name', ['bp4d', 'disfa'])
 def test_au_clips_as_an_obvious_reader_gives_them(name, data):
     manifest,root = data[name]
@@ -129,6 +136,7 @@ def test_au_clips_as_an_obvious_reader_gives_them(name, data):
     for i,(paths,labels,n) in enumerate(clips):
         assert ds.paths(i).tolist()==paths
         frames,found = ds[i]
+        assert torch.equal(frames, exact_pixels(root, paths, name, 32))
         assert (frames.int()-obvious_pixels(root, paths, name, 32).int()).abs().max()<=1 # two resamplers, each rounding to whole levels
         assert found[:n].tolist()==labels and found[n:].isnan().all()
 
@@ -142,6 +150,7 @@ def test_fe_clips_as_an_obvious_reader_gives_them(name, data):
         paths = [f'{folder}/{j:04}.jpg' for j in at]
         assert ds.paths(i)==paths
         frames,found = ds[i]
+        assert torch.equal(frames, exact_pixels(root, paths, name, 32))
         assert found==int(label) and (frames.int()-obvious_pixels(root, paths, name, 32).int()).abs().max()<=1
 
 @pytest.mark.parametrize('name', DATA_SETS)
