@@ -24,7 +24,7 @@ from ssm_nb.clips import DATA_SETS, _clean_frames, find_segments, read_manifest,
 from ssm_nb.facs import label_space
 from ssm_nb.report import write_json
 
-SIZE,FRAMES,REPEATS = 224,16,15
+SIZE,FRAMES,REPEATS = 224,16,7
 BP4D = 'bp4d/train_1f_data.list','bp4d/test_1f_data.list'
 SPLITS = {**{o:'bp4d' for o in BP4D}, 'disfa/DISFA_test1.json':'disfa', 'DFEW/DFEW_set_1_train.txt':'dfew', 'DFEW/DFEW_set_1_test.txt':'dfew',
     'FERV39K/FERV39K_train.txt':'ferv39k', 'FERV39K/FERV39K_test.txt':'ferv39k', 'MAFW/MAFW_set_1_train.txt':'mafw', 'MAFW/MAFW_set_1_test.txt':'mafw'}
@@ -34,9 +34,9 @@ def in_turns(ways, repeats):
     "Median processor seconds of each way, by name; they take turns."
     took = defaultdict(list)
     for f in ways.values(): f()                                                # warm-up
+    gc.collect()
     for _ in progress_bar(range(repeats)):
         for name,f in ways.items():
-            gc.collect()
             start = process_time(); f(); took[name].append(process_time()-start)
     return {k:median(v) for k,v in took.items()}
 
