@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['RECIPES', 'CLIP_MEAN', 'CLIP_STD', 'decode_frame', 'FrameCache', 'crop_window', 'Recipe', 'train_transform',
            'eval_transform', 'normalise', 'ClipDataset', 'AUClips', 'FEClips', 'keyed_generator', 'JointBatches',
-           'DataWarning', 'ClipLoader', 'JointLoader']
+           'DataWarning', 'shares', 'ClipSets', 'ClipLoader', 'JointLoader']
 
-# %% ../nbs/05b_batches.ipynb #6b6ae482
+# %% ../nbs/05b_batches.ipynb #5e59a983
 from collections import Counter
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass,replace
 from fastai.data.load import DataLoader
 from fastai.torch_core import to_device
@@ -20,6 +21,7 @@ from PIL import Image
 from pathlib import Path
 from .clips import (Faults,ManifestError,Records,check_files,eval_clips,eval_frame_indices,find_segments,frame_names,
                           train_clips,train_frame_indices)
+from .facs import LabelSpace
 from simplejpeg import decode_jpeg,decode_jpeg_header
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -181,7 +183,7 @@ def normalise(
     mean,std = (torch.tensor(o, device=frames.device)[:,None,None] for o in (CLIP_MEAN, CLIP_STD)) # (3, 1, 1)
     return frames.contiguous().float().mul_(1/(255*std)).sub_(mean/std)
 
-# %% ../nbs/05b_batches.ipynb #7117ece1
+# %% ../nbs/05b_batches.ipynb #90364e97
 class ClipDataset:
     "Clips of one data set; `AUClips` and `FEClips` say which paths and which labels"
     def __init__(self,
@@ -199,7 +201,9 @@ class ClipDataset:
         self.records = check_files(records, root, faults) if check else records
         self.frames,self.size,self.length,self.strict = FrameCache(root, cache_mb),size,length,strict
         self.recipe = recipe or RECIPES[records.dataset.name]
-        self.space = self.records.space # what the labels mean
+        self.space,self.where = self.records.space,str(records.manifest) # what the labels mean; a name for messages
+
+    def order(self, generator): return torch.randperm(len(self), generator=generator).tolist() # of one pass
 
 # %% ../nbs/05b_batches.ipynb #8d2c6cc8
 @patch
@@ -279,29 +283,29 @@ def keyed_generator(
     "A random generator for one place in a run"
     return torch.Generator().manual_seed(int.from_bytes(sha256(repr(keys).encode()).digest()[:8], 'little'))
 
-# %% ../nbs/05b_batches.ipynb #3a88e778
+# %% ../nbs/05b_batches.ipynb #7bbe6bf9
 class JointBatches:
     "Training batches of both tasks; `joint[epoch, k]` depends on nothing but the seed, `epoch` and `k`"
     def __init__(self,
-        fe:FEClips, # expression clips
-        au:AUClips, # AU clips, of the same label space
+        fe:'FEClips|ClipSets', # expression clips
+        au:'AUClips|ClipSets', # AU clips, of the same label space
         fe_bs:int=12, # expression clips a step
         au_bs:int=8, # AU clips a step
         seed:int=0 # the run's seed
     ):
-        fe.space.check(au.space, where=str(au.records.manifest))
+        fe.space.check(au.space, where=au.where)
         self.fe,self.au,self.bs,self.seed,self.space = fe,au,dict(fe=fe_bs, au=au_bs),seed,fe.space
         for o in (fe, au):
-            if not 1<=self.bs[o.task]<=len(o): raise ValueError(f'{o.records.manifest}: batches of {self.bs[o.task]} from {len(o)} {o.task} clips')
+            if not 1<=self.bs[o.task]<=len(o): raise ValueError(f'{o.where}: batches of {self.bs[o.task]} from {len(o)} {o.task} clips')
     def __len__(self): return max(len(o)//self.bs[o.task] for o in (self.fe, self.au))
 
-# %% ../nbs/05b_batches.ipynb #3e2a9a05
+# %% ../nbs/05b_batches.ipynb #bbbe3e76
 @patch
 def _pass(self:JointBatches, task, epoch, k):
     "All clips in the order of the pass that batch `k` is in, and where the batch begins"
     n,bs = len(getattr(self, task)),self.bs[task]
     again,j = divmod(k, n//bs) # pass, batch in the pass
-    return torch.randperm(n, generator=keyed_generator(self.seed, 'order', task, epoch, again)).tolist(),j*bs
+    return getattr(self, task).order(keyed_generator(self.seed, 'order', task, epoch, again)),j*bs
 
 # %% ../nbs/05b_batches.ipynb #cbf693fc
 @patch
@@ -321,7 +325,7 @@ def _candidates(order, at, bs, slot)->Iterator[int]:
     behind = (at+bs+slot)%len(order)
     yield from order[behind:]+order[:behind]
 
-# %% ../nbs/05b_batches.ipynb #8cda1ac9
+# %% ../nbs/05b_batches.ipynb #48b41268
 @patch
 def _view(self:JointBatches, ds, candidates, keys, faults):
     "(t, 3, size, size) uint8 and label of the first candidate that can be read"
@@ -331,7 +335,7 @@ def _view(self:JointBatches, ds, candidates, keys, faults):
         except ManifestError as e:
             if ds.strict: raise
             faults.append(e)
-    raise ManifestError('no readable clip', str(ds.frames.root), f'{len(faults)-n} were tried; the first: {faults[n]}')
+    raise ManifestError('no readable clip', ds.where, f'{len(faults)-n} were tried; the first: {faults[n]}')
 
 # %% ../nbs/05b_batches.ipynb #d4aa05f0
 @patch
@@ -365,6 +369,73 @@ def __getitem__(self:JointBatches,
     batch,faults = self.batch(*place)
     for o in faults: warn(str(o), DataWarning, stacklevel=2)
     return batch
+
+# %% ../nbs/05b_batches.ipynb #9fc56e96
+def shares(
+    n:int, # things to divide
+    weights, # >= 0, not all 0
+)->list[int]: # as many as weights, summing to `n`
+    "Divide by weight, the largest remainders rounded up"
+    w = np.asarray(weights, dtype=np.float64)
+    if w.ndim!=1 or not (w>=0).all() or not 0<w.sum()<np.inf: raise ValueError(f'weights are numbers >= 0, one a data set, not all 0; got {weights}')
+    exact = n*w/w.sum()
+    up = np.argsort(np.floor(exact)-exact, kind='stable')[:n-int(np.floor(exact).sum())]
+    return (np.floor(exact).astype(int)+np.isin(np.arange(len(w)), up)).tolist()
+
+# %% ../nbs/05b_batches.ipynb #04a76233
+class ClipSets:
+    "Several data sets of one task as one"
+    def __init__(self,
+        sets, # `AUClips`, or `FEClips`, of one picture size and clip length
+        space:LabelSpace, # has all their labels
+        weights=None # share of each set in a pass, >= 0; None: every clip once
+    ):
+        self.sets,self.space,self.task = [copy(o) for o in sets],space,sets[0].task
+        if len({(o.task, o.size, o.length) for o in sets})>1: raise ValueError(f'data sets to be joined differ in task, picture size or clip length: {[(o.task, o.size, o.length) for o in sets]}')
+        for o in self.sets: o.records,o.space = o.records.widen(space),space
+        self.first,self.where = np.cumsum([0, *map(len, sets)]),' + '.join(o.where for o in sets)
+        if weights is not None and len(weights)!=len(sets): raise ValueError(f'{len(weights)} weights for {len(sets)} data sets')
+        self.parts = None if weights is None else shares(len(self), weights)
+
+    def __len__(self): return int(self.first[-1])
+
+# %% ../nbs/05b_batches.ipynb #efeced8f
+@patch
+def at(self:ClipSets,
+    i:int # clip of all
+)->tuple: # data set, clip in it
+    "Where clip `i` comes from"
+    k = int(np.searchsorted(self.first, i, side='right'))-1
+    return self.sets[k],int(i-self.first[k])
+
+# %% ../nbs/05b_batches.ipynb #89199843
+@patch
+def draw(self:ClipSets,
+    i:int, # clip of all
+    generator:torch.Generator # where the draws come from
+)->tuple[Tensor,Tensor]: # (t, 3, size, size) uint8, label in the wide space
+    "A training view of clip `i`, with the recipe of its data set"
+    ds,j = self.at(i)
+    return ds.draw(j, generator)
+
+@patch
+def label(self:ClipSets, i):
+    ds,j = self.at(i)
+    return ds.label(j)
+
+@patch(as_prop=True)
+def strict(self:ClipSets): return any(o.strict for o in self.sets)
+
+# %% ../nbs/05b_batches.ipynb #71cd9353
+@patch
+def order(self:ClipSets,
+    generator:torch.Generator # where the draws come from
+)->list[int]: # as many as there are clips
+    "The clips of one pass"
+    if self.parts is None: return torch.randperm(len(self), generator=generator).tolist()
+    some = lambda n,m: torch.cat([torch.randperm(m, generator=generator) for _ in range(-(-n//m))])[:n] # n of m, again and again
+    clips = torch.cat([some(n, len(o))+int(f) for n,o,f in zip(self.parts, self.sets, self.first) if n])
+    return clips[torch.randperm(len(clips), generator=generator)].tolist()
 
 # %% ../nbs/05b_batches.ipynb #411ae271
 class ClipLoader(DataLoader):

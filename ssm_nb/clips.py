@@ -246,6 +246,18 @@ def _columns(rows, task, n_aus):
     return dict(lines=np.array(lines, np.int32), paths=np.array(paths, object), sequence=np.array(sequence, np.int32), frames=np.array(frames, np.int64),
                 labels=_au_labels(labels, n_aus) if task=='au' else np.array(labels, np.int64))
 
+# %% ../nbs/05_clips.ipynb #91e96c46
+@patch
+def widen(self:Records,
+    space:LabelSpace # has all labels of this data set's task
+)->Records: # labels (n, a) or (n, e) float32 in {0, 1, NaN}
+    "The same records with their labels in a wider space"
+    task = self.dataset.task
+    mine,position = (self.space.aus,space.au_index) if task=='au' else (self.space.expressions,space.expression_index)
+    out = np.full((len(self), space.n_aus if task=='au' else space.n_expressions), np.nan, np.float32)
+    out[:,[position(l) for l in mine]] = self.labels if task=='au' else np.eye(len(mine), dtype=np.float32)[self.labels]
+    return replace(self, space=space, labels=out)
+
 # %% ../nbs/05_clips.ipynb #913a1532
 def _line_bounds(b):
     "Begin and end of each line of a file's bytes, without the end-of-line marks"

@@ -181,6 +181,15 @@ def check(self:LabelSpace,
     if wrong: raise LabelOrderError(f"{where}: " * bool(where) + '\n'.join(wrong) + '\nReorder one of them; positions are never matched by guess')
     return self
 
+# %% ../nbs/01_facs.ipynb #9c7975a8
+@patch
+def union(self:LabelSpace,
+    *others:LabelSpace # further spaces
+)->LabelSpace: # every label once
+    "This order, then the labels that `others` add, in theirs"
+    once = lambda k: tuple(dict.fromkeys(l for o in (self, *others) for l in getattr(o, k)))
+    return LabelSpace(once('aus'), once('expressions'))
+
 # %% ../nbs/01_facs.ipynb #2a0865ef
 @patch
 def to_dict(self:LabelSpace)->dict: # plain lists, fit for JSON

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'Preset', 'TrainingLoss', 'EpochLoss', 'AUMixup', 'EMA', 'LRSteps', 'StepLog', 'SkipValidation',
-           'ssm_learner', 'train', 'predict', 'evaluate']
+           'ssm_learner', 'train', 'predict', 'score', 'evaluate']
 
-# %% ../nbs/13_learner.ipynb #845d63a1
+# %% ../nbs/13_learner.ipynb #2e73be16
 import csv, os
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 import numpy as np
 import torch
@@ -49,9 +49,9 @@ class Preset:
     fe_recipe:Recipe|None = None           # crops and variations of expression clips; None: the data set's own
     au_recipe:Recipe|None = None           # the same of AU clips
 
-# %% ../nbs/13_learner.ipynb #88f8bc1f
+# %% ../nbs/13_learner.ipynb #1fadabd3
 PRESETS = dict(
-    small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(6e-4,1e-2,2e-3), schedule='one_cycle', mixup=.1,
+    small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(3e-4,1e-2,2e-3), schedule='one_cycle', mixup=.1,
         fe_recipe=Recipe(None, (.6,1), (.85,1.18), brightness=.3), au_recipe=Recipe('short', (.8,1), (.9,1.1))),
     **{f'{au}_{fe}': Preset(fe_bs=10 if fe=='mafw' else 12, fe_recipe=RECIPES[fe], au_recipe=RECIPES[au]) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
 
@@ -211,23 +211,31 @@ def predict(
         out.append((p.fe, fe_label) if task=='fe' else (p.au.sigmoid(), au_label))
     return tuple(torch.cat([x.float().cpu() if x.is_floating_point() else x.cpu() for x in xs]) for xs in zip(*out))
 
-# %% ../nbs/13_learner.ipynb #9a08530a
+# %% ../nbs/13_learner.ipynb #4fc39fd0
+def score(
+    model:SSM,  # trained; use inside `learn.ema.applied()` for the averaged weights
+    data,       # `FEClips`, or `AUClips` with `cover=True`; the model must know its labels, and may know more
+    bs:int=16,  # clips at a time
+    device=None # fastai's default if not given
+):              # FEScores or AUScores in the labels of `data`, at threshold 0.5 without a vote (protocol 'fixed')
+    "F1 and AUC per AU, or UAR and WAR, of one data set."
+    loader,own,fe = ClipLoader(data, bs=bs, device=device),data.space,data.task=='fe'
+    at = [model.space.expression_index(l) for l in own.expressions] if fe else [model.space.au_index(l) for l in own.aus]
+    out,label = (x.numpy() for x in predict(model, loader))
+    if fe: return replace(fe_scores(out[:,at], label, own), skipped=loader.skipped.total())
+    out,label = out[...,at].reshape(-1, len(at)),label.reshape(-1, len(at))                 # (n*t, a)
+    seen = ~np.isnan(label).all(1)                     # padding has no label
+    return replace(au_scores(out[seen], label[seen], own), skipped=loader.skipped.total())
+
+# %% ../nbs/13_learner.ipynb #bdaaf7f7
 def evaluate(
     model:SSM,  # trained; use inside `learn.ema.applied()` for the averaged weights
     fe=None,    # `FEClips` to test on
     au=None,    # `AUClips` with `cover=True` to test on
     bs:int=16,  # clips at a time
     device=None # fastai's default if not given
-):              # FEScores and AUScores at threshold 0.5 without a vote (protocol 'fixed'); None for a task without data
-    "F1 and AUC per AU, UAR and WAR."
+):              # FEScores and AUScores, see `score`; None for a task without data
+    "Both tasks, each on one data set with exactly the model's labels."
     for ds in (fe, au):
-        if ds is not None: model.space.check(ds.space, where=str(ds.records.manifest))
-    fes = aus = None
-    if fe is not None:
-        logits,label = predict(model, ClipLoader(fe, bs=bs, device=device))
-        fes = fe_scores(logits.numpy(), label.numpy(), model.space)
-    if au is not None:
-        prob,label = (x.flatten(0,1).numpy() for x in predict(model, ClipLoader(au, bs=bs, device=device)))
-        seen = ~np.isnan(label).all(1)                     # padding has no label
-        aus = au_scores(prob[seen], label[seen], model.space)
-    return fes,aus
+        if ds is not None: model.space.check(ds.space, where=ds.where)
+    return tuple(None if ds is None else score(model, ds, bs, device) for ds in (fe, au))

@@ -38,7 +38,7 @@ def binary_scores(
     auc = roc_auc_score(y, prob) if 0<y.sum()<len(y) else np.nan
     return f[0],auc,p[0],r[0],y.mean()
 
-# %% ../nbs/12_metrics.ipynb #acca6c3e
+# %% ../nbs/12_metrics.ipynb #e15d1218
 @dataclass(frozen=True, eq=False)
 class AUScores:
     "Scores per action unit over all annotated frames"
@@ -51,6 +51,7 @@ class AUScores:
     trivial_f1:np.ndarray # (a,) F1 of the best constant answer
     frames:np.ndarray # (a,) annotated frames
     protocol:str # one of `PROTOCOLS`
+    skipped:int=0 # clips left out because they could not be read
 
 # %% ../nbs/12_metrics.ipynb #b9ec84f1
 def _frames(probs, targets):
@@ -114,7 +115,9 @@ def notes(self:AUScores)->list[str]:
         if n and p>0 and np.isnan(self.precision[i]): out.append(f'{au}: never predicted; precision is undefined')
     return out
 
-# %% ../nbs/12_metrics.ipynb #3d0f11e2
+# %% ../nbs/12_metrics.ipynb #ec8f6f30
+def _skipped(n): return f' Could not be read and left out: {n} clips.' if n else ''
+
 @patch
 def _repr_markdown_(self:AUScores)->str: # a Markdown table
     num = lambda v: '–' if np.isnan(v) else f'{v:.3f}'
@@ -123,14 +126,15 @@ def _repr_markdown_(self:AUScores)->str: # a Markdown table
     rows = [[au, *(num(getattr(self,k)[i]) for k in keys), str(self.frames[i])] for i,au in enumerate(self.space.au_labels)]
     rows.append(['**mean**', *(num(self.mean(k)) for k in keys), ''])
     lines = ['| '+' | '.join(r)+' |' for r in (head, ['---']*len(head), *rows)]
-    return '\n'.join([*lines, '', f'Protocol `{self.protocol}`: {PROTOCOLS[self.protocol]}.', *(f'\n{o}.' for o in self.notes())])
+    return '\n'.join([*lines, '', f'Protocol `{self.protocol}`: {PROTOCOLS[self.protocol]}.'+_skipped(self.skipped), *(f'\n{o}.' for o in self.notes())])
 
-# %% ../nbs/12_metrics.ipynb #4bb66666
+# %% ../nbs/12_metrics.ipynb #18f413ea
 @dataclass(frozen=True, eq=False)
 class FEScores:
     "Scores of expression recognition, one prediction per clip"
     space:LabelSpace # what rows and columns are
     confusion:np.ndarray # (e, e) counts: rows true, columns predicted
+    skipped:int=0 # clips left out because they could not be read
 
 # %% ../nbs/12_metrics.ipynb #22bbedcc
 def fe_scores(
@@ -176,13 +180,13 @@ def trivial_war(self:FEScores)->float: # 0..1
     "WAR of always naming the largest class"
     return float(self.confusion.sum(1).max()/self.confusion.sum())
 
-# %% ../nbs/12_metrics.ipynb #27255420
+# %% ../nbs/12_metrics.ipynb #61e18b9d
 @patch
 def _repr_markdown_(self:FEScores)->str: # a Markdown table
     rows = [(f, '–' if np.isnan(r) else f'{r:.3f}', n) for f,r,n in zip(self.space.expressions, self.recall, self.confusion.sum(1))]
     table = '\n'.join(f'| {f} | {r} | {n} |' for f,r,n in rows)
     return ('| expression | recall | clips |\n|---|---|---|\n' + table +
-        f'\n\nUAR {self.uar:.3f} (constant answer {self.trivial_uar:.3f}), WAR {self.war:.3f} (constant answer {self.trivial_war:.3f}).')
+        f'\n\nUAR {self.uar:.3f} (constant answer {self.trivial_uar:.3f}), WAR {self.war:.3f} (constant answer {self.trivial_war:.3f}).'+_skipped(self.skipped))
 
 # %% ../nbs/12_metrics.ipynb #cb11b927
 class MeanCI(NamedTuple):

@@ -112,13 +112,22 @@ SSM_LINKS = {
     ('disfa', 11): dict(happiness=(6, 12), sadness=(1, 4), anger=(4,), surprise=(1, 2, 26), disgust=(9,), fear=(1, 2, 4, 26),
         contempt=(12,), anxiety=(1, 4, 25), helplessness=(1, 4, 26), disappointment=(1, 4, 25))} # (AU data set, expressions) to its rule
 
-# %% ../nbs/02_prior.ipynb #001f9b78
+# %% ../nbs/02_prior.ipynb #e8eb899d
+def _ssm_union(space, n):
+    "Both AU sets at once: a pair is linked if either rule links it"
+    rules = [SSM_LINKS[aus,n] for aus in ('bp4d', 'disfa')]
+    links = {e:tuple(dict.fromkeys(au for r in rules for au in r.get(e, ()))) for e in space.expressions}
+    return Prior.from_links({e:l for e,l in links.items() if l}, space, f'SSM, BP4D and DISFA + {n}', 'Li et al. 2026, two released rules joined')
+
+# %% ../nbs/02_prior.ipynb #54f22f35
 def ssm_prior(
-    space:LabelSpace # one of the four spaces of `label_space`
+    space:LabelSpace # one of the four spaces of `label_space`, or the union of BP4D's and DISFA's
 )->Prior: # links 1.00, elsewhere 0.02
     "The prior that SSM's authors chose for this label space"
     for (aus,n),links in SSM_LINKS.items():
         if label_space(aus, n) == space: return Prior.from_links(links, space, f'SSM, {aus.upper()} + {n}', 'Li et al. 2026, released with the method')
+    for n in (7, 11):
+        if label_space('bp4d', n).union(label_space('disfa', n)) == space: return _ssm_union(space, n)
     raise PriorError(f"SSM has a prior for four label spaces, {', '.join(f'{a} + {n}' for a,n in SSM_LINKS)}; this is none of them: "
                      f"{', '.join(space.au_labels)} / {', '.join(space.expressions)}. Use another prior, or `to` on one of the four")
 
