@@ -406,19 +406,20 @@ def clip_row(
     if folder in taken: raise ManifestError('duplicate', folder, f'Line {taken[folder]} has it too: keep one.')
     return folder,count_frames(images/folder),expression_label(fields[columns[1]], space, classes, start)
 
-# %% ../nbs/05a_prepare.ipynb #a7ad180f
+# %% ../nbs/05a_prepare.ipynb #9aa643f1
 _CLIP_COLUMNS = ('video_name', 'video', 'clip', 'folder', 'name', 'path') # names of the column of the clips
+_CLASS_COLUMNS = ('label', 'expression', 'emotion') # and of that of the classes
 
-# %% ../nbs/05a_prepare.ipynb #f847429c
+# %% ../nbs/05a_prepare.ipynb #752510ff
 def table_columns(
     line:str # the first of a table
 )->tuple[int,int,int]: # column of the clip, column of the class, number of header lines
     "Find the columns that a header names"
     names = [o.lower() for o in (_fields(line) if ',' in line else line.split())]
-    if 'label' not in names: return 0,-1,0
-    clip = next((i for i,o in enumerate(names) if o in _CLIP_COLUMNS), None)
+    clip,label = (next((names.index(o) for o in known if o in names), None) for known in (_CLIP_COLUMNS, _CLASS_COLUMNS))
+    if label is None: return 0,-1,0
     if clip is None: raise ManifestError('missing column', line, f"Name the column of the clips one of {', '.join(_CLIP_COLUMNS)}.")
-    return clip,names.index('label'),1
+    return clip,label,1
 
 # %% ../nbs/05a_prepare.ipynb #c7547dd1
 def expression_records(
