@@ -48,7 +48,7 @@ def exclusive(
     for first,second in _CLASH: on[:,col(second)] &= ~on[:,col(first)].any(1, keepdim=True)
     return on
 
-# %% ../nbs/04_embedded.ipynb #0bc3a7c1
+# %% ../nbs/04_embedded.ipynb #6ce7d632
 def episode(
     on:Tensor,         # (c, n) bool
     t:int,             # frames

@@ -6,7 +6,7 @@
 __all__ = ['WORDINGS', 'caption', 'captioned_faces', 'contrastive_loss', 'within_groups', 'position_code', 'whiten_patches',
            'group_views', 'pretrain', 'fresh_clip', 'make_small_clip', 'save_clip', 'small_clip_note']
 
-# %% ../nbs/06a_pretrained.ipynb #695bb03a
+# %% ../nbs/06a_pretrained.ipynb #c522452f
 import json, math, os
 from importlib.resources import files
 from pathlib import Path
@@ -146,14 +146,14 @@ def _schedule(opt, lr, i, steps):
     "Warm-up over 50 steps, a plateau, and a straight line to zero over the last third."
     for h in opt.param_groups: h['lr'] = lr*min(1, (i+1)/50, 3*(1-i/steps))
 
-# %% ../nbs/06a_pretrained.ipynb #f7571815
+# %% ../nbs/06a_pretrained.ipynb #07d2f9f6
 def _batch_loss(clip, x, ids, group, bf16):
     "Contrastive loss over the batch plus the one inside groups."
     with torch.autocast('cpu', torch.bfloat16, enabled=bf16), sdpa_kernel(SDPBackend.MATH): u,v = clip.encode_image(x),clip.encode_text(ids)
     u,v,s = u.float(),v.float(),clip.logit_scale.exp()
     return contrastive_loss(F.normalize(u, dim=1), F.normalize(v, dim=1), s, ids)+contrastive_loss(within_groups(u, group), within_groups(v, group), s, ids)
 
-# %% ../nbs/06a_pretrained.ipynb #fe708ea2
+# %% ../nbs/06a_pretrained.ipynb #a00971fc
 def pretrain(
     img:Tensor,         # (n, 3, h, w) uint8, a little larger than the model's pictures
     ids:Tensor,         # (n, L)
@@ -193,7 +193,7 @@ def fresh_clip(
     with torch.no_grad(): clip.token_embedding.weight.normal_(0, .05, generator=g)
     return clip
 
-# %% ../nbs/06a_pretrained.ipynb #3d3fa668
+# %% ../nbs/06a_pretrained.ipynb #37a17b47
 def make_small_clip(
     path,                # the safetensors file to write
     n:int=60000,         # pictures

@@ -15,7 +15,7 @@ def test_numbers_are_complete_and_better_than_a_guess():
     assert KEYS<=set(n) and n['protocol']=='fixed'
     assert list(n['au_f1'])==[f'AU{a}' for a in BP4D_AUS]
     assert abs(sum(n['au_f1'].values())/len(BP4D_AUS)-n['au_f1_mean'])<1e-9
-    assert n['au_auc_mean']>.6 and n['uar']>n['trivial_uar']+.1
+    assert n['au_f1_mean']>max(.6, n['trivial_au_f1']+.2) and n['uar']>.6
 
 
 @there
