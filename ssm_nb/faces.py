@@ -44,36 +44,36 @@ def project(
     x,y = verts[...,0]+shift[:,None,0],verts[...,1]+shift[:,None,1]
     return torch.stack([size/2+x*s, size/2-y*s, verts[...,2]], -1)
 
-# %% ../nbs/03_faces.ipynb #c335434f
+# %% ../nbs/03_faces.ipynb #b30650fb
 def visible(
     pts:Tensor,       # (b, v, 3) pixels and depth
     triangles:Tensor, # (f, 3)
     size:int,         # picture size, pixels
-):                    # frame (n,); triangle (n,); corners (n, 3, 3); first pixel (n, 2); box width and height (n, 2)
+):                    # frame (n,); triangle (n,); corners (3: x y depth, 3: corner, n); first pixel (2, n); box width and height (2, n)
     "Triangles that face the camera and whose bounding box holds a pixel centre inside the picture."
-    x,y,_ = pts.permute(2,1,0).contiguous()                       # (v, b): one triangle's corners of all frames lie together
-    (x0,x1,x2),(y0,y1,y2) = ([a.index_select(0, i) for i in triangles.T] for a in (x,y))
+    xyz = pts.permute(2,1,0).contiguous()                         # (3, v, b): one vertex of all frames lies together
+    (x0,x1,x2),(y0,y1,y2) = ([a.index_select(0, i) for i in triangles.T] for a in xyz[:2])
     first = lambda a,b,c: (torch.minimum(torch.minimum(a, b), c)-.5).ceil_().clamp_(min=0)
     last = lambda a,b,c: (torch.maximum(torch.maximum(a, b), c)-.5).floor_().clamp_(max=size-1)
     box = [f(*a) for f in (first,last) for a in ((x0,x1,x2),(y0,y1,y2))]
     tri,frame = (((x1-x0)*(y2-y0)<(x2-x0)*(y1-y0))&(box[2]>=box[0])&(box[3]>=box[1])).nonzero(as_tuple=True)
     lx,ly,hx,hy = (a.flatten().index_select(0, tri*len(pts)+frame) for a in box)
-    corner = triangles.index_select(0, tri)+(frame*pts.shape[1])[:,None]
-    c = pts.reshape(-1,3).index_select(0, corner.flatten()).view(-1,3,3)
-    return frame,tri,c,torch.stack([lx,ly], 1),torch.stack([hx-lx+1,hy-ly+1], 1).long()
+    at = [i.index_select(0, tri)*len(pts)+frame for i in triangles.T]
+    c = torch.stack([torch.stack([a.flatten().index_select(0, i) for i in at]) for a in xyz])
+    return frame,tri,c,torch.stack([lx,ly]),torch.stack([hx-lx+1,hy-ly+1]).long()
 
-# %% ../nbs/03_faces.ipynb #b53ea5e8
+# %% ../nbs/03_faces.ipynb #8b482003
 def planes(
-    c:Tensor # (n, 3, 3) triangle corners: pixel x, pixel y, depth
-)->Tensor:   # (n, 9) x, y and constant coefficients of λ0, λ1 and depth
+    c:Tensor # (3: x y depth, 3: corner, n) in pixels and cm
+)->Tensor:   # (9, n) x, y and constant coefficients of λ0, λ1 and depth
     "The affine functions that give barycentric coordinates and depth at a pixel."
-    x,y,z = c.unbind(-1)
-    area = (x[:,1]-x[:,0])*(y[:,2]-y[:,0])-(x[:,2]-x[:,0])*(y[:,1]-y[:,0])
-    lam = lambda i,j: torch.stack([y[:,i]-y[:,j], x[:,j]-x[:,i], x[:,i]*y[:,j]-x[:,j]*y[:,i]], 1)/area[:,None]
+    x,y,z = c
+    area = (x[1]-x[0])*(y[2]-y[0])-(x[2]-x[0])*(y[1]-y[0])
+    lam = lambda i,j: torch.stack([y[i]-y[j], x[j]-x[i], x[i]*y[j]-x[j]*y[i]])/area
     l0,l1 = lam(1,2),lam(2,0)
-    zp = (z[:,0]-z[:,2])[:,None]*l0+(z[:,1]-z[:,2])[:,None]*l1
-    zp[:,2] += z[:,2]
-    return torch.cat([l0,l1,zp], 1)
+    zp = (z[0]-z[2])*l0+(z[1]-z[2])*l1
+    zp[2] += z[2]
+    return torch.cat([l0,l1,zp])
 
 # %% ../nbs/03_faces.ipynb #91917e16
 class Fragments(NamedTuple):
@@ -83,23 +83,23 @@ class Fragments(NamedTuple):
     bary: Tensor     # (n, 3) barycentric coordinates
     depth: Tensor    # (n,) cm
 
-# %% ../nbs/03_faces.ipynb #cc77b8ab
+# %% ../nbs/03_faces.ipynb #54bf03ed
 def _inside(p, wh):
-    "Pixels inside each triangle: which one (n,), columns and rows from the first pixel of its box, λ0, λ1."
+    "Pixels inside each triangle: which one (n,), columns and rows from the first pixel of its box, λ0, λ1, depth."
     kind = torch.frexp((wh-1).float())[1]                          # the box fits 2**kind pixels
-    code = kind[:,0]*32+kind[:,1]
-    out = [(code[:0].long(),)*3+(p[:0,0],)*2]
+    code = kind[0]*32+kind[1]
+    out = [(code[:0].long(),)*3+(p[0,:0],)*3]
     for k in code.unique().tolist():
         i,w,h = (code==k).nonzero()[:,0],1<<k//32,1<<k%32
-        ax,ay,a,bx,by,b = p.index_select(0, i)[:,:6].T[...,None,None]
+        ax,ay,a,bx,by,b,zx,zy,z = p.index_select(1, i)[...,None,None]
         dx,dy = torch.arange(w, device=p.device).float(),torch.arange(h, device=p.device).float()[:,None]
-        l0,l1 = ax*dx+(ay*dy+a),bx*dx+(by*dy+b)                    # (triangles, h, w)
-        hit = (torch.minimum(torch.minimum(l0, l1), 1-l0-l1)>=0).flatten().nonzero()[:,0]
+        l0,l1,z = ax*dx+(ay*dy+a),bx*dx+(by*dy+b),zx*dx+(zy*dy+z)  # (triangles, h, w)
+        hit = ((l0>=0)&(l1>=0)&(l0+l1<=1)).flatten().nonzero()[:,0]
         n,at = hit//(w*h),hit%(w*h)
-        out.append((i.index_select(0, n), at%w, at//w, l0.flatten().index_select(0, hit), l1.flatten().index_select(0, hit)))
+        out.append((i.index_select(0, n), at%w, at//w, *(v.flatten().index_select(0, hit) for v in (l0,l1,z))))
     return [torch.cat(x) for x in zip(*out)]
 
-# %% ../nbs/03_faces.ipynb #163e7b03
+# %% ../nbs/03_faces.ipynb #ae79a7de
 def rasterize(
     pts:Tensor,       # (b, v, 3) pixel x, pixel y, depth
     triangles:Tensor, # (f, 3)
@@ -107,22 +107,23 @@ def rasterize(
 )->Fragments:         # the nearest surface at each covered pixel
     "Z-buffered triangles for a batch of frames, all at once."
     frame,tri,c,lo,wh = visible(pts, triangles, size)
-    p = planes(c-F.pad(lo+.5, (0,1))[:,None])                      # with the centre of the box's first pixel as origin
-    own,dx,dy,l0,l1 = _inside(p, wh)
-    zx,zy,z,x,y = torch.cat([p[:,6:], lo], 1).index_select(0, own).T
-    z,x,y = zx*dx+zy*dy+z,x.long()+dx,y.long()+dy
-    keep = ((x<size)&(y<size)).nonzero()[:,0]
-    pixel,tri = (frame.index_select(0, own)*size+y)*size+x,tri.index_select(0, own)
-    return _nearest(len(pts), size, *(v.index_select(0, keep) for v in (pixel,tri,l0,l1,z)))
+    c[:2] -= (lo+.5)[:,None]                                       # the centre of the box's first pixel is the origin
+    own,dx,dy,l0,l1,z = _inside(planes(c), wh)
+    lx,ly = lo.long()
+    pixel = ((frame*size+ly)*size+lx).index_select(0, own)+dy*size+dx
+    beyond = (lx.index_select(0, own)+dx>=size)|(ly.index_select(0, own)+dy>=size)
+    cov,i = _nearest(pixel.masked_fill_(beyond, len(pts)*size*size), z, len(pts)*size*size)
+    l0,l1,own = (v.index_select(0, i) for v in (l0,l1,own))
+    return Fragments(cov, tri.index_select(0, own), torch.stack([l0, l1, 1-l0-l1], 1), z.index_select(0, i))
 
-# %% ../nbs/03_faces.ipynb #d7262537
-def _nearest(b, size, pixel, tri, l0, l1, z):
-    "Keep, at each pixel, the fragment with the smallest depth."
-    key = ((z+64).clamp(0,127)*2**24).long()<<32 | torch.arange(len(z), device=z.device)
-    buf = torch.full((b*size*size,), torch.iinfo(torch.int64).max, device=z.device).scatter_reduce_(0, pixel, key, 'amin')
-    cov = (buf<torch.iinfo(torch.int64).max).nonzero()[:,0]
-    tri,l0,l1,z = (v.index_select(0, buf.index_select(0, cov)&0xffffffff) for v in (tri,l0,l1,z))
-    return Fragments(cov, tri, torch.stack([l0, l1, 1-l0-l1], 1), z)
+# %% ../nbs/03_faces.ipynb #5b3c1e09
+def _nearest(pixel, z, n):
+    "Of `n` pixels those that are covered, and the number of the fragment with the smallest depth at each."
+    key = (z+64).clamp_(min=0).view(torch.int32).long()<<32 | torch.arange(len(z), device=z.device)
+    none = torch.iinfo(torch.int64).max
+    best = torch.full((n+1,), none, device=z.device).scatter_reduce_(0, pixel, key, 'amin')[:n]
+    cov = (best<none).nonzero()[:,0]
+    return cov,best.index_select(0, cov)&0xffffffff
 
 # %% ../nbs/03_faces.ipynb #3d5391da
 class Look(NamedTuple):
@@ -316,7 +317,7 @@ def still(
     return Scene(torch.full((b,), person, device=dev), au_actions(basis, intensity.to(dev), aus, side), rep(0,0,0), rep(1)[:,0], rep(0,0), rep(0,0), light, rep(1.,1.,1.),
         rep(.35)[:,0], torch.full((b,3,8,8), .32, device=dev), rep(0)[:,0], rep(0)[:,0])
 
-# %% ../nbs/03_faces.ipynb #6e574f4a
+# %% ../nbs/03_faces.ipynb #fff6b38c
 def vertex_normals(
     verts:Tensor,    # (b, v, 3)
     triangles:Tensor # (f, 3), counter-clockwise seen from outside
@@ -324,7 +325,8 @@ def vertex_normals(
     "Smooth normals."
     v = verts.permute(1,2,0).contiguous()                # (v, 3, b): one vertex of all frames lies together
     a,b,c = (v.index_select(0, i) for i in triangles.T)
-    n = torch.linalg.cross(c-a, b-a, dim=1)              # x right, y up, z away is a left-handed frame
+    (ux,uy,uz),(wx,wy,wz) = (c-a).unbind(1),(b-a).unbind(1)
+    n = torch.stack([uy*wz-uz*wy, uz*wx-ux*wz, ux*wy-uy*wx], 1) # u × w: x right, y up, z away is a left-handed frame
     out = torch.zeros_like(v)
     for i in triangles.T: out.index_add_(0, i, n)
     return (out/out.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)).permute(2,0,1)
@@ -344,15 +346,15 @@ def shade(
     gloss = (normal*half).sum(1, keepdim=True).clamp(min=0)**24
     return albedo*(a+(1-a)*1.4*diffuse*colour)+.06*(1-a)*gloss*colour
 
-# %% ../nbs/03_faces.ipynb #7255fe4d
+# %% ../nbs/03_faces.ipynb #577d55f6
 def _surface(basis, people, scene, size):
     "Fragments of the posed head with their frame, normal and atlas position."
     verts = vertices(basis, people.identity[scene.person], scene.actions)@rotation(scene.pose).transpose(1,2)
     fr = rasterize(project(verts, size, scene.scale, scene.shift), basis.triangles, size)
     frame,nv = fr.pixel//(size*size),len(basis.mean)
-    corner = (basis.triangles.index_select(0, fr.triangle)+(frame*nv)[:,None]).flatten()
     attr = torch.cat([vertex_normals(verts, basis.triangles), basis.uv.expand(len(verts),-1,-1)], 2).view(-1,5)
-    normal,uv = (attr.index_select(0, corner).view(-1,3,5)*fr.bary[...,None]).sum(1).split([3,2], 1)
+    corner = lambda i: attr.index_select(0, basis.triangles[:,i].index_select(0, fr.triangle)+frame*nv)*fr.bary[:,i,None]
+    normal,uv = (corner(0)+corner(1)+corner(2)).split([3,2], 1)
     eye = ((basis.part==1)|(basis.part==2)).index_select(0, fr.triangle)[:,None]
     return fr,frame,normal,uv-eye*(scene.gaze*scene.gaze.new_tensor([10.,-10.])).index_select(0, frame)
 
