@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 from torch.utils.checkpoint import checkpoint
 
-# %% ../nbs/06_backbone.ipynb #af0ccab2
+# %% ../nbs/06_backbone.ipynb #eb240369
 SMALL_CLIP = dict(
     embed_dim=128, quick_gelu=True,
     vision_cfg=dict(image_size=64, patch_size=16, width=192, layers=4, head_width=32),
@@ -96,7 +96,7 @@ def by_expert(
     order = run.flatten().argsort(stable=True)
     return order,order//run.shape[1]
 
-# %% ../nbs/06_backbone.ipynb #b26cd414
+# %% ../nbs/06_backbone.ipynb #953917f6
 def sorted_mixture(
     x:Tensor, # (N, d) tokens
     weights:Tensor, # (N, k) weight of each slot
@@ -104,12 +104,12 @@ def sorted_mixture(
     params:tuple, # w1 (E, h, d), b1 (E, h), w2 (E, d, h), b2 (E, d)
 ) -> Tensor: # (N, d) weighted sum of the experts each token runs
     "Each expert runs once, on the contiguous slice of tokens sorted to it"
-    order,token = by_expert(run)
-    sizes = run.flatten().bincount(minlength=len(params[0])).tolist()
-    slices = x.index_select(0, token).split(sizes)                   # E times (tokens of one expert, d)
-    ys = [F.linear(F.gelu(F.linear(v, w1, b1)), w2, b2) for v,w1,b1,w2,b2 in zip(slices, *params)]
-    y = torch.cat(ys)*weights.flatten()[order,None]                  # (N*k, d)
-    return y.new_zeros(x.shape).index_add(0, token, y)
+    (order,token),(w1,b1,w2,b2) = by_expert(run),params
+    sizes = run.flatten().bincount(minlength=len(w1)).tolist()
+    out = weights.new_zeros(len(x), len(w1)).scatter_add(1, run, weights) @ b2               # (N, E) @ (E, d): second biases
+    slices = (o.split(sizes) for o in (x.index_select(0, token), token, weights.flatten().index_select(0, order)))
+    for v,t,w,*p in zip(*slices, w1, b1, w2): out.index_add_(0, t, F.linear(F.gelu(F.linear(v, p[0], p[1]))*w[:,None], p[2]))
+    return out
 
 # %% ../nbs/06_backbone.ipynb #a9b633a9
 def wide_mixture(
