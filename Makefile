@@ -6,7 +6,8 @@
 PYTHON ?= python3
 BIN := "$(CURDIR)/.venv/bin"
 quickstart test: export PLOTLY_RENDERER = plotly_mimetype
-quickstart test: export MALLOC_MMAP_THRESHOLD_ = 4194304 # glibc: large blocks go back to the system instead of fragmenting the heap, a gigabyte less
+# with glibc, large blocks go back to the system instead of fragmenting the heap over a training run
+quickstart test: export MALLOC_MMAP_THRESHOLD_ = 4194304
 unexport PYTHONDONTWRITEBYTECODE # pip is told not to compile all it installs; Python then does so at the first import of a module
 
 # IPython runs a notebook live in the terminal; fastprogress, imported first, then draws bars for a terminal
