@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := "$(CURDIR)/.venv/bin"
 quickstart test: export PLOTLY_RENDERER = plotly_mimetype
 # with glibc, large blocks go back to the system instead of fragmenting the heap over a training run
-quickstart test: export MALLOC_MMAP_THRESHOLD_ = 4194304
+quickstart test: export MALLOC_MMAP_THRESHOLD_ = 8388608
 unexport PYTHONDONTWRITEBYTECODE # pip is told not to compile all it installs; Python then does so at the first import of a module
 
 # IPython runs a notebook live in the terminal; fastprogress, imported first, then draws bars for a terminal
