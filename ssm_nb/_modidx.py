@@ -473,7 +473,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'ssm_nb.prepare._pyav': ('prepare.html#_pyav', 'ssm_nb/prepare.py'),
                                 'ssm_nb.prepare._read_back': ('prepare.html#_read_back', 'ssm_nb/prepare.py'),
                                 'ssm_nb.prepare._whole': ('prepare.html#_whole', 'ssm_nb/prepare.py'),
-                                'ssm_nb.prepare._write_json': ('prepare.html#_write_json', 'ssm_nb/prepare.py'),
                                 'ssm_nb.prepare.announced_frames': ('prepare.html#announced_frames', 'ssm_nb/prepare.py'),
                                 'ssm_nb.prepare.au_columns': ('prepare.html#au_columns', 'ssm_nb/prepare.py'),
                                 'ssm_nb.prepare.bp4d_folder': ('prepare.html#bp4d_folder', 'ssm_nb/prepare.py'),

@@ -426,13 +426,13 @@ def label(self:ClipSets, i):
 @patch(as_prop=True)
 def strict(self:ClipSets): return any(o.strict for o in self.sets)
 
-# %% ../nbs/05b_batches.ipynb #71cd9353
+# %% ../nbs/05b_batches.ipynb #833132b0
 @patch
 def order(self:ClipSets,
     generator:torch.Generator # where the draws come from
 )->list[int]: # as many as there are clips
     "The clips of one pass"
-    if self.parts is None: return torch.randperm(len(self), generator=generator).tolist()
+    if self.parts is None: return ClipDataset.order(self, generator)
     some = lambda n,m: torch.cat([torch.randperm(m, generator=generator) for _ in range(-(-n//m))])[:n] # n of m, again and again
     clips = torch.cat([some(n, len(o))+int(f) for n,o,f in zip(self.parts, self.sets, self.first) if n])
     return clips[torch.randperm(len(clips), generator=generator)].tolist()

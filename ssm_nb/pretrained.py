@@ -6,7 +6,7 @@
 __all__ = ['WORDINGS', 'caption', 'captioned_faces', 'contrastive_loss', 'within_groups', 'position_code', 'whiten_patches',
            'group_views', 'pretrain', 'fresh_clip', 'make_small_clip', 'save_clip', 'small_clip_note']
 
-# %% ../nbs/06a_pretrained.ipynb #c522452f
+# %% ../nbs/06a_pretrained.ipynb #0e08b5f9
 import json, math, os
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from fastprogress.fastprogress import progress_bar
-from safetensors.torch import load as st_load, save as st_save
+from safetensors.torch import save as st_save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from .backbone import build_clip, clip_config
