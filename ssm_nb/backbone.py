@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SMALL_CLIP', 'FULL_CLIP', 'ROUTINGS', 'clip_config', 'load_weights', 'build_clip', 'route', 'experts_run',
            'experts_run_by_position', 'by_expert', 'sorted_mixture', 'wide_mixture', 'check_routing', 'Experts',
-           'last_blocks', 'ImageTower', 'replay']
+           'last_blocks', 'ImageTower', 'run_block']
 
-# %% ../nbs/06_backbone.ipynb #d9705717
-from contextlib import contextmanager,nullcontext
+# %% ../nbs/06_backbone.ipynb #ecb2b500
 from copy import deepcopy
 from difflib import get_close_matches
+from functools import partial
 import math
 import open_clip
 import torch
@@ -135,7 +135,7 @@ def check_routing(
     if routing not in ROUTINGS: raise ValueError(f"routing is one of {', '.join(ROUTINGS)}, not {routing!r}")
     if not 1<=k<=n_experts: raise ValueError(f"a token gets between 1 and {n_experts} experts, not {k}")
 
-# %% ../nbs/06_backbone.ipynb #af3b5a32
+# %% ../nbs/06_backbone.ipynb #4a773210
 class Experts(nn.Module):
     "A shared MLP, always on, plus a weighted sum of the private experts that a router picks for each token"
     def __init__(self,
@@ -151,7 +151,7 @@ class Experts(nn.Module):
         check_routing(routing, k, n_experts)
         d = shared.c_fc.in_features
         self.shared,self.k,self.routing,self.by_position = shared,k,routing,by_position
-        self.noise_std,self.generator = 0.01,None
+        self.noise_std = 0.01
         self.alpha = nn.Parameter(torch.tensor(0.1))
         self.router = skip_init(nn.Linear, d, n_experts)
         self.w1,self.b1 = nn.Parameter(torch.empty(n_experts, hidden, d)),nn.Parameter(torch.zeros(n_experts, hidden))
@@ -168,24 +168,15 @@ def reset(self:Experts,
     nn.init.xavier_uniform_(self.router.weight, gain=0.1, generator=generator)
     nn.init.zeros_(self.router.bias)
 
-# %% ../nbs/06_backbone.ipynb #680f6afb
-@patch
-def noise(self:Experts,
-    logits:Tensor, # (N, E)
-) -> Tensor: # (N, E), where the logits are
-    "The next noise of the run's generator"
-    if self.generator is None:
-        raise ValueError("router noise needs the run's generator in training: call `set_generator`, or set `noise_std` to 0")
-    return self.noise_std*torch.randn(logits.shape, generator=self.generator, device=self.generator.device).to(logits)
-
-# %% ../nbs/06_backbone.ipynb #2b652b02
+# %% ../nbs/06_backbone.ipynb #89b6607f
 @patch
 def router_logits(self:Experts,
     x:Tensor, # (N, d) tokens
-) -> Tensor: # (N, E), with noise in training
+    noise:Tensor|None=None, # (N, E) standard normal; None: no noise
+) -> Tensor: # (N, E)
     "What the router thinks of each expert for each token"
     logits = self.router(x)
-    return logits + self.noise(logits) if self.training and self.noise_std else logits
+    return logits if noise is None else logits + self.noise_std*noise
 
 # %% ../nbs/06_backbone.ipynb #87792f00
 @patch
@@ -197,14 +188,15 @@ def runs(self:Experts,
     if self.routing=='released' and self.by_position: return experts_run_by_position(chosen.view(*shape[:2], -1)).flatten(0, 1)
     return experts_run(chosen, self.routing)
 
-# %% ../nbs/06_backbone.ipynb #084a23f3
+# %% ../nbs/06_backbone.ipynb #dcca1fd5
 @patch
 def forward(self:Experts,
     x:Tensor, # (…, d) tokens; under "released" routing their order matters
+    noise:Tensor|None=None, # (…, E) standard normal for the router, in training
 ) -> Tensor: # (…, d)
     "Shared MLP plus `alpha` times the mixture of experts"
     tokens = x.flatten(0, -2)                                       # (N, d)
-    weights,chosen = route(self.router_logits(tokens), self.k)
+    weights,chosen = route(self.router_logits(tokens, None if noise is None else noise.flatten(0, -2)), self.k)
     mixture = sorted_mixture if x.device.type=='cpu' else wide_mixture
     y = mixture(tokens, weights, self.runs(chosen, x.shape), (self.w1, self.b1, self.w2, self.b2))
     return self.shared(x) + self.alpha*y.view(x.shape)
@@ -246,13 +238,12 @@ def experts(self:ImageTower) -> list: # of `Experts`, first block first
     "The feed-forward layers that have experts"
     return [b.mlp for b in self.visual.transformer.resblocks if isinstance(b.mlp, Experts)]
 
-# %% ../nbs/06_backbone.ipynb #1f841b85
-@patch
-def set_generator(self:ImageTower,
-    generator:torch.Generator, # the run's; on the model's device to avoid copies
-):
-    "Let the router noise of all blocks come from `generator`"
-    for m in self.experts: m.generator = generator
+# %% ../nbs/06_backbone.ipynb #ff643891
+@patch(as_prop=True)
+def noise_shape(self:ImageTower) -> tuple: # expert blocks, tokens (class token and patches), experts; () without experts
+    "The router noise of one image"
+    experts,tokens = self.experts,len(self.visual.positional_embedding)
+    return (len(experts), tokens, experts[0].router.out_features) if experts else ()
 
 # %% ../nbs/06_backbone.ipynb #18706671
 @patch
@@ -275,37 +266,26 @@ def tokens(self:ImageTower,
     cls = v.class_embedding.to(x).expand(len(x), 1, -1)             # (n, 1, d)
     return v.ln_pre(torch.cat([cls, x], 1) + v.positional_embedding.to(x))
 
-# %% ../nbs/06_backbone.ipynb #e4109415
-@contextmanager
-def replay(
-    generators:list, # of `torch.Generator`
-    states:list, # what `get_state` said of each, earlier
-):
-    "Inside, the generators draw again what they drew from `states`; outside they are where they were"
-    now = [g.get_state() for g in generators]
-    for g,s in zip(generators, states): g.set_state(s)
-    try: yield
-    finally:
-        for g,s in zip(generators, now): g.set_state(s)
-
-# %% ../nbs/06_backbone.ipynb #d65d36fb
-@patch
-def run_block(self:ImageTower,
+# %% ../nbs/06_backbone.ipynb #d2706d0f
+def run_block(
     block:nn.Module, # one of the transformer's
     x:Tensor, # (n, tokens, d)
+    noise:Tensor|None=None, # (n, tokens, E), for a block with experts
 ) -> Tensor: # (n, tokens, d)
-    "One block, its activations recomputed in the backward pass if `checkpointing`"
-    if not (self.checkpointing and torch.is_grad_enabled()): return block(x)
-    gens = [g for g in [getattr(block.mlp, 'generator', None)] if g is not None]
-    contexts = lambda: (nullcontext(), replay(gens, [g.get_state() for g in gens]))
-    return checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    "Attention, then the MLP, each added to its input"
+    x = x + block.ls_1(block.attention(block.ln_1(x)))
+    mlp = block.mlp if noise is None else partial(block.mlp, noise=noise)
+    return x + block.ls_2(mlp(block.ln_2(x)))
 
-# %% ../nbs/06_backbone.ipynb #ba41f395
+# %% ../nbs/06_backbone.ipynb #797b2e19
 @patch
 def forward(self:ImageTower,
     images:Tensor, # (n, 3, h, w), CLIP-normalised
+    noise:Tensor|None=None, # (n, *noise_shape) standard normal for the routers, in training
 ) -> Tensor: # (n, embed_dim), not normalised
     "One feature vector an image"
-    x = self.tokens(images)
-    for block in self.visual.transformer.resblocks: x = self.run_block(block, x)
+    x,blocks = self.tokens(images),self.visual.transformer.resblocks
+    noises = [None]*len(blocks) if noise is None else [None]*(len(blocks)-noise.shape[1])+list(noise.unbind(1))
+    save = self.checkpointing and torch.is_grad_enabled()
+    for block,z in zip(blocks, noises): x = checkpoint(run_block, block, x, z, use_reentrant=False, preserve_rng_state=False) if save else run_block(block, x, z)
     return self.visual.ln_post(x[:,0]) @ self.visual.proj

@@ -6,7 +6,7 @@
 __all__ = ['SMOOTHINGS', 'SSMOutput', 'GROUP_LRS', 'semantic_logits', 'AUSmoother', 'in_pairs', 'SSM', 'check_counts',
            'build_ssm', 'from_config', 'param_groups']
 
-# %% ../nbs/10_model.ipynb #7f59bd19
+# %% ../nbs/10_model.ipynb #93ac68e1
 from collections import namedtuple
 from copy import deepcopy
 import numpy as np
@@ -20,8 +20,9 @@ from .temporal import ExpressionTemporal,LocalAttention,init_linear
 from torch import nn,Tensor
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
+from torch.utils.checkpoint import checkpoint
 
-# %% ../nbs/10_model.ipynb #112e059a
+# %% ../nbs/10_model.ipynb #83579e84
 def semantic_logits(
     v:Tensor, # (…, d) features
     z:Tensor, # (classes, d) prototypes of unit length
@@ -29,7 +30,7 @@ def semantic_logits(
     weight:float=0.1, # of these logits beside the classifier's
 ) -> Tensor: # (…, classes)
     "Weighted cosine similarity to each prototype"
-    return weight*(F.normalize(v, dim=-1) @ z.T)/temperature
+    with torch.autocast(v.device.type, enabled=False): return weight*(F.normalize(v.float(), dim=-1) @ z.float().T)/temperature
 
 # %% ../nbs/10_model.ipynb #99bba059
 SMOOTHINGS = ('clip', 'pairs')
@@ -69,7 +70,7 @@ def forward(self:AUSmoother,
 SSMOutput = namedtuple('SSMOutput', 'fe fe_semantic au au_semantic au2fe fe2au')
 SSMOutput.__doc__ = "FE logits (b, e) and AU logits (b, t, a), their semantic parts, and the maps (e, a) and (a, e); None where a branch had no clip"
 
-# %% ../nbs/10_model.ipynb #7b825705
+# %% ../nbs/10_model.ipynb #70a6b025
 class SSM(nn.Module):
     "Structured Semantic Mapping: expressions and action units, one teaching the other"
     def __init__(self,
@@ -84,6 +85,7 @@ class SSM(nn.Module):
         super().__init__()
         d = image.visual.output_dim
         self.image,self.prototypes,self.mapping,self.space = image,prototypes,mapping,space
+        self.micro_batches = 1 # parts of a training batch, see `frame_features`
         self.fe_temporal = ExpressionTemporal(d, n_frames, generator=generator)
         self.au_temporal = LocalAttention(d, generator=generator)
         self.fe_head,self.au_head = (skip_init(nn.Linear, d, n) for n in (space.n_expressions, space.n_aus))
@@ -149,47 +151,65 @@ def from_config(
     except RuntimeError as e: raise ValueError(f"state and configuration disagree: {e}") from None
     return model.eval()
 
-# %% ../nbs/10_model.ipynb #1ccd5e7c
+# %% ../nbs/10_model.ipynb #50e1ca9a
+@patch
+def image_features(self:SSM,
+    clip:Tensor, # (b, t, 3, h, w), CLIP-normalised
+    noise:Tensor|None=None, # (b, t, *noise_shape) standard normal, see `ImageTower`
+) -> Tensor: # (b, t, d)
+    "Every frame through the image tower"
+    x = self.image(clip.flatten(0, 1), None if noise is None else noise.flatten(0, 1))   # (b, t, …) to (b·t, …)
+    return x.unflatten(0, clip.shape[:2])
+
+# %% ../nbs/10_model.ipynb #6458854f
 @patch
 def frame_features(self:SSM,
     clip:Tensor, # (b, t, 3, h, w), CLIP-normalised
+    noise:Tensor|None=None, # (b, t, *noise_shape) standard normal, see `ImageTower`
 ) -> Tensor: # (b, t, d)
-    "One feature vector a frame"
+    "One feature vector a frame, in as many parts as `micro_batches` says"
     if clip.ndim!=5: raise ValueError(f"clips have the shape (b, t, 3, h, w), not {tuple(clip.shape)}")
-    return self.image(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])   # (b, t, …) to (b·t, …) and back
+    if self.micro_batches==1 or not torch.is_grad_enabled(): return self.image_features(clip, noise)
+    parts = clip.chunk(self.micro_batches)
+    noises = [None]*len(parts) if noise is None else noise.chunk(self.micro_batches)
+    return torch.cat([checkpoint(self.image_features, c, z, use_reentrant=False, preserve_rng_state=False) for c,z in zip(parts, noises)])
 
-# %% ../nbs/10_model.ipynb #a0066bef
+# %% ../nbs/10_model.ipynb #5579e9e9
 @patch
 def fe_logits(self:SSM,
     clip:Tensor, # (b, t, 3, h, w), CLIP-normalised
     z_fe:Tensor, # (e, d) prototypes after the exchange
+    noise:Tensor|None=None, # (b, t, *noise_shape), see `ImageTower`
 ) -> tuple[Tensor,Tensor]: # logits (b, e) and their semantic part (b, e)
     "The expression branch"
-    v = self.fe_temporal(self.frame_features(clip))
+    v = self.fe_temporal(self.frame_features(clip, noise))
     s = semantic_logits(v, z_fe)
     return self.fe_head(v)+s,s
 
-# %% ../nbs/10_model.ipynb #f536d418
+# %% ../nbs/10_model.ipynb #be51f5b1
 @patch
 def au_logits(self:SSM,
     clip:Tensor, # (b, t, 3, h, w), CLIP-normalised
     z_au:Tensor, # (a, d) prototypes after the exchange
+    noise:Tensor|None=None, # (b, t, *noise_shape), see `ImageTower`
 ) -> tuple[Tensor,Tensor]: # logits (b, t, a), smoothed, and their semantic part (b, t, a), not smoothed
     "The action-unit branch"
-    v = self.au_temporal(self.frame_features(clip))
+    v = self.au_temporal(self.frame_features(clip, noise))
     s = semantic_logits(v, z_au)
     return self.smoother(self.au_head(v)+s),s
 
-# %% ../nbs/10_model.ipynb #f43800c7
+# %% ../nbs/10_model.ipynb #9e79d177
 @patch
 def forward(self:SSM,
     fe_clip:Tensor=None, # (b1, t, 3, h, w), CLIP-normalised, or None
     au_clip:Tensor=None, # (b2, t, 3, h, w), CLIP-normalised, or None
+    fe_noise:Tensor=None, # (b1, t, *noise_shape) standard normal for the routers, in training
+    au_noise:Tensor=None, # (b2, t, *noise_shape), the same for the AU clips
 ) -> SSMOutput: # fe (b1, e), au (b2, t, a), their semantic parts, both maps
     "Both branches, or whichever has a clip"
     z_fe,z_au = self.mapping.exchange(*self.prototypes())
-    fe = (None, None) if fe_clip is None else self.fe_logits(fe_clip, z_fe)
-    au = (None, None) if au_clip is None else self.au_logits(au_clip, z_au)
+    fe = (None, None) if fe_clip is None else self.fe_logits(fe_clip, z_fe, fe_noise)
+    au = (None, None) if au_clip is None else self.au_logits(au_clip, z_au, au_noise)
     return SSMOutput(*fe, *au, self.mapping.au2fe(), self.mapping.fe2au())
 
 # %% ../nbs/10_model.ipynb #07581596
@@ -203,11 +223,3 @@ def param_groups(
     image,residuals = list(model.image.parameters()),[model.mapping.d1, model.mapping.d2]
     taken = {id(p) for p in [*image, *residuals, *model.prototypes.text.parameters()]}
     return [image, residuals, [p for p in model.parameters() if id(p) not in taken]]
-
-# %% ../nbs/10_model.ipynb #902f09e8
-@patch
-def set_generator(self:SSM,
-    generator:torch.Generator, # the run's; its state is part of a saved run
-):
-    "Where the router noise of training comes from"
-    self.image.set_generator(generator)

@@ -79,29 +79,27 @@ def test_released_routing_does_not():
     with torch.no_grad(): assert (tower(x)[:1]-tower(x[:1])).abs().max() > 1e-4
 
 @pytest.mark.parametrize('routing', ROUTINGS)
-def test_checkpointing_keeps_outputs_gradients_and_the_generator(routing):
+def test_checkpointing_keeps_outputs_and_gradients(routing):
     tower = ImageTower(build_clip(TINY).visual, 2, 8, routing=routing, generator=gen(0)).train()
-    x,seen = torch.randn(4, 3, 16, 16, generator=gen(1)),[]
+    x,z,seen = torch.randn(4, 3, 16, 16, generator=gen(1)),torch.randn(4, *tower.noise_shape, generator=gen(7)),[]
     for on in (False, True):
-        g = gen(7)
         tower.checkpointing = on
-        tower.set_generator(g); tower.zero_grad()
-        out = tower(x[:2]).square().sum() + tower(x[2:]).square().sum()     # two passes, then one backward
+        tower.zero_grad()
+        out = tower(x[:2], z[:2]).square().sum() + tower(x[2:], z[2:]).square().sum()     # two passes, then one backward
         out.backward()
-        seen.append((out.detach(), g.get_state(), [p.grad.clone() for p in tower.parameters()]))
-    (o1,s1,g1),(o2,s2,g2) = seen
-    assert torch.equal(o1, o2) and torch.equal(s1, s2)
+        seen.append((out.detach(), [p.grad.clone() for p in tower.parameters()]))
+    (o1,g1),(o2,g2) = seen
+    assert torch.equal(o1, o2)
     for a,b in zip(g1, g2): torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
-def test_noise_only_in_training_and_only_from_the_given_generator():
+def test_noise_is_what_is_given_and_nothing_else_is_drawn():
     tower = ImageTower(build_clip(TINY).visual, 2, 8, generator=gen(0))
     x,before = torch.randn(2, 3, 16, 16, generator=gen(1)),torch.random.get_rng_state()
-    tower.set_generator(gen(3)); state = tower.experts[0].generator.get_state()
+    z = torch.randn(2, *tower.noise_shape, generator=gen(3))
     with torch.no_grad():
-        tower.eval()(x)
-        assert torch.equal(tower.experts[0].generator.get_state(), state)
-        assert not torch.equal(tower.train()(x), tower(x))
-        for m in tower.experts: m.noise_std = 0
+        tower.train()
+        assert torch.equal(tower(x, z), tower(x, z)) and not torch.equal(tower(x, z), tower(x, z.flip(0)))
+        torch.testing.assert_close(tower(x, 0*z), tower(x), atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(tower(x), tower.eval()(x), atol=1e-6, rtol=1e-5)   # attention may take another kernel in eval
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -122,9 +120,8 @@ def test_bad_experts_are_one_clear_error(kwargs, words):
 
 def test_mixed_precision_runs():
     tower = ImageTower(build_clip(TINY).visual, 2, 8, generator=gen(0))
-    tower.set_generator(gen(0))
     x = torch.randn(2, 3, 16, 16, generator=gen(1))
-    with torch.autocast('cpu', torch.bfloat16): out = tower(x)
+    with torch.autocast('cpu', torch.bfloat16): out = tower(x, torch.randn(2, *tower.noise_shape, generator=gen(0)))
     out.float().sum().backward()
     assert all(p.grad.isfinite().all() for p in tower.parameters())
 
@@ -132,8 +129,7 @@ def test_mixed_precision_runs():
 def test_off_the_cpu_nothing_asks_the_device(routing):
     "Tensors of the meta device have no values, so any question for one (a size, an index, a branch) is an error"
     tower = ImageTower(build_clip(TINY).visual, 2, 8, routing=routing, generator=gen(0)).to('meta').train()
-    tower.set_generator(gen(0))
-    out = tower(torch.empty(2, 3, 16, 16, device='meta'))
+    out = tower(torch.empty(2, 3, 16, 16, device='meta'), torch.empty(2, *tower.noise_shape, device='meta'))
     out.sum().backward()
     assert out.shape==(2,16) and all(p.grad is not None for p in tower.parameters())
     with pytest.raises((RuntimeError, NotImplementedError)): sorted_mixture(*(torch.empty(s, device='meta') for s in ((4,3), (4,2))),

@@ -95,7 +95,6 @@ def test_prototypes_are_kept_when_other_weights_change():
 
 def test_training_computes_prototypes_every_time_and_trains_contexts():
     model = ssm().train()
-    model.set_generator(gen(0))
     runs = text_runs(model)
     for _ in range(2): model(clips(1), clips(1)).au_semantic.square().sum().backward()
     assert len(runs)==4 and model.prototypes.fe.ctx.grad.any() and model.prototypes.au.ctx.grad.any()
@@ -146,7 +145,6 @@ def test_a_copy_is_independent(model):
 
 def test_mixed_precision_trains():
     model = ssm().train()
-    model.set_generator(gen(0))
     with torch.autocast('cpu', torch.bfloat16): out = model(clips(2), clips(2))
     (out.fe.float().square().mean()+out.au.float().square().mean()).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
