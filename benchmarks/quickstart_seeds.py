@@ -10,12 +10,12 @@ from ssm_nb.batches import AUClips, FEClips
 from ssm_nb.clips import read_manifest
 from ssm_nb.embedded import ALL_AUS, SMALL, embedded_data
 from ssm_nb.facs import label_space
+from ssm_nb.files import write_json
 from ssm_nb.learner import PRESETS, evaluate, ssm_learner, train
 from ssm_nb.metrics import map_distance, mean_ci
 from ssm_nb.model import build_ssm
 from ssm_nb.prior import ssm_prior
 from ssm_nb.prototypes import released_prompts
-from ssm_nb.report import write_json
 from ssm_nb.settings import load_settings
 from ssm_nb.weights import clip_weights
 

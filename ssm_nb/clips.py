@@ -9,7 +9,7 @@ __all__ = ['IMAGE_SUFFIXES', 'DATA_SETS', 'ManifestError', 'report', 'Faults', '
            'check_frames', 'Clips', 'train_clips', 'eval_clips', 'clips_sha256', 'eval_frame_indices',
            'train_frame_indices']
 
-# %% ../nbs/05_clips.ipynb #3b51ca44
+# %% ../nbs/05_clips.ipynb #5213b1e0
 from collections import Counter
 from collections.abc import Callable,Iterator
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from .facs import LabelSpace
+from .files import replacing
 from time import monotonic
 from zipfile import BadZipFile
 import json,numpy as np,os,re,torch
@@ -329,17 +330,15 @@ def _index_file(data, dataset, space, cache):
     for o in (repr((dataset.name, space.aus, space.expressions)).encode(), data): h.update(sha256(o).digest())
     return Path(cache)/f'index-{dataset.name}-{h.hexdigest()[:32]}.npz'
 
-# %% ../nbs/05_clips.ipynb #6e11617f
+# %% ../nbs/05_clips.ipynb #f9784c18
 _TEXTS = 'folders','paths'
 
 def _save_index(records, file):
-    "Write aside, then move; text as one run of UTF-8 bytes, labels as bytes with 9 for NaN"
+    "Text as one run of UTF-8 bytes, labels as bytes with 9 for NaN"
     text = {o:np.frombuffer('\n'.join(getattr(records, o)).encode(), np.uint8) for o in _TEXTS}
     labels = np.nan_to_num(records.labels, nan=9).astype(np.uint8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f'{file.name}.{os.getpid()}')
-    with open(aside, 'wb') as f: np.savez(f, lines=records.lines, sequence=records.sequence, frames=records.frames, labels=labels, **text)
-    os.replace(aside, file)
+    with replacing(file) as new, open(new, 'wb') as f:
+        np.savez(f, lines=records.lines, sequence=records.sequence, frames=records.frames, labels=labels, **text)
 
 # %% ../nbs/05_clips.ipynb #bda58700
 def _load_index(file, task):

@@ -26,9 +26,10 @@ from .batches import decode_frame
 from .clips import (DATA_SETS,ManifestError,Records,check_files,check_frames,clips_sha256,find_segments,frame_names,
                           read_manifest,slow_progress,train_clips)
 from .facs import AU_SETS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
+from .files import write_json
 from .plots import PALETTE,cooccurrence_heatmap,frame_strip,legend_above,themed
 from .prior import CoOccurrence,cooccurrence
-from .report import Section,write_json,write_page
+from .report import Section,write_page
 from .settings import DataSet,Settings,SettingsError,load_settings
 
 # %% ../nbs/19_doctor.ipynb #49ff8857

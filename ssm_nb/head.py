@@ -6,7 +6,7 @@
 __all__ = ['ATLAS_H', 'ATLAS_W', 'SKIN_W', 'PARTS', 'ACTION_GAIN', 'FaceBasis', 'load_basis', 'au_matrix', 'au_actions',
            'vertices', 'principal_components', 'extract_basis']
 
-# %% ../nbs/02a_head.ipynb #cabddf26
+# %% ../nbs/02a_head.ipynb #7b8cb7c0
 import json, math, os
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load as st_load
 from torch import Tensor
 from .facs import ACTION_UNITS
+from .files import replacing
 
 # %% ../nbs/02a_head.ipynb #aee676b6
 @dataclass(frozen=True)
@@ -183,16 +184,10 @@ def _assemble(parts, head):
         tris.append(np.searchsorted(own, t)+len(index)); num.append(np.full(len(t), n)); index += [(p,v) for v in own]
     return index,np.concatenate(tris),np.concatenate(num)
 
-# %% ../nbs/02a_head.ipynb #d5fd1df6
+# %% ../nbs/02a_head.ipynb #832a96b5
 def _of(index, part): return np.array([p==part for p,_ in index])
 
-def _write(path, raw):
-    "Write bytes to a temporary name beside `path`, then move."
-    tmp = f'{path}.tmp'
-    with open(tmp, 'wb') as f: f.write(raw)
-    os.replace(tmp, path)
-
-# %% ../nbs/02a_head.ipynb #98257f5a
+# %% ../nbs/02a_head.ipynb #6ee73e33
 def extract_basis(
     path,            # where to write the safetensors file
     n:int=600,       # random people
@@ -216,5 +211,5 @@ def extract_basis(
     f16 = dict(mean=mean, identity=ident, actions=acts, uv=uv, paint=_paint(model, parts, index))
     ints = dict(triangles=tris, part=num)
     data = {n:np.ascontiguousarray(x, np.float16) for n,x in f16.items()}|{n:np.ascontiguousarray(x, np.int16) for n,x in ints.items()}
-    _write(path, save(data, metadata=dict(action_names=json.dumps(list(model.facial_action_labels)), source=f'anny {anny.__version__}, {n} people, seed {seed}')))
+    with replacing(path) as new: new.write_bytes(save(data, metadata=dict(action_names=json.dumps(list(model.facial_action_labels)), source=f'anny {anny.__version__}, {n} people, seed {seed}')))
     return kept

@@ -12,7 +12,7 @@ __all__ = ['VIDEO_SUFFIXES', 'make_records', 'record_lines', 'same_records', 'wr
            'extract_videos', 'manifest_name', 'write_fold', 'split_subject', 'split_subjects', 'published_fold',
            'subject_shares', 'deal', 'trade', 'subject_folds', 'make_folds']
 
-# %% ../nbs/18a_prepare.ipynb #bbfe52c0
+# %% ../nbs/18a_prepare.ipynb #e0652ef0
 from collections.abc import Callable,Iterator
 from fastprogress.fastprogress import progress_bar
 from hashlib import sha256
@@ -22,7 +22,7 @@ from . import __version__
 from .clips import (DATA_SETS,ManifestError,Records,check_relative,frame_names,frame_number,manifest_lines,
                           parse_bp4d,parse_disfa,parse_expression,read_manifest,report)
 from .facs import LabelSpace
-from .report import write_json
+from .files import replacing,write_json
 from .settings import Settings
 import csv,json,numpy as np,os,pandas as pd,re,shutil,torch
 
@@ -79,22 +79,17 @@ def _read_back(new, path, records):
     try: return read_manifest(new, records.dataset.name, records.space)
     except ManifestError as e: raise ManifestError(*e.args[:3], path, e.line) from None
 
-# %% ../nbs/18a_prepare.ipynb #15b314ca
+# %% ../nbs/18a_prepare.ipynb #4fa49a4b
 def write_manifest(
     path:str|Path, # the file; its folder is made if missing
     records:Records # at least one
 )->Path: # the file
     "Write a manifest that `read_manifest` reads back unchanged, whole or not at all"
-    path = Path(path)
-    new = path.with_name(f'.{path.name}.{os.getpid()}.new')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(path) as new:
         new.write_bytes(''.join(o+'\n' for o in record_lines(records)).encode('utf-8', 'surrogateescape'))
         if not same_records(records, _read_back(new, path, records)):
             raise ManifestError('a path does not read back', str(path), 'Rename folders with tabs, line breaks or blanks at an end.')
-        os.replace(new, path)
-    finally: new.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 # %% ../nbs/18a_prepare.ipynb #cc82f4e7
 def located(

@@ -6,10 +6,9 @@
 __all__ = ['WORDINGS', 'caption', 'captioned_faces', 'contrastive_loss', 'within_groups', 'position_code', 'whiten_patches',
            'group_views', 'pretrain', 'fresh_clip', 'make_small_clip', 'save_clip', 'small_clip_note']
 
-# %% ../nbs/06a_pretrained.ipynb #0e08b5f9
-import json, math, os
+# %% ../nbs/06a_pretrained.ipynb #5eedade8
+import json, math
 from importlib.resources import files
-from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from .backbone import build_clip, clip_config
 from .batches import normalise
 from .facs import ACTION_UNITS
 from .faces import LAB, WILD, occlude, render, sample_people, sample_scene, to_uint8
+from .files import replacing
 from .head import au_actions, load_basis
 
 # %% ../nbs/06a_pretrained.ipynb #63741b3d
@@ -208,16 +208,16 @@ def make_small_clip(
     save_clip(clip, path, dict(pictures=n, people=n//30, pixels=pixels, steps=steps, batch=192, group=8, seed=seed, bf16=bf16,
         loss=float(losses[-50:].mean()), captions=len(set(said))))
 
-# %% ../nbs/06a_pretrained.ipynb #4a4eb94e
+# %% ../nbs/06a_pretrained.ipynb #dc9c5708
 def save_clip(
     clip,      # an open_clip CLIP
     path,      # the safetensors file
     note:dict, # what it saw; kept in the header as JSON
 ):
-    "Half-precision weights (the big word table in 8 bits), written aside and moved."
+    "Half-precision weights (the big word table in 8 bits), whole or not at all."
     short = lambda n: torch.float8_e4m3fn if n=='token_embedding.weight' else torch.float16
     raw = st_save({n:x.to(short(n)).contiguous() for n,x in clip.state_dict().items()}, metadata=dict(note=json.dumps(note)))
-    tmp = Path(f'{path}.tmp'); tmp.write_bytes(raw); os.replace(tmp, path)
+    with replacing(path) as new: new.write_bytes(raw)
 
 # %% ../nbs/06a_pretrained.ipynb #e6535d68
 def small_clip_note()->dict: # see `make_small_clip`

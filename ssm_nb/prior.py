@@ -7,8 +7,8 @@ __all__ = ['OTHER', 'SSM_LINKS', 'EMFACS_LINKS', 'DU2014_LINKS', 'PRIORS', 'Prio
            'du2014_prior', 'get_prior', 'Comparison', 'compare', 'load_prior', 'CoOccurrence', 'cooccurrence',
            'load_cooccurrence']
 
-# %% ../nbs/02_prior.ipynb #8b19c1e1
-import csv, json, os
+# %% ../nbs/02_prior.ipynb #7fb9d54c
+import csv, json
 import networkx as nx, numpy as np
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
@@ -17,6 +17,7 @@ from numbers import Integral
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 from .facs import AU_SETS, LabelOrderError, LabelSpace, action_unit, expression, label_space
+from .files import replacing
 
 # %% ../nbs/02_prior.ipynb #8731b16f
 class PriorError(ValueError):
@@ -254,16 +255,6 @@ def from_graph(cls:Prior,
     for u,v,w in g.edges(data='weight'): matrix[_cell(space, u, v, w)] = w
     return cls(matrix, space, g.graph.get('name', ''), g.graph.get('source', ''))
 
-# %% ../nbs/02_prior.ipynb #36915b95
-def _write_whole(path, write):
-    "Let `write` fill a temporary file beside `path`, then rename it"
-    path = Path(path)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        write(part)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-
 # %% ../nbs/02_prior.ipynb #e236f3da
 def _by_suffix(path, **kinds):
     "The entry of `kinds` for the suffix of `path`"
@@ -276,11 +267,11 @@ def _csv_text(meta, corner, columns, rows, matrix):
     head = [f'# {k}: {v}'.rstrip() for k,v in meta.items()]
     return '\n'.join([*head, ','.join((corner, *columns)), *(','.join((r, *map(str, row.tolist()))) for r,row in zip(rows, matrix))]) + '\n'
 
-# %% ../nbs/02_prior.ipynb #fa1416dc
+# %% ../nbs/02_prior.ipynb #b2e36965
 def _save(obj, path, text):
     "Write `text`, or the graph of `obj`, to `path` by its suffix"
-    _write_whole(path, _by_suffix(path, csv=lambda p: p.write_text(text, encoding='utf-8'),
-                                        graphml=lambda p: nx.write_graphml_xml(obj.to_graph(), p)))
+    write = _by_suffix(path, csv=lambda p: p.write_text(text, encoding='utf-8'), graphml=lambda p: nx.write_graphml_xml(obj.to_graph(), p))
+    with replacing(path) as new: write(new)
 
 # %% ../nbs/02_prior.ipynb #582ccd26
 @patch

@@ -8,8 +8,8 @@ __all__ = ['FE_TEMPORAL', 'AU_TEMPORAL', 'TEMPORAL_NAMES', 'HEAD', 'TAIL', 'TEXT
            'released_space', 'infer_clip', 'infer_experts', 'infer_config', 'check_names', 'from_released',
            'load_released', 'save_model', 'load_model']
 
-# %% ../nbs/15_released.ipynb #ed0e86aa
-import json,os
+# %% ../nbs/15_released.ipynb #ab466a6d
+import json
 from collections import OrderedDict
 from math import isqrt
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import save_file
 from .facs import BP4D_AUS,DISFA_AUS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
+from .files import replacing
 from .model import SSM,from_config
 from .prototypes import released_prompts
 from .weights import name_differences,read_checkpoint,strip_module
@@ -214,18 +215,14 @@ def load_released(
     try: return from_released(state, routing, smoothing)
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
 
-# %% ../nbs/15_released.ipynb #962e2969
+# %% ../nbs/15_released.ipynb #ac0e588b
 def save_model(
     model:SSM, # any
     path, # where to, usually *.safetensors
 ):
     "Save weights and configuration in one file"
-    path = Path(path)
-    part = path.with_name(f'.{path.name}.part')
-    try:
-        save_file({n: t.contiguous() for n,t in model.state_dict().items()}, part, metadata=dict(ssm=json.dumps(model.config)))
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    state = {n: t.contiguous() for n,t in model.state_dict().items()}
+    with replacing(path) as new: save_file(state, new, metadata=dict(ssm=json.dumps(model.config)))
 
 # %% ../nbs/15_released.ipynb #2f11c27e
 def load_model(
