@@ -9,9 +9,10 @@ from ssm_nb.backbone import clip_config
 from ssm_nb.batches import AUClips, FEClips
 from ssm_nb.clips import read_manifest
 from ssm_nb.embedded import ALL_AUS, SMALL, embedded_data
+from ssm_nb.evaluation import evaluate
 from ssm_nb.facs import label_space
 from ssm_nb.files import write_json
-from ssm_nb.learner import PRESETS, evaluate, ssm_learner, train
+from ssm_nb.learner import PRESETS, ssm_learner, train
 from ssm_nb.metrics import map_distance, mean_ci
 from ssm_nb.model import build_ssm
 from ssm_nb.prior import ssm_prior

@@ -7,8 +7,9 @@ from ssm_nb.backbone import clip_config
 from ssm_nb.batches import AUClips, ClipSets, FEClips, JointBatches, JointLoader
 from ssm_nb.clips import read_manifest
 from ssm_nb.embedded import ALL_AUS, PRESENT, TINY, embedded_data
+from ssm_nb.evaluation import score
 from ssm_nb.facs import DISFA_AUS, label_space
-from ssm_nb.learner import PRESETS, score, ssm_learner, train
+from ssm_nb.learner import PRESETS, ssm_learner, train
 from ssm_nb.losses import JointLoss
 from ssm_nb.model import build_ssm
 from ssm_nb.prior import ssm_prior
