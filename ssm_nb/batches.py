@@ -183,7 +183,7 @@ def normalise(
     mean,std = (torch.tensor(o, device=frames.device)[:,None,None] for o in (CLIP_MEAN, CLIP_STD)) # (3, 1, 1)
     return frames.contiguous().float().mul_(1/(255*std)).sub_(mean/std)
 
-# %% ../nbs/05b_batches.ipynb #90364e97
+# %% ../nbs/05b_batches.ipynb #c3d2aba8
 class ClipDataset:
     "Clips of one data set; `AUClips` and `FEClips` say which paths and which labels"
     def __init__(self,
@@ -204,6 +204,7 @@ class ClipDataset:
         self.space,self.where = self.records.space,str(records.manifest) # what the labels mean; a name for messages
 
     def order(self, generator): return torch.randperm(len(self), generator=generator).tolist() # of one pass
+    def strict_at(self, i): return self.strict # of the data set that clip `i` comes from
 
 # %% ../nbs/05b_batches.ipynb #8d2c6cc8
 @patch
@@ -246,7 +247,7 @@ class AUClips(ClipDataset):
         if not len(self): raise ValueError(f'{records.manifest}: no segment has {length} consecutive frames')
     def __len__(self): return len(self.clips)
 
-# %% ../nbs/05b_batches.ipynb #1d8be439
+# %% ../nbs/05b_batches.ipynb #9ff9f79a
 @patch
 def paths(self:AUClips, i, generator=None): return self.records.paths[self.clips.rows[i]]
 
@@ -259,13 +260,19 @@ def label(self:AUClips, i):
     labels[~self.clips.mask[i]] = np.nan
     return torch.from_numpy(labels)
 
-# %% ../nbs/05b_batches.ipynb #e62956ba
+@patch
+def name(self:AUClips, i):
+    first,last = self.clips.rows[i][[0, -1]]
+    return f"{self.where}, line {self.records.lines[first]}: {self.records.paths[first]} … {self.records.paths[last].rpartition('/')[2]}"
+
+# %% ../nbs/05b_batches.ipynb #b879b3ec
 class FEClips(ClipDataset):
     "Clips drawn from folders of frames, with one expression each"
     task,cover = 'fe',True
     def __len__(self): return len(self.records)
     def label(self, i): return torch.tensor(self.records.labels[i])
     def line(self, i, path): return self.records.lines[i]
+    def name(self, i): return f'{self.where}, line {self.records.lines[i]}: {self.records.paths[i]}'
 
 # %% ../nbs/05b_batches.ipynb #7fa6d7a0
 @patch
@@ -283,7 +290,7 @@ def keyed_generator(
     "A random generator for one place in a run"
     return torch.Generator().manual_seed(int.from_bytes(sha256(repr(keys).encode()).digest()[:8], 'little'))
 
-# %% ../nbs/05b_batches.ipynb #7bbe6bf9
+# %% ../nbs/05b_batches.ipynb #e898c675
 class JointBatches:
     "Training batches of both tasks; `joint[epoch, k]` depends on nothing but the seed, `epoch` and `k`"
     def __init__(self,
@@ -294,18 +301,26 @@ class JointBatches:
         seed:int=0 # the run's seed
     ):
         fe.space.check(au.space, where=au.where)
-        self.fe,self.au,self.bs,self.seed,self.space = fe,au,dict(fe=fe_bs, au=au_bs),seed,fe.space
+        self.fe,self.au,self.bs,self.seed,self.space,self._orders = fe,au,dict(fe=fe_bs, au=au_bs),seed,fe.space,{}
         for o in (fe, au):
             if not 1<=self.bs[o.task]<=len(o): raise ValueError(f'{o.where}: batches of {self.bs[o.task]} from {len(o)} {o.task} clips')
     def __len__(self): return max(len(o)//self.bs[o.task] for o in (self.fe, self.au))
 
-# %% ../nbs/05b_batches.ipynb #bbbe3e76
+# %% ../nbs/05b_batches.ipynb #52a93dde
+@patch
+def _order(self:JointBatches, task, *place):
+    "All clips of a task in the order of a pass: epoch, number of the pass in it"
+    if self._orders.get(task, (None,))[0]!=place:
+        self._orders[task] = place,getattr(self, task).order(keyed_generator(self.seed, 'order', task, *place))
+    return self._orders[task][1]
+
+# %% ../nbs/05b_batches.ipynb #4cb86e05
 @patch
 def _pass(self:JointBatches, task, epoch, k):
     "All clips in the order of the pass that batch `k` is in, and where the batch begins"
-    n,bs = len(getattr(self, task)),self.bs[task]
-    again,j = divmod(k, n//bs) # pass, batch in the pass
-    return getattr(self, task).order(keyed_generator(self.seed, 'order', task, epoch, again)),j*bs
+    bs = self.bs[task]
+    again,j = divmod(k, len(getattr(self, task))//bs) # pass, batch in the pass
+    return self._order(task, epoch, again),j*bs
 
 # %% ../nbs/05b_batches.ipynb #cbf693fc
 @patch
@@ -325,36 +340,38 @@ def _candidates(order, at, bs, slot)->Iterator[int]:
     behind = (at+bs+slot)%len(order)
     yield from order[behind:]+order[:behind]
 
-# %% ../nbs/05b_batches.ipynb #48b41268
+# %% ../nbs/05b_batches.ipynb #5dd2ab35
 @patch
 def _view(self:JointBatches, ds, candidates, keys, faults):
-    "(t, 3, size, size) uint8 and label of the first candidate that can be read"
+    "The first candidate that can be read, its (t, 3, size, size) uint8 and its label"
     n = len(faults)
     for i in candidates:
-        try: return ds.draw(i, keyed_generator(self.seed, 'draw', ds.task, *keys))
+        try: return i,*ds.draw(i, keyed_generator(self.seed, 'draw', ds.task, *keys))
         except ManifestError as e:
-            if ds.strict: raise
+            if ds.strict_at(i): raise
             faults.append(e)
     raise ManifestError('no readable clip', ds.where, f'{len(faults)-n} were tried; the first: {faults[n]}')
 
-# %% ../nbs/05b_batches.ipynb #d4aa05f0
+# %% ../nbs/05b_batches.ipynb #bfc675bd
 @patch
-def _views(self:JointBatches, ds, epoch, k, faults):
-    "(b, t, 3, size, size) uint8 and labels of one task"
+def _views(self:JointBatches, ds, epoch, k, slots, faults):
+    "Clips, (b, t, 3, size, size) uint8 and labels of some slots of one task"
     (order,at),bs = self._pass(ds.task, epoch, k),self.bs[ds.task]
-    views = (self._view(ds, _candidates(order, at, bs, slot), (epoch, k, slot), faults) for slot in range(bs))
-    return [torch.stack(o) for o in zip(*views)]
+    if not slots or not 0<=min(slots)<=max(slots)<bs: raise ValueError(f'slots {slots} of {bs} {ds.task} clips a step: give one at least, of 0 to {bs-1}')
+    rows,*views = zip(*(self._view(ds, _candidates(order, at, bs, slot), (epoch, k, slot), faults) for slot in slots))
+    return rows,*map(torch.stack, views)
 
-# %% ../nbs/05b_batches.ipynb #0905ddc1
+# %% ../nbs/05b_batches.ipynb #c9aa063c
 @patch
 def batch(self:JointBatches,
     epoch:int, # from 0
-    k:int # batch in the epoch
+    k:int, # batch in the epoch
+    slots:dict|None=None # task to the range of slots to make; None: all
 )->tuple[tuple,tuple]: # fe_clip, au_clip (b, t, 3, h, w) uint8; fe_label (b,), au_label (b, t, a); and what could not be read
     "One batch of each task, and the faults of the clips that were replaced"
     if not 0<=k<len(self): raise IndexError(f'batch {k} of {len(self)}')
-    faults = Faults()
-    (fe,fe_y),(au,au_y) = (self._views(ds, epoch, k, faults) for ds in (self.fe, self.au))
+    faults,slots = Faults(),slots or {o:range(n) for o,n in self.bs.items()}
+    (_,fe,fe_y),(_,au,au_y) = (self._views(ds, epoch, k, slots[ds.task], faults) for ds in (self.fe, self.au))
     return (fe,au,fe_y,au_y),tuple(faults)
 
 # %% ../nbs/05b_batches.ipynb #d905113b
@@ -369,6 +386,18 @@ def __getitem__(self:JointBatches,
     batch,faults = self.batch(*place)
     for o in faults: warn(str(o), DataWarning, stacklevel=2)
     return batch
+
+# %% ../nbs/05b_batches.ipynb #32f5be08
+@patch
+def names(self:JointBatches,
+    task:str, # 'fe' or 'au'
+    epoch:int, # from 0
+    k:int # batch in the epoch
+)->list[str]: # one a slot: manifest, line, path
+    "The clips that a batch is made of, by name"
+    ds = getattr(self, task)
+    rows,*_ = self._views(ds, epoch, k, range(self.bs[task]), Faults())
+    return [ds.name(i) for i in rows]
 
 # %% ../nbs/05b_batches.ipynb #9fc56e96
 def shares(
@@ -408,7 +437,7 @@ def at(self:ClipSets,
     k = int(np.searchsorted(self.first, i, side='right'))-1
     return self.sets[k],int(i-self.first[k])
 
-# %% ../nbs/05b_batches.ipynb #89199843
+# %% ../nbs/05b_batches.ipynb #3e6ebdd4
 @patch
 def draw(self:ClipSets,
     i:int, # clip of all
@@ -423,8 +452,13 @@ def label(self:ClipSets, i):
     ds,j = self.at(i)
     return ds.label(j)
 
-@patch(as_prop=True)
-def strict(self:ClipSets): return any(o.strict for o in self.sets)
+@patch
+def strict_at(self:ClipSets, i): return self.at(i)[0].strict
+
+@patch
+def name(self:ClipSets, i):
+    ds,j = self.at(i)
+    return ds.name(j)
 
 # %% ../nbs/05b_batches.ipynb #833132b0
 @patch
@@ -490,17 +524,19 @@ def __iter__(self:ClipLoader):
         if any(o is not None for o in batch): yield batch
     if n := self.skipped.total()-before: warn(f'{self._pass_name()}: clips that could not be read: {n}; files or folders at fault so far: {len(self.skipped)}, see `skipped`', DataWarning)
 
-# %% ../nbs/05b_batches.ipynb #041bd2f6
+# %% ../nbs/05b_batches.ipynb #36bfb417
 class JointLoader(ClipLoader):
     "Epochs of a `JointBatches`, which can be continued at any batch"
     def __init__(self,
         dataset:JointBatches, # the batches
+        slots:dict|None=None, # this process's part of each batch, see `batch`; None: all
         **kwargs # of fastai's `DataLoader`: device, num_workers, pin_memory
     ):
         super().__init__(dataset, **{**kwargs, 'bs':None, 'shuffle':False, 'drop_last':False, 'indexed':True})
-        self.epoch,self.batch,self.resumed = 0,0,False
+        self.slots,self.epoch,self.batch,self.resumed = slots,0,0,False
     def get_idxs(self): return [(self.epoch,k) for k in range(self.batch, len(self.dataset))]
-    def create_item(self, place): return self.dataset.batch(*place)
+    def create_item(self, place): return self.dataset.batch(*place, self.slots)
+    def new(self, dataset=None, cls=None, **kwargs): return super().new(dataset, cls, **{'slots':self.slots, **kwargs})
     def _pass_name(self): return f'epoch {self.epoch}'
     def create_batch(self, batch): return batch
     def before_iter(self):
@@ -515,11 +551,13 @@ def __iter__(self:JointLoader):
         yield batch
     self.epoch,self.batch = self.epoch+1,0
 
-# %% ../nbs/05b_batches.ipynb #7981a24b
+# %% ../nbs/05b_batches.ipynb #229665e7
 @patch
 def one_batch(self:JointLoader):
     "The next batch, without moving on"
-    return self.after_batch((to_device(self.dataset[self.epoch,self.batch%len(self.dataset)], self.device), ()))
+    batch,faults = self.dataset.batch(self.epoch, self.batch%len(self.dataset), self.slots)
+    for o in faults: warn(str(o), DataWarning, stacklevel=2)
+    return self.after_batch((to_device(batch, self.device), ()))
 
 # %% ../nbs/05b_batches.ipynb #d22d3596
 @patch
