@@ -9,10 +9,10 @@ __all__ = ['VIDEO_SUFFIXES', 'make_records', 'record_lines', 'same_records', 'wr
            'disfa_records', 'compare_labels', 'expression_label', 'clip_fields', 'clip_folder', 'count_frames',
            'clip_row', 'table_columns', 'expression_records', 'recount', 'open_video', 'announced_frames',
            'decoded_frames', 'extracted', 'how_extracted', 'extract_video', 'find_videos', 'frame_ticker',
-           'extract_videos', 'manifest_name', 'write_fold', 'split_subject', 'split_subjects', 'published_fold',
-           'subject_shares', 'deal', 'trade', 'subject_folds', 'make_folds']
+           'extract_videos', 'manifest_name', 'write_fold', 'split_subject', 'split_subjects', 'published_fold', 'deal',
+           'trade', 'subject_folds', 'make_folds']
 
-# %% ../nbs/18a_prepare.ipynb #e0652ef0
+# %% ../nbs/18a_prepare.ipynb #eb86558f
 from collections.abc import Callable,Iterator
 from fastprogress.fastprogress import progress_bar
 from hashlib import sha256
@@ -24,6 +24,7 @@ from .clips import (DATA_SETS,ManifestError,Records,check_relative,frame_names,f
 from .facs import LabelSpace
 from .files import replacing,write_json
 from .settings import Settings
+from .splits import subject_shares
 import csv,json,numpy as np,os,pandas as pd,re,shutil,torch
 
 # %% ../nbs/18a_prepare.ipynb #a2ad29b7
@@ -652,18 +653,6 @@ def published_fold(
     said = write_fold(Path(out), fold, np.isin(subjects[named], list(people['test'])), records[named], subjects[named])
     origin = dict(origin='published', split_files={k:[v.name, sha256(v.read_bytes()).hexdigest()] for k,v in files.items()}, in_neither=sorted({*subjects[~named]}))
     return write_json(Path(out)/f'fold_{fold}_published.json', dict(dataset=records.dataset.name, **origin, **notes, **said, ssm_nb=__version__))
-
-# %% ../nbs/18a_prepare.ipynb #977b49c9
-def subject_shares(
-    records:Records, # of any data set
-    subjects:np.ndarray # (n,) who each record shows
-)->tuple[np.ndarray,np.ndarray]: # (s,) people; (s, 1+a) their shares: of records, of each label
-    "Each person's share of the records and of the positives of each label"
-    names,who = np.unique(subjects.astype(str), return_inverse=True)
-    on = records.labels==1 if records.dataset.task=='au' else np.eye(records.space.n_expressions)[records.labels]
-    shares = np.zeros((len(names), 1+on.shape[1]))
-    np.add.at(shares, who, np.c_[np.ones(len(who)), on])
-    return names,shares/np.maximum(1, shares.sum(0))
 
 # %% ../nbs/18a_prepare.ipynb #19b9b564
 def deal(
