@@ -2,9 +2,10 @@
 import sys, subprocess
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 import pytest
 from hypothesis import given, strategies as st
-from ssm_nb.settings import Settings, SettingsError, check_entries, load_settings, read_entries
+from ssm_nb.settings import Count, PresetName, Run, Settings, SettingsError, Share, check_entries, load_settings, read_entries
 
 ROOT = Path(__file__).parents[1]
 KEYS = [(s.name, k.name, k.type) for s in fields(Settings) for k in fields(s.type)]
@@ -18,13 +19,23 @@ def test_the_shipped_file_names_every_key():
     said['ferv39k'].setdefault('fold', 1) # it has one split, so the file leaves the fold out
     assert {(s, k) for s,ks in said.items() for k in ks} == {(s, k) for s,k,_ in KEYS}
 
-folder = st.text('abcÄé_-.', min_size=1, max_size=8).map(lambda s: f'/data/{s}')
-@given(values=st.fixed_dictionaries({}, optional={(s, k): st.integers(0, 10**9) if t is int else folder for s,k,t in KEYS}),
+def test_the_shipped_file_says_the_defaults(): assert load_settings(ROOT/'settings.ini').run == Run()
+
+def test_presets_can_all_be_named():
+    from ssm_nb.learner import PRESETS
+    assert {*get_args(PresetName)} == {'pair', *PRESETS}
+
+folder = st.text('abcÄé_-.', min_size=1, max_size=8).map(lambda s: Path(f'/data/{s}'))
+NUMBERS = {int:st.integers(0, 10**9), Count:st.integers(1, 10**9), Share:st.integers(1, 999).map(lambda n: n/1000), bool:st.booleans()}
+def value(typ): return NUMBERS[typ] if typ in NUMBERS else st.sampled_from(get_args(typ)) if get_origin(typ) is Literal else folder
+def written(v): return ('no', 'yes')[v] if isinstance(v, bool) else v
+
+@given(values=st.fixed_dictionaries({}, optional={(s, k): value(t) for s,k,t in KEYS}),
        newline=st.sampled_from(['\n', '\r\n']), bom=st.booleans())
 def test_what_is_written_is_read(tmp_path_factory, values, newline, bom):
-    text = '\n'.join(f'[{s}]\n  {k} ={v}  # said' for (s,k),v in values.items())
+    text = '\n'.join(f'[{s}]\n  {k} ={written(v)}  # said' for (s,k),v in values.items())
     got = load_settings(write(tmp_path_factory.mktemp('ini')/'settings.ini', text, newline, bom))
-    for (s,k),v in values.items(): assert getattr(getattr(got, s), k) == (v if isinstance(v, int) else Path(v))
+    for (s,k),v in values.items(): assert getattr(getattr(got, s), k) == v
 
 @given(st.lists(st.text('[]=#; \tseedrunpathsout0123é', max_size=20), max_size=6))
 def test_any_text_is_settings_or_one_error_that_names_its_line(tmp_path_factory, lines):
