@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROTOCOLS', 'SCORES', 'THRESHOLDS', 'VOTE_RULES', 'ratio', 'binary_scores', 'AUScores', 'trivial_au_f1', 'au_scores',
-           'FEScores', 'fe_scores', 'MeanCI', 'mean_ci', 'Interval', 'expanded_tail', 'no_interval',
+           'FEScores', 'fe_scores', 'recalls', 'MeanCI', 'mean_ci', 'Interval', 'expanded_tail', 'no_interval',
            'bootstrap_interval', 'beaten', 'pairwise_wins', 'PersonCounts', 'person_counts', 'weighted_scores',
            'people', 'draw_people', 'au_bootstrap', 'draw_confusions', 'fe_bootstrap', 'map_distance', 'apply_vote',
            'sorted_windows', 'vote_counts', 'rule_share', 'VoteSearch', 'vote_search']
@@ -161,11 +161,18 @@ def fe_scores(
     if wrong.any(): raise ValueError(f'The label of clip {np.argmax(wrong)} is {labels[wrong][0]}; labels are 0..{e-1}')
     return FEScores(space, confusion_matrix(labels, logits.argmax(1), labels=range(e)))
 
-# %% ../nbs/12_metrics.ipynb #722f6290
+# %% ../nbs/12_metrics.ipynb #8ffaa472
+def recalls(
+    confusion:np.ndarray, # (…, e, e) counts
+)->np.ndarray: # (…, e), NaN for a class that is not present
+    "Recall of each class, for any number of matrices"
+    return ratio(confusion.diagonal(axis1=-2, axis2=-1), confusion.sum(-1))
+
+# %% ../nbs/12_metrics.ipynb #367fd7b0
 @patch(as_prop=True)
 def recall(self:FEScores)->np.ndarray: # (e,), NaN for a class that is not present
     "Share of each class's clips that were recognised"
-    return ratio(self.confusion.diagonal(), self.confusion.sum(1))
+    return recalls(self.confusion)
 
 # %% ../nbs/12_metrics.ipynb #40683dea
 @patch(as_prop=True)
@@ -372,7 +379,7 @@ def draw_confusions(
     n = confusion.sum()
     return np.random.default_rng(seed).multinomial(n, confusion.ravel()/n, times).reshape(-1, *confusion.shape)
 
-# %% ../nbs/12_metrics.ipynb #da18ebb2
+# %% ../nbs/12_metrics.ipynb #151fedbb
 def fe_bootstrap(
     scores:FEScores, # of at least one clip
     times:int=2000, # resamples
@@ -380,10 +387,9 @@ def fe_bootstrap(
     seed:int=0, # of the draws
 )->dict: # 'uar' and 'war' to {'all': Interval}; 'recall' to {expression: Interval}
     "Intervals of UAR, WAR and recall, over clips"
-    clips = scores.confusion.sum(1) # (e,)
-    again = [replace(scores, confusion=o) for o in draw_confusions(scores.confusion, times, seed)]
-    uar,war,recall = (np.stack([getattr(o, k) for o in again]) for k in ('uar','war','recall')) # (b,), (b,), (b, e)
-    whole = {k:{'all':bootstrap_interval(getattr(scores, k), o, clips.sum(), level)} for k,o in (('uar',uar), ('war',war))}
+    clips,draws = scores.confusion.sum(1),draw_confusions(scores.confusion, times, seed) # (e,), (b, e, e)
+    recall,war = recalls(draws),draws.trace(axis1=1, axis2=2)/clips.sum() # (b, e), (b,)
+    whole = {k:{'all':bootstrap_interval(getattr(scores, k), o, clips.sum(), level)} for k,o in dict(uar=np.nanmean(recall, 1), war=war).items()}
     per_class = zip(scores.space.expressions, scores.recall, recall.T, clips)
     return whole | dict(recall={f:bootstrap_interval(*o, level) for f,*o in per_class})
 

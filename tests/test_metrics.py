@@ -1,11 +1,12 @@
 import json, numpy as np, pytest
 from fractions import Fraction
 from hypothesis import given, settings, strategies as st
-from math import ceil
+from math import ceil, erfc, sqrt
 from recipe import GOLDEN
-from sklearn.metrics import f1_score, recall_score
+from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 from ssm_nb.facs import LabelSpace, label_space
-from ssm_nb.metrics import apply_vote, au_scores, fe_scores, mean_ci, rule_share, trivial_au_f1, vote_search
+from ssm_nb.metrics import (FEScores, SCORES, apply_vote, au_bootstrap, au_scores, draw_confusions, draw_people, fe_bootstrap, fe_scores, mean_ci,
+    person_counts, rule_share, trivial_au_f1, vote_search, weighted_scores)
 
 REFERENCE = json.loads((GOLDEN/'vote.json').read_text())
 
@@ -135,3 +136,98 @@ def test_nothing_annotated():
 def test_interval_of_two_seeds():
     "t(0.975, 1) = 12.706"
     np.testing.assert_allclose(mean_ci([0.5,0.6]).half, 12.7062*np.std([0.5,0.6], ddof=1)/np.sqrt(2), rtol=1e-5)
+
+def naive_scores(y, p, yes):
+    "By scikit-learn; NaN where zero is divided by zero"
+    known = ~np.isnan(y)
+    y,p,yes = y[known],p[known],yes[known]
+    if not len(y): return [np.nan]*5
+    return [f1_score(y, yes, zero_division=np.nan), roc_auc_score(y, p) if 0<y.sum()<len(y) else np.nan,
+            precision_score(y, yes, zero_division=np.nan), recall_score(y, yes, zero_division=np.nan), y.mean()]
+
+@settings(max_examples=25)
+@given(st.integers(1,40), st.integers(1,5), st.sampled_from([0.,0.1,0.5]), st.sampled_from([1,3]), st.integers(0,9999))
+def test_a_resample_of_people_is_their_frames_one_after_the_other(n, people, missing, digits, seed):
+    rng = np.random.default_rng(seed)
+    probs,targets,who = rng.random((n,2)).round(digits),(rng.random((n,2))<rng.random()).astype(float),rng.integers(0, people, n)
+    targets[rng.random((n,2))<missing] = np.nan
+    weights = draw_people(people, 8, seed)
+    weights = weights[(weights@np.bincount(who, minlength=people))>0]
+    fast = weighted_scores(person_counts(probs, targets, probs>=0.5, who, people), weights)
+    for b,w in enumerate(weights):
+        rows = np.concatenate([np.flatnonzero(who==s) for s in np.repeat(np.arange(people), w)])
+        slow = [naive_scores(targets[rows,j], probs[rows,j], probs[rows,j]>=0.5) for j in range(2)]
+        for k,v in zip(SCORES, zip(*slow)): np.testing.assert_allclose(fast[k][b], v, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(fast['trivial_f1'][b], trivial_au_f1(targets[rows]), rtol=0, atol=1e-12)
+
+def test_intervals_are_quantiles_of_the_naive_bootstrap():
+    "Everything by hand: the same people drawn, frames concatenated, scored, and the quantile at Hesterberg's level"
+    rng,space = np.random.default_rng(3),LabelSpace((1,2), ('fear','anger'))
+    who = np.repeat(['x','y','z','w','v'], 30)
+    targets = (rng.random((150,2))<0.4).astype(float)
+    probs = np.clip(0.3*targets+0.7*rng.random((150,2)), 0, 1)
+    got = au_bootstrap(probs, targets, who, space, times=300, seed=7)
+    drawn = []
+    for w in draw_people(5, 300, 7):
+        rows = np.concatenate([np.flatnonzero(who==s) for s in np.repeat(np.unique(who), w)])
+        s = au_scores(probs[rows], targets[rows], space)
+        drawn.append([s.f1[0], s.auc[1], s.mean('precision')])
+    tail = erfc(2.7764451*sqrt(5/4)/sqrt(2))/2 # t(0.975, 4) = 2.776; the normal distribution below -x is erfc(x/sqrt 2)/2
+    for o,d in zip((got['f1']['AU1'], got['auc']['AU2'], got['precision']['mean']), np.array(drawn).T):
+        np.testing.assert_allclose([o.low,o.high], np.quantile(d, [tail,1-tail]), atol=1e-6)
+        assert o.n==5 and not o.why
+
+def test_no_interval_says_why():
+    space = LabelSpace((1,2,4), ('fear','anger'))
+    y = np.array([[1,0,np.nan],[0,0,np.nan],[1,0,1],[0,0,np.nan]])
+    got = au_bootstrap(np.array([[.9,.1,.9],[.2,.1,.9],[.8,.1,.9],[.1,.1,.9]]), y, ['a','a','b','b'], space, times=50)
+    assert got['f1']['AU1'].value==1 and got['f1']['AU1'].why=='no spread among resamples'
+    assert got['recall']['AU2'].why=='undefined' and np.isnan(got['recall']['AU2'].value)
+    assert got['f1']['AU4'].why.startswith('rests on 1') and got['f1']['AU4'].value==1
+    for subjects in (None, ['a']*4):
+        assert all(np.isnan(o.low) and o.why for of in au_bootstrap(np.full((4,3), .5), y, subjects, space, times=20).values() for o in of.values())
+
+def test_same_seed_same_interval():
+    rng,space = np.random.default_rng(0),LabelSpace((1,), ('fear',))
+    args = rng.random((60,1)),(rng.random((60,1))<0.4).astype(float),rng.integers(0, 6, 60),space
+    one,two,other = (au_bootstrap(*args, seed=s)['f1']['AU1'] for s in (0,0,1))
+    assert one==two and one.low!=other.low and one.value==other.value
+
+def test_coverage_over_people():
+    "400 data sets of 20 invented people; bounds are the Monte-Carlo error (3 standard errors are 0.033) and the known shortfall for skewed scores"
+    rng,space,s,frames = np.random.default_rng(5),LabelSpace((1,), ('fear',)),20,40
+    def crowd(s):
+        y = rng.random((s,frames))<1/(1+np.exp(-rng.normal(-0.5, 1, (s,1))))
+        p = 1/(1+np.exp(-(rng.normal(size=y.shape)+rng.normal(0, 0.5, (s,1))+rng.normal(2, 0.5, (s,1))*y-1)))
+        return p.reshape(-1, 1),y.reshape(-1, 1).astype(float)
+    p,y = crowd(4000)
+    truth = {k:v[0,0] for k,v in weighted_scores(person_counts(p, y, p>=0.5, np.zeros(len(p), int), 1), np.ones((1,1))).items()}
+    hits = []
+    for i in range(400):
+        found = au_bootstrap(*crowd(s), np.repeat(np.arange(s), frames), space, times=400, seed=i)
+        hits.append([found[k]['AU1'].low<=t<=found[k]['AU1'].high for k,t in truth.items()])
+    for k,share in zip(truth, np.mean(hits, 0)): assert 0.90<=share<=0.985, (k, share)
+
+def test_coverage_over_clips():
+    rng,space = np.random.default_rng(6),label_space('bp4d', 7)
+    shares,right = np.array([.2,.2,.15,.15,.1,.1,.1]),np.array([.9,.6,.7,.65,.5,.4,.3])
+    cells = shares[:,None]*np.where(np.eye(7)>0, right[:,None], (1-right)[:,None]/6)
+    hits = []
+    for i in range(300):
+        got = fe_bootstrap(FEScores(space, rng.multinomial(400, cells.ravel()).reshape(7, 7)), times=400, seed=i)
+        hits.append([got['uar']['all'].low<=right.mean()<=got['uar']['all'].high, got['war']['all'].low<=right@shares<=got['war']['all'].high])
+    for k,share in zip(('uar','war'), np.mean(hits, 0)): assert 0.91<=share<=0.985, (k, share)
+
+def test_a_confusion_draw_is_a_draw_of_clips():
+    "Literally resampled clips: the same mean and spread of every cell"
+    rng,space = np.random.default_rng(8),label_space('bp4d', 7)
+    labels = rng.integers(0, 7, 80); said = np.where(rng.random(80)<0.6, labels, rng.integers(0, 7, 80))
+    literal = []
+    for _ in range(1500):
+        i = rng.integers(0, 80, 80)
+        m = np.zeros((7,7)); np.add.at(m, (labels[i], said[i]), 1); literal.append(m)
+    drawn = draw_confusions(fe_scores(np.eye(7)[said], labels, space).confusion, 1500, 0)
+    np.testing.assert_allclose(np.mean(literal, 0), drawn.mean(0), atol=0.35)
+    np.testing.assert_allclose(np.var(literal, 0), drawn.var(0), atol=0.9)
+    recalls = [m.diagonal()/m.sum(1) for m in literal if (m.sum(1)>0).all()]
+    np.testing.assert_allclose(np.std(recalls, 0), np.std([m.diagonal()/m.sum(1) for m in drawn if (m.sum(1)>0).all()], 0), rtol=0.12)
