@@ -572,7 +572,7 @@ def state_dict(self:JointLoader)->dict: # plain numbers, fit for JSON
     "Where the stream stands"
     return dict(self._identity(), epoch=self.epoch, batch=self.batch, skipped=dict(self.skipped))
 
-# %% ../nbs/05b_batches.ipynb #75886556
+# %% ../nbs/05b_batches.ipynb #1dbd5a84
 @patch
 def load_state_dict(self:JointLoader,
     state:dict # from `state_dict` of an equal stream
@@ -581,5 +581,4 @@ def load_state_dict(self:JointLoader,
     if differ := [f'{k} {state.get(k)} saved, {v} here' for k,v in self._identity().items() if state.get(k)!=v]:
         raise ValueError(f"this is another stream: {'; '.join(differ)}")
     self.skipped = Counter(state.get('skipped'))
-    done = state['batch']==len(self.dataset) # the epoch was complete
-    self.epoch,self.batch,self.resumed = state['epoch']+done,0 if done else state['batch'],True
+    self.epoch,self.batch,self.resumed = state['epoch'],state['batch'],True
