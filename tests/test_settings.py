@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 import pytest
 from hypothesis import given, strategies as st
-from ssm_nb.settings import Count, PresetName, Run, Settings, SettingsError, Share, check_entries, load_settings, read_entries
+from ssm_nb.settings import Count, PresetName, Run, Settings, SettingsError, Share, check_entries, keys_of, load_settings, read_entries
 
 ROOT = Path(__file__).parents[1]
-KEYS = [(s.name, k.name, k.type) for s in fields(Settings) for k in fields(s.type)]
+KEYS = [(s.name, k, t) for s in fields(Settings) for k,t in keys_of(s.type).items()]
 
 def write(path, text, newline='\n', bom=False):
     path.write_bytes((b'\xef\xbb\xbf' if bom else b'') + text.replace('\n', newline).encode())
