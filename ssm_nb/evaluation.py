@@ -297,7 +297,7 @@ def forward(self:OpenSSM,
     s = semantic_logits(self.model.fe_temporal(self.model.frame_features(fe_clip)), self.z_fe)
     return SSMOutput(s, s, *[None]*4)
 
-# %% ../nbs/12a_evaluation.ipynb #c5ef90ff
+# %% ../nbs/12a_evaluation.ipynb #82f08118
 def open_rows(
     model:SSM, # trained
     prior, # (e', a) array
@@ -305,7 +305,7 @@ def open_rows(
 )->Tensor: # (e', a)
     "Rows of the AU → expression map: learned where seen, the prior's where not"
     learned = model.mapping.au2fe()
-    return torch.stack([torch.as_tensor(np.asarray(row)).to(learned) if i is None else learned[i] for i,row in zip(at, prior, strict=True)])
+    return torch.stack([torch.tensor(np.array(row)).to(learned) if i is None else learned[i] for i,row in zip(at, prior, strict=True)])
 
 # %% ../nbs/12a_evaluation.ipynb #b29ddaf0
 @torch.no_grad()

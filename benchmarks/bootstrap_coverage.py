@@ -1,0 +1,97 @@
+"""Do 95 % bootstrap intervals hold the truth 95 % of the time? Invented people and clips whose true scores are known.
+
+People differ in how often they show an AU, how visibly, and how the detector is biased by their face; frames of one person
+hang together. The truth is the score of a crowd. Expression clips are independent; classes are unequally frequent.
+For each score: share of data sets whose interval holds the truth, for the expanded percentile interval of `ssm_nb.metrics`
+and for the plain one, with the Monte-Carlo standard error, and the share of data sets that got no interval.
+
+Run: python benchmarks/bootstrap_coverage.py [data sets]    (writes benchmarks/results/bootstrap_coverage.json; default 2000)
+"""
+import sys
+import numpy as np
+from fastprogress.fastprogress import progress_bar
+from pathlib import Path
+from ssm_nb.facs import LabelSpace, label_space
+from ssm_nb.files import write_json
+from ssm_nb.metrics import FEScores, au_bootstrap, fe_bootstrap, person_counts, weighted_scores
+
+PEOPLE = {'a fold of DISFA':9, 'a fold of BP4D':14, 'DISFA':27, 'BP4D':41}
+CLIPS = {'200 clips':200, '1000 clips':1000, '2341 clips':2341}
+RATES = dict(AU1=-3.5, AU4=-1.5, AU12=0.) # log odds of the AU in a typical person: rare, usual, common
+SPACE,SEVEN,TIMES = LabelSpace((1,4,12), ('neutral','happiness')),label_space('bp4d', 7),1000
+SHARES,RIGHT = np.array([.25,.2,.2,.15,.12,.02,.06]),np.array([.9,.6,.7,.65,.5,.15,.4]) # of invented expression clips: frequency, recall
+
+
+def crowd(rng, s, frames=100):
+    "Probabilities and labels (s*frames, 3) of s people"
+    a = len(RATES)
+    y = rng.random((s,frames,a)) < 1/(1+np.exp(-rng.normal(list(RATES.values()), 1, (s,1,a))))
+    seen,bias = rng.normal(2, 0.5, (s,1,a)),rng.normal(0, 0.5, (s,1,a))
+    logit = rng.normal(size=y.shape)+bias+seen*y-1.2
+    return 1/(1+np.exp(-logit.reshape(-1, a))),y.reshape(-1, a).astype(float)
+
+
+def true_scores(rng, s=20_000):
+    "Scores of a crowd: `s` people taken as one, since AUC compares all pairs"
+    probs,y = crowd(rng, s)
+    return {k:v[0] for k,v in weighted_scores(person_counts(probs, y, probs>=0.5, np.zeros(len(y), int), 1), np.ones((1,1))).items()}
+
+
+def holds(low, high, truth): return np.nan if np.isnan(low) else float(low-1e-12<=truth<=high+1e-12)
+
+
+def plain_bounds(probs, y, who, s, seed):
+    "Plain percentile bounds of every score: {score: (2, a)}"
+    drawn = np.random.default_rng(seed).multinomial(s, np.full(s, 1/s), TIMES)
+    draws = weighted_scores(person_counts(probs, y, probs>=0.5, who, s), drawn)
+    with_mean = {k:np.column_stack([v, np.nanmean(v, 1)]) for k,v in draws.items()}
+    return {k:np.nanquantile(v, (0.025,0.975), axis=0) for k,v in with_mean.items()}
+
+
+def au_hits(s, n, truth):
+    "Did the intervals of `n` data sets of `s` people hold the truth: {(score, label): (n, 2) expanded and plain, NaN without an interval}"
+    who,hits = np.repeat(np.arange(s), 100),{}
+    for i in progress_bar(range(n)):
+        probs,y = crowd(np.random.default_rng((1,s,i)), s)
+        found,plain = au_bootstrap(probs, y, who, SPACE, times=TIMES, seed=i),plain_bounds(probs, y, who, s, i)
+        for k,of in found.items():
+            for j,(label,o) in enumerate(of.items()):
+                t = truth[k][j] if label!='mean' else truth[k].mean()
+                hits.setdefault((k,label), []).append((holds(o.low, o.high, t), holds(*plain[k][:,j], t)))
+    return hits
+
+
+def fe_hits(clips, n):
+    "The same over clips; the plain interval is the same but for its tails, so only the expanded one is tried"
+    hits,truth = {},dict(uar=dict(all=RIGHT.mean()), war=dict(all=RIGHT@SHARES), recall=dict(zip(SEVEN.expressions, RIGHT)))
+    for i in progress_bar(range(n)):
+        rng = np.random.default_rng((2,clips,i))
+        wrong = (1-RIGHT)[:,None]*(1-np.eye(7))/6
+        confusion = rng.multinomial(clips, (SHARES[:,None]*(wrong+np.diag(RIGHT))).ravel()).reshape(7, 7)
+        for k,of in fe_bootstrap(FEScores(SEVEN, confusion), TIMES, seed=i).items():
+            for label,o in of.items(): hits.setdefault((k,label), []).append((holds(o.low, o.high, truth[k][label]),))
+    return hits
+
+
+def table(hits):
+    "Coverage, its standard error, and the share without an interval, for each score"
+    out = {}
+    for (k,label),h in hits.items():
+        h = np.array(h)
+        known = ~np.isnan(h[:,0])
+        row = dict(expanded=h[known,0].mean(), no_interval=1-known.mean()) | (dict(plain=np.nanmean(h[:,1])) if h.shape[1]>1 else {})
+        out.setdefault(k, {})[label] = row | dict(standard_error=np.sqrt(row['expanded']*(1-row['expanded'])/known.sum()))
+    return out
+
+
+def main(n=2000):
+    truth = true_scores(np.random.default_rng(0))
+    found = dict(nominal=0.95, data_sets=n, resamples=TIMES, true_scores=truth,
+        people={name:dict(people=s, coverage=table(au_hits(s, n, truth))) for name,s in PEOPLE.items()},
+        clips={name:dict(clips=c, coverage=table(fe_hits(c, n))) for name,c in CLIPS.items()})
+    write_json(Path(__file__).parent/'results'/'bootstrap_coverage.json', found)
+    for part in ('people','clips'):
+        for name,o in found[part].items():
+            for k,of in o['coverage'].items(): print(f'{name:18}{k:12}', '  '.join(f"{l} {r['expanded']:.3f}"+(f" (plain {r['plain']:.3f})" if 'plain' in r else '') for l,r in of.items()))
+
+if __name__=='__main__': main(*map(int, sys.argv[1:]))
