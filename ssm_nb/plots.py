@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INK', 'GRID', 'PALETTE', 'SIGNED', 'LIFT_AXIS', 'themed', 'legend_above', 'prior_heatmap', 'prior_graph',
-           'cooccurrence_heatmap', 'map_triptych', 'au_f1_bars', 'confusion', 'smoothed', 'loss_curves', 'gates',
-           'au_timeline', 'frame_strip', 'label_table']
+           'cooccurrence_heatmap', 'map_triptych', 'au_f1_bars', 'score_bars', 'confusion', 'smoothed', 'loss_curves',
+           'gates', 'au_timeline', 'frame_strip', 'label_table']
 
 # %% ../nbs/17_plots.ipynb #931d6dae
 import numpy as np, plotly.graph_objects as go
@@ -200,6 +200,32 @@ def au_f1_bars(
                            hovertext=[f'{t}<br>F1 {v:.3f}' for t,v in zip(_au_texts(space), f1)], hoverinfo='text'))
     if trivial is not None: fig.add_trace(_constant_marks(_array(trivial, shape, 'trivial'), space))
     fig.update_layout(bargap=0.35).update_yaxes(range=[0, 1], title='F1').update_xaxes(showgrid=False)
+    return legend_above(themed(fig, title, 360))
+
+# %% ../nbs/17_plots.ipynb #a18f2641
+def _interval_bars(name, values, labels, color):
+    "Bars of one series (k, 3): value, low, high"
+    v, low, high = values.T
+    said = [f'{l}, {name}<br>{a:.3f}' + ('' if np.isnan(b) else f', 95 % from {b:.3f} to {c:.3f}') for l,a,b,c in zip(labels, v, low, high)]
+    error = dict(symmetric=False, array=np.maximum(high - v, 0), arrayminus=np.maximum(v - low, 0), color=INK, thickness=1.5, width=3)
+    return go.Bar(x=list(labels), y=v, error_y=error, name=name, marker=dict(color=color, line_width=0), hovertext=said, hoverinfo='text')
+
+# %% ../nbs/17_plots.ipynb #5922d15d
+def score_bars(
+    series:dict, # name to (k, 3): value, low and high end, 0 to 1; NaN where there is none
+    labels, # (k,) below the bars
+    constant:np.ndarray|None=None, # (k,), what the best constant answer gets
+    title:str='Scores with 95 % intervals', # one line
+    score:str='F1' # name of the axis
+)->go.Figure:
+    "Scores with their intervals, one colour a series"
+    if not series: raise ValueError('series is empty; give at least one name with its scores')
+    fig, k = go.Figure(), len(labels)
+    for (name,values),color in zip(series.items(), PALETTE): fig.add_trace(_interval_bars(name, _array(values, (k, 3), f'series[{name!r}]'), labels, color))
+    if constant is not None:
+        mark = dict(symbol='line-ew', size=300//k, line=dict(width=3, color=PALETTE[3]))
+        fig.add_scatter(x=list(labels), y=_array(constant, (k,), 'constant'), mode='markers', name='best constant answer', marker=mark, hovertemplate='best constant answer %{y:.3f}<extra></extra>')
+    fig.update_layout(bargap=0.3, barmode='group').update_yaxes(range=[0, 1], title=score).update_xaxes(showgrid=False)
     return legend_above(themed(fig, title, 360))
 
 # %% ../nbs/17_plots.ipynb #ab07fdb9
