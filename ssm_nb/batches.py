@@ -7,7 +7,7 @@ __all__ = ['RECIPES', 'CLIP_MEAN', 'CLIP_STD', 'decode_frame', 'FrameCache', 'cr
            'eval_transform', 'normalise', 'ClipDataset', 'AUClips', 'FEClips', 'keyed_generator', 'JointBatches',
            'DataWarning', 'shares', 'ClipSets', 'ClipLoader', 'JointLoader']
 
-# %% ../nbs/05b_batches.ipynb #5e59a983
+# %% ../nbs/05b_batches.ipynb #6cff9c5e
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
@@ -27,7 +27,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 from warnings import warn
-import math,numpy as np,torch
+import math,numpy as np,signal,torch
 
 # %% ../nbs/05b_batches.ipynb #7e0c1e17
 def _turbo(data, at_least=None):
@@ -471,7 +471,7 @@ def order(self:ClipSets,
     clips = torch.cat([some(n, len(o))+int(f) for n,o,f in zip(self.parts, self.sets, self.first) if n])
     return clips[torch.randperm(len(clips), generator=generator)].tolist()
 
-# %% ../nbs/05b_batches.ipynb #411ae271
+# %% ../nbs/05b_batches.ipynb #60ad7131
 class ClipLoader(DataLoader):
     "Every clip of one data set once, in order, for evaluation"
     n_inp = 2 # the first two slots of a batch are inputs
@@ -484,6 +484,7 @@ class ClipLoader(DataLoader):
     def before_iter(self):
         if not self.dataset.cover: raise ValueError('evaluation must see every frame: make the data set with cover=True')
     def retain(self, res, items): return res
+    def wif(self): signal.signal(signal.SIGINT, signal.SIG_IGN) # in a worker: Ctrl-C is for the process that trains
     def _pass_name(self): return str(self.dataset.records.manifest)
 
 # %% ../nbs/05b_batches.ipynb #95399108

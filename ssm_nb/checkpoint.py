@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['pack', 'unpack', 'write_state', 'read_state', 'generator_states', 'set_generators', 'GlobalGenerators', 'run_state',
-           'set_run_state', 'Checkpoints']
+           'set_run_state', 'Checkpoints', 'SaveModels', 'faulty_labels', 'Guard', 'StopSignals', 'safeguards']
 
-# %% ../nbs/15a_checkpoint.ipynb #60595f6a
-import json, random, signal, threading, time
+# %% ../nbs/15a_checkpoint.ipynb #54b79371
+import json, random, signal, threading
 from contextlib import contextmanager
 from pathlib import Path
 from warnings import warn
@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from .distributed import rank_and_size, unwrap
+from .distributed import gather_lists, gather_rows, rank_and_size, unwrap
 from .files import replacing
 from .learner import TrainingError
 from .losses import LOSS_NAMES
@@ -197,3 +197,113 @@ def after_train(self:Checkpoints): self.write(self.epoch, len(self.dls.train))
 @patch
 def after_epoch(self:Checkpoints):
     if self.epoch+1==self.n_epoch: self.write(self.n_epoch, 0)
+
+# %% ../nbs/15a_checkpoint.ipynb #4ea308c7
+class SaveModels(Callback):
+    "Averaged weights of the best epoch and of the last, as models."
+    order = Checkpoints.order-1 # a finished run has them
+    def __init__(self,
+        folder # of the run
+    ): self.folder = Path(folder)
+
+    def save(self, name):
+        if rank_and_size()[0]: return
+        with self.learn.ema.applied(): save_model(unwrap(self.model), self.folder/name)
+
+    def after_validate(self):
+        best = self.learn.validation.best
+        if best and best['epoch']==self.epoch: self.save('best.safetensors')
+
+    def after_epoch(self):
+        if self.epoch+1==self.n_epoch: self.save('last.safetensors')
+
+# %% ../nbs/15a_checkpoint.ipynb #0d4a851c
+def faulty_labels(
+    fe_label:Tensor, # (b1,) int64, or (b1, e) rows as `masked_ce` reads them
+    au_label:Tensor, # (b2, t, a)
+    n:int            # expressions, e
+)->tuple[Tensor,Tensor]: # (b1,), (b2,) float: 1 where a clip has a label that is none
+    "Which clips have a label that no loss can use?"
+    fe = (fe_label<0)|(fe_label>=n) if fe_label.ndim==1 else (fe_label==1).sum(1)!=1
+    au = ~((au_label>=0)&(au_label<=1)|au_label.isnan())
+    return fe.float(),au.flatten(1).any(1).float()
+
+# %% ../nbs/15a_checkpoint.ipynb #0288396b
+class Guard(Callback):
+    "Stop before a step that would spoil the weights."
+    order = MixedPrecision.order+2 # after gradients have been measured, before clips are blended
+    def before_batch(self):
+        if not self.training: return
+        self.means,self.pictures,self.loss_func.raw = self.loss_func.joint.balance.mean.clone(),self.xb[:2],None
+        faulty = [gather_rows(o) for o in faulty_labels(*self.yb, unwrap(self.model).space.n_expressions)]
+        if torch.cat(faulty).any(): self.stop('a label that is none', faulty)
+
+    def after_loss(self):
+        if self.training and not self.loss_grad.isfinite(): self.stop('a loss that is not finite')
+
+    def before_step(self):
+        if not self.grad_norm.isfinite(): self.stop('a gradient that is not finite')
+
+# %% ../nbs/15a_checkpoint.ipynb #fcff3663
+@patch
+def clips(self:Guard,
+    faulty=None # (b1,), (b2,): 1 for clips at fault; None: those with pixels that are not finite
+)->str:
+    "The clips of this batch by name, those at fault marked"
+    if faulty is None: faulty = [gather_rows(torch.zeros(len(y)) if x is None else (~x.flatten(1).isfinite().all(1)).float()) for x,y in zip(self.pictures, self.yb)]
+    named = lambda task,bad: [n+'  <- here'*bool(b) for n,b in zip(self.dls.train.dataset.names(task, self.epoch, self.iter), bad)]
+    return '\n'.join(f'  {n}' for task,bad in zip(('fe','au'), faulty) for n in named(task, bad))
+
+# %% ../nbs/15a_checkpoint.ipynb #dd5e6462
+@patch
+def stop(self:Guard,
+    why:str,    # what was found
+    faulty=None # see `clips`
+):
+    "Keep the state from before this step, and say what happened."
+    self.loss_func.joint.balance.mean.copy_(self.means)
+    keeper,raw = getattr(self.learn, 'checkpoints', None),self.loss_func.raw
+    if keeper: keeper.write(self.epoch, self.iter)
+    kept = f'The state before it is kept in {keeper.where}: mend the clip and start again, or start a new run without it.' if keeper else 'Nothing was kept: this run has no folder.'
+    losses = '' if raw is None else 'Losses: '+', '.join(f'{n} {v:.4g}' for n,v in zip(LOSS_NAMES, raw.tolist()))+'. '
+    raise TrainingError(f'{why}, at epoch {self.epoch}, batch {self.iter} (step {self.train_iter}). {losses}Weights have not taken this step. {kept}\nThe clips of this batch:\n{self.clips(faulty)}')
+
+# %% ../nbs/15a_checkpoint.ipynb #d5eeb989
+class StopSignals(Callback):
+    "End between two steps when asked to."
+    order = Checkpoints.order+5
+    def __init__(self): self.asked,self.busy = False,False
+    def before_train(self): self.busy = True
+    def after_train(self): self.busy = False
+
+    def after_batch(self):
+        if not self.training or not any(o for os in gather_lists([self.asked]) for o in os): return
+        self.learn.checkpoints.write(self.epoch, self.iter+1)
+        raise KeyboardInterrupt
+
+# %% ../nbs/15a_checkpoint.ipynb #a7a94957
+@patch
+def ask(self:StopSignals, signum=None, frame=None):
+    "What a signal does; also for other reasons to stop"
+    if self.asked or not self.busy: raise KeyboardInterrupt
+    self.asked = True
+    print('\nStops after this step, with a checkpoint. Once more to stop at once.')
+
+@patch
+@contextmanager
+def around_fit(self:StopSignals):
+    self.asked,self.busy = False,False
+    mine = threading.current_thread() is threading.main_thread()
+    before = {s:signal.signal(s, self.ask) for s in (signal.SIGINT, signal.SIGTERM) if mine}
+    try: yield
+    finally:
+        for s,handler in before.items(): signal.signal(s, handler)
+
+# %% ../nbs/15a_checkpoint.ipynb #16d50f95
+def safeguards(
+    folder,        # of the run
+    every:int=500, # steps from one checkpoint to the next
+    keep:int=2     # checkpoints that stay
+)->list:           # of callbacks, for `ssm_learner(…, cbs=…)`
+    "What lets a run be left alone."
+    return [GlobalGenerators(), Checkpoints(folder, every, keep), SaveModels(folder), Guard(), StopSignals()]
