@@ -44,7 +44,7 @@ def plain_bounds(probs, y, who, s, seed):
     "Plain percentile bounds of every score: {score: (2, a)}"
     drawn = np.random.default_rng(seed).multinomial(s, np.full(s, 1/s), TIMES)
     draws = weighted_scores(person_counts(probs, y, probs>=0.5, who, s), drawn)
-    with_mean = {k:np.column_stack([v, np.nanmean(v, 1)]) for k,v in draws.items()}
+    with_mean = {k:np.column_stack([v, v.mean(1)]) for k,v in draws.items()}
     return {k:np.nanquantile(v, (0.025,0.975), axis=0) for k,v in with_mean.items()}
 
 

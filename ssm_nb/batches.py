@@ -471,7 +471,7 @@ def order(self:ClipSets,
     clips = torch.cat([some(n, len(o))+int(f) for n,o,f in zip(self.parts, self.sets, self.first) if n])
     return clips[torch.randperm(len(clips), generator=generator)].tolist()
 
-# %% ../nbs/05b_batches.ipynb #60ad7131
+# %% ../nbs/05b_batches.ipynb #528910c4
 class ClipLoader(DataLoader):
     "Every clip of one data set once, in order, for evaluation"
     n_inp = 2 # the first two slots of a batch are inputs
@@ -480,7 +480,8 @@ class ClipLoader(DataLoader):
         *args, **kwargs # of fastai's `DataLoader`: bs, device, num_workers, pin_memory
     ):
         super().__init__(dataset, *args, **kwargs)
-        self.skipped = Counter() # file or folder -> clips that it cost
+        self.skipped,self.part = Counter(),None # file or folder -> clips that it cost; range of batches to make, None: all
+    def get_idxs(self): return super().get_idxs() if self.part is None else super().get_idxs()[self.part.start*self.bs:self.part.stop*self.bs]
     def before_iter(self):
         if not self.dataset.cover: raise ValueError('evaluation must see every frame: make the data set with cover=True')
     def retain(self, res, items): return res

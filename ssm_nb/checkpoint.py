@@ -114,7 +114,7 @@ def _optimiser_state(saved):
     groups = [{k:tuple(v) if k=='betas' else v for k,v in g.items()} for g in saved['param_groups']]
     return dict(state={int(k):v for k,v in saved['state'].items()}, param_groups=groups)
 
-# %% ../nbs/15a_checkpoint.ipynb #c4195160
+# %% ../nbs/15a_checkpoint.ipynb #25c6ced3
 def set_run_state(
     learn,     # `SSMLearner` before its first epoch
     state:dict # from `run_state`, read back
@@ -124,7 +124,7 @@ def set_run_state(
     learn.dls.train.load_state_dict(state['stream'])
     unwrap(learn.model).load_state_dict(state['model'])
     learn.opt.load_state_dict(_optimiser_state(state['optimiser']))
-    learn.start_epoch = state['epoch']
+    learn.first_epoch = state['epoch']
     smooth = learn.recorder.smooth_loss
     smooth.count,smooth.val = state['smooth_loss']['count'],state['smooth_loss']['val']
     for cb in _stateful(learn):

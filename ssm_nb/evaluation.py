@@ -7,12 +7,14 @@ __all__ = ['predict', 'AUTracks', 'readable_frames', 'au_tracks', 'common_people
            'au_protocols', 'FEPredictions', 'fe_predictions', 'FEEvaluation', 'fe_evaluation', 'score', 'evaluate',
            'shared_aus', 'au_transfer', 'open_prompts', 'open_prototypes', 'OpenSSM', 'open_rows', 'zero_shot']
 
-# %% ../nbs/12a_evaluation.ipynb #d1020f6c
+# %% ../nbs/12a_evaluation.ipynb #bba84495
 import numpy as np, torch
+from collections import Counter
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from .batches import AUClips, ClipLoader, FEClips
+from .distributed import gather_lists, rank_and_size
 from .facs import LabelSpace
 from .metrics import AUScores, FEScores, VoteSearch, apply_vote, au_bootstrap, au_scores, fe_bootstrap, fe_scores, vote_search
 from .model import SSM, SSMOutput, semantic_logits
@@ -21,19 +23,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing import NamedTuple
 
-# %% ../nbs/12a_evaluation.ipynb #89b16a60
+# %% ../nbs/12a_evaluation.ipynb #641ede6a
+def _said(p, task, labels):
+    "What is kept of a batch, on the CPU"
+    out,label = (p.fe,labels[0]) if task=='fe' else (p.au.sigmoid(),labels[1])
+    return out.float().cpu(),label.cpu()
+
+# %% ../nbs/12a_evaluation.ipynb #18a2cf1a
 @torch.no_grad()
 def predict(
     model:SSM,         # put in eval mode
     loader:ClipLoader, # of one task
 )->tuple[Tensor,Tensor]: # FE: logits (n, e), labels (n,); AU: probabilities (n, t, a), labels (n, t, a) with NaN at padding
-    "What the model says of every clip of a data set."
+    "What the model says of every clip of a data set; several processes share the batches."
     model.eval()
-    task,out = loader.dataset.task,[]
-    for fe_clip,au_clip,fe_label,au_label in progress_bar(loader):
-        p = model(fe_clip, au_clip)
-        out.append((p.fe, fe_label) if task=='fe' else (p.au.sigmoid(), au_label))
-    return tuple(torch.cat([x.float().cpu() if x.is_floating_point() else x.cpu() for x in xs]) for xs in zip(*out))
+    (rank,size),n = rank_and_size(),len(loader)
+    loader.part = range(n*rank//size, n*(rank+1)//size)
+    out = [_said(model(*batch[:2]), loader.dataset.task, batch[2:]) for batch in progress_bar(loader, display=not rank)]
+    loader.skipped = sum((o for os in gather_lists([loader.skipped]) for o in os), Counter())
+    return tuple(map(torch.cat, zip(*(o for os in gather_lists(out) for o in os))))
 
 # %% ../nbs/12a_evaluation.ipynb #d9008760
 @dataclass(frozen=True, eq=False)

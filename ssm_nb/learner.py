@@ -375,12 +375,12 @@ def state_dict(self:Validation): return dict(epochs=self.epochs)
 @patch
 def load_state_dict(self:Validation, state): self.epochs = list(state['epochs'])
 
-# %% ../nbs/13_learner.ipynb #8de6a990
+# %% ../nbs/13_learner.ipynb #780e6b3a
 class SSMLearner(Learner):
     "A `Learner` that can start at any epoch and batch, and shares a batch between processes."
-    start_epoch = 0 # of the next fit
+    first_epoch = 0 # of the next fit
     def _do_fit(self):
-        first,self.start_epoch = self.start_epoch,0
+        first,self.first_epoch = self.first_epoch,0
         for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
     def one_batch(self, i, b): super().one_batch(self.dl.batch-1, b)

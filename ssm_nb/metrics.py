@@ -6,8 +6,8 @@
 __all__ = ['PROTOCOLS', 'SCORES', 'THRESHOLDS', 'VOTE_RULES', 'ratio', 'binary_scores', 'AUScores', 'trivial_au_f1', 'au_scores',
            'FEScores', 'fe_scores', 'recalls', 'MeanCI', 'mean_ci', 'Interval', 'expanded_tail', 'no_interval',
            'bootstrap_interval', 'beaten', 'pairwise_wins', 'PersonCounts', 'person_counts', 'weighted_scores',
-           'people', 'draw_people', 'au_bootstrap', 'draw_confusions', 'fe_bootstrap', 'map_distance', 'apply_vote',
-           'sorted_windows', 'vote_counts', 'rule_share', 'VoteSearch', 'vote_search']
+           'score_intervals', 'people', 'draw_people', 'au_bootstrap', 'draw_confusions', 'fe_bootstrap',
+           'map_distance', 'apply_vote', 'sorted_windows', 'vote_counts', 'rule_share', 'VoteSearch', 'vote_search']
 
 # %% ../nbs/12_metrics.ipynb #f44d0074
 import numpy as np
@@ -325,11 +325,17 @@ def weighted_scores(
     return dict(f1=ratio(2*tp, 2*tp+fp+fn), auc=ratio(won, (tp+fn)*(fp+tn)), precision=ratio(tp, tp+fp), recall=ratio(tp, tp+fn),
                 base_rate=p, trivial_f1=2*p/(1+p))
 
-# %% ../nbs/12_metrics.ipynb #e03c026e
-def _with_mean(scores):
-    "Score to (b, a+1): every AU, then their mean"
-    mean = lambda v: ratio(np.nansum(v, 1), (~np.isnan(v)).sum(1))
-    return {k:np.column_stack([v, mean(v)]) for k,v in scores.items()}
+# %% ../nbs/12_metrics.ipynb #0312e1f7
+def score_intervals(
+    value:np.ndarray, # (a,) of the data
+    own:np.ndarray, # (s, a) of every person alone
+    draws:np.ndarray, # (b, a) of the resamples
+    level:float=0.95, # confidence, in (0, 1)
+)->list[Interval]: # a, and their mean
+    "Intervals of one score"
+    defined,known = ~np.isnan(value),~np.isnan(own)
+    with_mean = lambda v: np.append(v, v[...,defined].sum(-1, keepdims=True)/(defined.sum() or np.nan), axis=-1)
+    return [bootstrap_interval(*o, level) for o in zip(with_mean(value), with_mean(draws).T, [*known.sum(0), known.any(1).sum()])]
 
 # %% ../nbs/12_metrics.ipynb #99b281d6
 def people(
@@ -350,7 +356,7 @@ def draw_people(
     "As many people as there are, with replacement"
     return np.random.default_rng(seed).multinomial(s, np.full(s, 1/s), times)
 
-# %% ../nbs/12_metrics.ipynb #3b7f8c12
+# %% ../nbs/12_metrics.ipynb #225d24ae
 def au_bootstrap(
     probs:np.ndarray, # (n, a)
     targets:np.ndarray, # (n, a); 0, 1, or NaN where not annotated
@@ -365,9 +371,8 @@ def au_bootstrap(
     probs,targets = _frames(probs, targets)
     who,s = people(subjects, len(probs))
     counts = person_counts(probs, targets, probs>=0.5 if positive is None else positive, who, s)
-    value,own,draws = (_with_mean(weighted_scores(counts, w)) for w in (np.ones((1,s)), np.eye(s), draw_people(s, times, seed)))
-    interval = lambda k,j: bootstrap_interval(value[k][0,j], draws[k][:,j], (~np.isnan(own[k][:,j])).sum(), level)
-    return {k:{l:interval(k, j) for j,l in enumerate((*space.au_labels, 'mean'))} for k in draws}
+    value,own,draws = (weighted_scores(counts, w) for w in (np.ones((1,s)), np.eye(s), draw_people(s, times, seed)))
+    return {k:dict(zip((*space.au_labels, 'mean'), score_intervals(value[k][0], own[k], draws[k], level))) for k in draws}
 
 # %% ../nbs/12_metrics.ipynb #ce317877
 def draw_confusions(

@@ -202,13 +202,13 @@ def au_f1_bars(
     fig.update_layout(bargap=0.35).update_yaxes(range=[0, 1], title='F1').update_xaxes(showgrid=False)
     return legend_above(themed(fig, title, 360))
 
-# %% ../nbs/17_plots.ipynb #a18f2641
+# %% ../nbs/17_plots.ipynb #b7ddee79
 def _interval_bars(name, values, labels, color):
     "Bars of one series (k, 3): value, low, high"
     v, low, high = values.T
     said = [f'{l}, {name}<br>{a:.3f}' + ('' if np.isnan(b) else f', 95 % from {b:.3f} to {c:.3f}') for l,a,b,c in zip(labels, v, low, high)]
     error = dict(symmetric=False, array=np.maximum(high - v, 0), arrayminus=np.maximum(v - low, 0), color=INK, thickness=1.5, width=3)
-    return go.Bar(x=list(labels), y=v, error_y=error, name=name, marker=dict(color=color, line_width=0), hovertext=said, hoverinfo='text')
+    return go.Bar(x=list(labels), y=v, error_y=error, name=name, marker=dict(color=color, opacity=0.5, line=dict(color=color, width=1.5)), hovertext=said, hoverinfo='text')
 
 # %% ../nbs/17_plots.ipynb #5922d15d
 def score_bars(

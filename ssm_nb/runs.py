@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['HOW', 'EMBEDDED', 'FOLDS', 'RunConfig', 'check_choice', 'run_config', 'embedded_settings', 'RunData', 'run_sets',
            'run_space', 'run_data', 'git_state', 'environment', 'description', 'differences', 'enter_folder',
-           'run_model', 'run_learner', 'joined_processes', 'train_run']
+           'run_model', 'run_learner', 'joined_processes', 'train_run', 'read_config', 'best_model', 'transferred',
+           'unseen_expressions', 'run_results', 'read_columns', 'epoch_curve', 'training_sections', 'write_figures',
+           'run_title', 'run_facts', 'evaluate_run']
 
-# %% ../nbs/20_runs.ipynb #957e67bf
-import json, os, platform, subprocess, sys
+# %% ../nbs/20_runs.ipynb #45bd60fe
+import csv, json, os, platform, re, subprocess, sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -17,24 +19,32 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple, get_args
 import numpy as np
+import plotly.graph_objects as go
 import torch
 from accelerate import PartialState
 from fastai.torch_core import default_device
 from fastcore.basics import patch
+from plotly.offline import get_plotlyjs
 from . import __version__
-from .backbone import clip_config
+from .backbone import build_clip, clip_config
 from .batches import AUClips, FEClips
 from .checkpoint import safeguards
 from .clips import read_manifest
 from .distributed import rank_and_size
 from .embedded import SMALL, TINY, embedded_data
-from .facs import LabelSpace, label_space
+from .evaluation import FEEvaluation, au_protocols, au_tracks, au_transfer, fe_evaluation, fe_predictions, zero_shot
+from .facs import AU_SETS, LabelSpace, label_space
 from .files import write_json, write_text
 from .learner import PRESETS, Preset, SSMLearner, Validation, ssm_learner, train
+from .metrics import mean_ci
 from .model import SSM, build_ssm
+from .plots import gates, legend_above, loss_curves, map_triptych, themed
 from .prepare import make_folds
 from .prior import ssm_prior
 from .prototypes import released_prompts
+from .released import load_model
+from .report import Section, write_page
+from .results import Results, csv_text
 from .settings import DataSet, Run, Settings, closest, keys_of
 from .splits import hold_out
 from .weights import clip_weights
@@ -292,3 +302,167 @@ def train_run(
     learn = run_learner(config, data, run_model(config, settings), folder, device)
     with learn.distrib_ctx(sync_bn=False): train(learn, config.constants)
     return learn
+
+# %% ../nbs/20_runs.ipynb #0ed99ce5
+def read_config(
+    folder:str|Path # of a run
+)->RunConfig:
+    "What a run was started as."
+    file = Path(folder)/'config.json'
+    if not file.is_file(): raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.json')
+    return RunConfig(**json.loads(file.read_text(encoding='utf-8'))['config'])
+
+def best_model(
+    folder:str|Path # of a run
+)->SSM:             # on the CPU, in eval mode
+    "The averaged weights of the best epoch."
+    file = Path(folder)/'best.safetensors'
+    if not file.is_file(): raise FileNotFoundError(f'{folder} has no best.safetensors yet: no epoch of this run is complete. Train it first, or go on training it.')
+    return load_model(file)
+
+# %% ../nbs/20_runs.ipynb #a679b629
+def _other_test(model, config, settings, name, size):
+    "The test clips of another data set, at its fold in the settings"
+    o = getattr(settings, name)
+    if not o.test.is_file(): raise FileNotFoundError(f'{o.test}: no such manifest. Say in settings.ini, section [{name}], where it is.')
+    space = label_space(name if name in AU_SETS else config.au, 11 if name=='mafw' else 7)
+    records = read_manifest(o.test, name, space)
+    return AUClips(records, o.images, size, cover=True) if name in AU_SETS else FEClips(records, o.images, size)
+
+# %% ../nbs/20_runs.ipynb #a0ca8360
+def transferred(
+    model:SSM,    # trained, on its device
+    data,         # `AUClips` with `cover=True` or `FEClips` of another data set
+    held_out,     # `AUTracks` of held-out people of the run, or None
+    bs:int=16,    # clips at a time
+    device=None,  # fastai's default if not given
+):                # `AUProtocols` or `FEEvaluation`
+    "The test of a run on another data set."
+    if data.task=='au':
+        tracks = au_transfer(model, data, bs, device)
+        return au_protocols(tracks, held_out)
+    if unseen := [o for o in data.space.expressions if o not in model.space.expressions]:
+        raise ValueError(f"{data.where} has expressions that the model was not trained on ({', '.join(unseen)}): ask for it as zero-shot, not as transfer")
+    return fe_evaluation(fe_predictions(model, data, bs, device))
+
+# %% ../nbs/20_runs.ipynb #dd8cccc7
+def unseen_expressions(
+    model:SSM,         # trained, on its device
+    config:RunConfig,  # of the run
+    settings:Settings, # where the full-size CLIP is
+    data:FEClips,      # with expressions the model does not know
+    bs:int=16,         # clips at a time
+    device=None        # fastai's default if not given
+)->dict:               # question to `FEEvaluation`
+    "Expressions by description alone: among all, and among the unseen only."
+    space,clip = data.space,config.constants.clip
+    unseen = [o for o in space.expressions if o not in model.space.expressions]
+    if not unseen: raise ValueError(f'the model was trained on all expressions of {data.where}: ask for it as transfer, not as zero-shot')
+    words = build_clip(clip_config(clip), weights=clip_weights(clip, None if clip=='small' else settings.paths.clip)).to(device or default_device())
+    said = fe_predictions(zero_shot(model, words, space, ssm_prior(space).matrix, released_prompts(space)[1]), data, bs, device)
+    name = data.records.dataset.name
+    return {f'{name}, all expressions':fe_evaluation(said), f"{name}, {', '.join(unseen)}":fe_evaluation(said.only(tuple(unseen)))}
+
+# %% ../nbs/20_runs.ipynb #bc88aa9e
+def run_results(
+    config:RunConfig,  # of the run
+    settings:Settings, # where the data are
+    model:SSM,         # trained, in eval mode
+    transfer=(),       # other data sets, by name
+    unseen=(),         # sets with unseen expressions, by name
+    bs:int=16,         # clips at a time
+    device=None        # fastai's default if not given
+)->Results:
+    "Everything that is asked of a run."
+    data,model = run_data(config, settings),model.to(device or default_device())
+    held = au_tracks(model, data.au_choose, bs, device) if config.selection=='validation' else None
+    au,fe = au_protocols(au_tracks(model, data.au_test, bs, device), held),fe_evaluation(fe_predictions(model, data.fe_test, bs, device))
+    other = {k:_other_test(model, config, settings, k, data.fe_test.size) for k in (*transfer, *unseen)}
+    asked = {q:e for k in unseen for q,e in unseen_expressions(model, config, settings, other[k], bs, device).items()}
+    return Results(config.selection, au, fe, {k:transferred(model, other[k], held, bs, device) for k in transfer}, asked)
+
+# %% ../nbs/20_runs.ipynb #17b1262a
+def read_columns(
+    file:Path # a CSV file of numbers, with a head
+)->dict:      # name to (n,) array; words stay words
+    "The columns of a log."
+    with open(file, newline='') as f: rows = list(csv.DictReader(f))
+    number = lambda v: float(v) if re.fullmatch(r'[-+0-9.e]+|nan|-?inf', v) else v
+    return {k:np.array([number(r[k]) for r in rows]) for k in (rows[0] if rows else ())}
+
+# %% ../nbs/20_runs.ipynb #98ce001a
+def epoch_curve(
+    epochs:dict, # columns of validation.csv
+    selection:str # what they were scored on
+)->go.Figure:
+    "Scores of each epoch, the best one marked."
+    names = dict(au_f1='AU F1, fixed', uar='UAR', quality='what chooses')
+    lines = [go.Scatter(x=epochs['epoch']+1, y=epochs[k], name=n, mode='lines+markers') for k,n in names.items() if k in epochs]
+    best = int(epochs['epoch'][np.nanargmax(epochs['quality'])])+1 if len(epochs['epoch']) else 1
+    on = 'held-out training data' if selection=='validation' else 'the TEST set'
+    fig = go.Figure(lines).add_vline(x=best, line_dash='dot').update_layout(yaxis_range=[0, 1], xaxis_title='epoch')
+    return legend_above(themed(fig, f'Scores on {on}; epoch {best} is the best', 320))
+
+# %% ../nbs/20_runs.ipynb #89f79ed3
+def training_sections(
+    folder:Path, # of a run
+    model:SSM    # its best
+)->list[Section]:
+    "How it went, and what the maps became."
+    config,log,epochs = read_config(folder),read_columns(folder/'steps.csv'),read_columns(folder/'validation.csv')
+    maps = {d:getattr(model.mapping, d)().detach().cpu().numpy() for d in ('au2fe', 'fe2au')}
+    prior = model.mapping.prior.cpu().numpy()
+    shown = [map_triptych(p, maps[d], model.space, d) for d,p in (('au2fe', prior), ('fe2au', prior.T))]
+    losses = loss_curves({k:log[k] for k in ('fe', 'au', 'fe_semantic', 'au_semantic', 'total', 'grad_norm')}, .9, 'Losses and gradient norm, per step')
+    return [Section('Training', [f"{len(log['step'])} steps.", epoch_curve(epochs, config.selection), losses, gates(log['alpha'], log['beta'])]),
+            Section('The learned maps', ['The prior, what training made of it, and the difference.', *shown])]
+
+# %% ../nbs/20_runs.ipynb #9e3cc5dd
+def write_figures(
+    folder:Path,            # for the figures
+    sections:list[Section], # with Plotly figures among their blocks
+)->list[Path]:
+    "Each figure as a page of its own."
+    name = lambda heading,i: re.sub('[^a-z0-9]+', '_', heading.lower()).strip('_')+f'_{i}.html'
+    figures = {name(s.heading, i):b for s in sections for i,b in enumerate((b for b in s.blocks if hasattr(b, 'to_plotly_json')), 1)}
+    write_text(folder/'plotly.min.js', get_plotlyjs())
+    return [write_text(folder/n, f.to_html(include_plotlyjs='directory', div_id=n[:-5])) for n,f in figures.items()]
+
+# %% ../nbs/20_runs.ipynb #520bc0ca
+def run_title(
+    config:RunConfig # of a run
+)->str:
+    "A run in a few words."
+    faces = f' (embedded faces, {config.embedded})' if config.embedded else ''
+    return f'{config.au.upper()} fold {config.au_fold} + {config.fe.upper()} fold {config.fe_fold}{faces}'
+
+# %% ../nbs/20_runs.ipynb #4ddcec0e
+def run_facts(
+    folder:Path # of a run
+)->dict:        # for the foot of a page
+    "What a reader needs to repeat a run."
+    c,starts,epochs = read_config(folder),json.loads((folder/'environment.json').read_text(encoding='utf-8')),read_columns(folder/'validation.csv')
+    last,best = starts[-1],int(epochs['epoch'][np.nanargmax(epochs['quality'])])+1
+    return dict(run=run_title(c), seed=c.seed, preset=c.preset, epochs=f"{best} chosen of {len(epochs['epoch'])}, {c.epochs} planned", chosen_on=c.selection, precision=c.precision,
+        starts=len(starts), device=last['device'], processes=last['processes'], ssm_nb=last['ssm_nb'], torch=last['torch'], fastai=last['fastai'], git=last['git'], started=starts[0]['started'])
+
+# %% ../nbs/20_runs.ipynb #872d54ba
+def evaluate_run(
+    folder:str|Path,   # of the run
+    settings:Settings, # where the data are
+    transfer=(),       # other data sets to test on, by name
+    unseen=(),         # sets with expressions it never saw, by name
+    bs:int=16,         # clips at a time
+    device=None        # fastai's default if not given
+)->Results:
+    "Score a run and write everything that is to be seen of it."
+    folder = Path(folder)
+    config,model = read_config(folder),best_model(folder)
+    results = run_results(config, settings, model, transfer, unseen, bs, device)
+    more = training_sections(folder, model)
+    write_figures(folder/'figures', [*results.sections(), *more])
+    made = run_facts(folder)
+    write_page(folder/'report.html', results.title(run_title(config)), [*results.sections(), *more], 'What the run is worth on people and clips it was not trained on.', made)
+    write_text(folder/'metrics.csv', csv_text(results.rows()))
+    write_json(folder/'metrics.json', results.to_dict(made))
+    return results
