@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['predict', 'AUTracks', 'readable_frames', 'au_tracks', 'common_people', 'check_held_out', 'decide', 'AUProtocols',
            'au_protocols', 'FEPredictions', 'fe_predictions', 'FEEvaluation', 'fe_evaluation', 'score', 'evaluate',
-           'shared_aus', 'au_transfer', 'open_prompts', 'open_prototypes', 'OpenSSM', 'open_rows', 'zero_shot']
+           'shared_aus', 'au_transfer', 'open_prompts', 'open_prototypes', 'OpenSSM', 'open_rows', 'zero_shot',
+           'zero_shot_evaluation']
 
 # %% ../nbs/12a_evaluation.ipynb #bba84495
 import numpy as np, torch
@@ -344,3 +345,15 @@ def only(self:FEPredictions,
     rows = np.isin(self.labels, at)
     return replace(self, space=replace(self.space, expressions=expressions), logits=self.logits[rows][:,at],
         labels=np.array([at.index(l) for l in self.labels[rows]], dtype=np.int64))
+
+# %% ../nbs/12a_evaluation.ipynb #7d5b9672
+def zero_shot_evaluation(
+    said:FEPredictions, # of an `OpenSSM`
+    seen:LabelSpace, # of the model that was trained
+    times:int=2000, # resamples of the bootstrap
+    seed:int=0, # of its draws
+)->dict: # question to `FEEvaluation`
+    "All expressions against each other; the unseen ones among themselves"
+    unseen = tuple(f for f in said.space.expressions if f not in seen.expressions)
+    asked = {'all expressions':said, 'unseen among themselves':said.only(unseen)}
+    return {k:fe_evaluation(o, times, seed) for k,o in asked.items() if o.space.expressions and len(o.labels)}

@@ -245,7 +245,7 @@ def expanded_tail(
     "Share of the resampled scores to cut off at each end"
     return float(norm.cdf(student_t.ppf((1-level)/2, n-1)*np.sqrt(n/(n-1))))
 
-# %% ../nbs/12_metrics.ipynb #cc54a7bc
+# %% ../nbs/12_metrics.ipynb #d63b41d4
 def no_interval(
     value:float, # of the data
     draws:np.ndarray, # (b,) of its resamples where it is defined
@@ -253,7 +253,7 @@ def no_interval(
 )->str: # '' if there is nothing against an interval
     "Why a value has no interval"
     if np.isnan(value): return 'undefined'
-    if n<2: return f'rests on {n}: an interval needs 2 or more'
+    if n<2: return f'rests on {n}, an interval needs 2'
     return '' if len(draws) and np.ptp(draws)>1e-12 else 'no spread among resamples'
 
 # %% ../nbs/12_metrics.ipynb #80624f67

@@ -24,7 +24,7 @@ from .report import Section, write_page
 SELECTIONS = dict(validation='Epochs were chosen on training data that was held out for it.',
                   test='Epochs were chosen on the test set, as the release did: expect lower figures on new people and clips.')
 
-# %% ../nbs/19a_results.ipynb #370863b8
+# %% ../nbs/19a_results.ipynb #caa629b4
 @dataclass(frozen=True, eq=False)
 class Results:
     "What one run is worth"
@@ -34,11 +34,9 @@ class Results:
     transfer:dict=field(default_factory=dict) # another AU data set to its `AUProtocols`
     zero_shot:dict=field(default_factory=dict) # question about unseen expressions to its `FEEvaluation`
 
-# %% ../nbs/19a_results.ipynb #c76cb8e5
-@patch
-def __post_init__(self:Results):
-    if self.selection not in SELECTIONS: raise ValueError(f"selection is {self.selection!r}; it is one of {', '.join(SELECTIONS)}")
-    if not self.parts(): raise ValueError('there are no results in these results')
+    def __post_init__(self):
+        if self.selection not in SELECTIONS: raise ValueError(f"selection is {self.selection!r}; it is one of {', '.join(SELECTIONS)}")
+        if self.au is self.fe is None and not self.transfer and not self.zero_shot: raise ValueError('nothing was measured: give at least one of au, fe, transfer, zero_shot')
 
 # %% ../nbs/19a_results.ipynb #272e6873
 @patch
@@ -54,8 +52,10 @@ def interval_dict(
     "An interval in names"
     return dict(value=o.value, n=o.n, why=o.why) if o.why else dict(value=o.value, low=o.low, high=o.high, n=o.n)
 
-# %% ../nbs/19a_results.ipynb #78fbde8c
-def _named(scores): return {k:{l:interval_dict(o) for l,o in of.items()} for k,of in scores.items()}
+# %% ../nbs/19a_results.ipynb #aaac113c
+def _named(scores):
+    "Intervals of many scores, nested"
+    return {k:{l:interval_dict(o) for l,o in of.items()} for k,of in scores.items()}
 
 # %% ../nbs/19a_results.ipynb #b96036b0
 def part_dict(
@@ -181,7 +181,7 @@ def skipped_words(
     "Clips that are missing from the figures"
     return f'**{n} clips could not be read and are missing from these figures.** ' if n else ''
 
-# %% ../nbs/19a_results.ipynb #305d9e22
+# %% ../nbs/19a_results.ipynb #4943d30c
 def au_section(
     title:str, # plain text
     part:AUProtocols,
@@ -191,7 +191,7 @@ def au_section(
     intro = f"{skipped_words(s.skipped)}F1 of {len(s.f1)} action units under {len(part.scores)} protocols, with 95 % intervals over people. The mark is what the best constant answer would get."
     free = ('auc','base_rate','trivial_f1') # of the protocol
     why = [o for p,of in part.intervals.items() for o in missing({k:v for k,v in of.items() if k not in free}, f', {p}')]
-    tables = [without_decisions(part), *(by_protocol(part, k) for k in ('f1','precision','recall'))]
+    tables = [by_protocol(part, 'f1'), without_decisions(part), by_protocol(part, 'precision'), by_protocol(part, 'recall')]
     return Section(title, [intro, protocol_words(part), au_figure(part, 'F1 per action unit'), *tables, *reasons(missing({k:next(iter(part.intervals.values()))[k] for k in free})+why)])
 
 # %% ../nbs/19a_results.ipynb #698cc8ff
