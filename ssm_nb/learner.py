@@ -140,7 +140,7 @@ class AUMixup(Callback):
 
     def after_fit(self): self.loss_func.mixup = None
 
-# %% ../nbs/13_learner.ipynb #c4de185a
+# %% ../nbs/13_learner.ipynb #b2c93f1d
 class ClipNorm(Callback):
     "Shorten the gradient to `max_norm`, and remember how long it was."
     order = MixedPrecision.order+1 # once gradients have their true scale
@@ -148,6 +148,7 @@ class ClipNorm(Callback):
         max_norm:float=1. # L2 norm over all parameters
     ): self.max_norm = max_norm
 
+    def before_backward(self): self.learn.grad_norm = self.loss.new_tensor(torch.inf) # stays so where fp16 leaves the step out
     def before_step(self): self.learn.grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
 
 # %% ../nbs/13_learner.ipynb #e21fee9d

@@ -1,11 +1,11 @@
 """A tiny run that is killed again and again, for `test_resume.py`. Not a test by itself.
 
-python killed_run.py FOLDER KILLS SEED    trains FOLDER/whole without a break, then FOLDER/killed under SIGKILL, and prints where it was hit
+python killed_run.py FOLDER KILLS SEED    trains FOLDER/whole without a break, then FOLDER/killed0 … under SIGKILL; hits.json says where it was hit
 """
 import json, mmap, os, random, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
-import torch
+import numpy as np, torch
 torch.set_num_threads(1)                                     # children are forked: no thread may hold a lock
 from fastai.callback.core import Callback
 from ssm_nb import checkpoint
@@ -34,6 +34,8 @@ class Phases(Callback):
     def before_batch(self): doing('step')
     def before_validate(self): doing('evaluation')
     def before_train(self): doing('loading')
+    def after_batch(self):
+        if self.training: doing('loading')
 
 
 def said(write_state):
@@ -63,7 +65,7 @@ def learner(folder, sets, cbs=(), preset=PRESET, every=2, **kwargs):
 def run(folder, sets, cbs=(), preset=PRESET, **kwargs):
     "Start or go on, to the end."
     folder.mkdir(exist_ok=True)
-    if not (folder/'checkpoints').exists(): torch.manual_seed(0); random.seed(0)
+    if not (folder/'checkpoints').exists(): torch.manual_seed(0); random.seed(0); np.random.seed(0)
     learn = learner(folder, sets, cbs, preset, **kwargs)
     with learn.no_bar(), learn.no_logging(): train(learn, preset)
     return learn
@@ -100,11 +102,12 @@ def main(folder, kills, seed):
     assert os.waitpid(child(folder/'whole', sets), 0)[1]==0
     while len(hits)<kills:                                   # a run that ends before the last kill is followed by another
         doing('loading')
-        hit = killed(child(folder/f'killed{n}', sets), draw.choice(PHASES), draw)
+        least = min(PHASES, key=lambda p: (hits.count(p), draw.random()))
+        hit = killed(child(folder/f'killed{n}', sets), least, draw)
         if hit: hits.append(hit)
         else: n += 1
     assert os.waitpid(child(folder/f'killed{n}', sets), 0)[1]==0
-    print(json.dumps(dict(hits={p:hits.count(p) for p in PHASES}, runs=n+1)))
+    (folder/'hits.json').write_text(json.dumps(dict(hits={p:hits.count(p) for p in PHASES}, runs=n+1)))
 
 
 if __name__=='__main__': main(sys.argv[1], *map(int, sys.argv[2:]))
