@@ -27,8 +27,12 @@ def results(request):
         dict(disfa=au_protocols(replace(tracks(3, ['x','y'], LabelSpace((1,2,12,4), ('fear',))), dataset='disfa'), HELD, times=100)),
         {'mafw, <all>':fe_evaluation(said(4, label_space('bp4d', 11)), times=100)})
 
+def written(results, *args):
+    "Files by ending"
+    return {o.suffix[1:]:o for o in results.write(*args)}
+
 @pytest.fixture(scope='module')
-def files(results, tmp_path_factory): return results.write(tmp_path_factory.mktemp('run'), 'BP4D & DFEW', dict(seed=3))
+def files(results, tmp_path_factory): return written(results, tmp_path_factory.mktemp('run'), 'BP4D & DFEW', dict(seed=3))
 
 def every_number(results):
     for task,part in results.parts().items():
@@ -40,7 +44,7 @@ def every_number(results):
 def same(x, v): return (x in (None,'') and np.isnan(v)) or float(x)==v
 
 def test_csv_holds_every_number(results, files):
-    with open(files[1], newline='') as f: rows = list(csv.DictReader(f))
+    with open(files['csv'], newline='') as f: rows = list(csv.DictReader(f))
     found = {(r['task'],r['protocol'],r['label'],r['score']):r for r in rows}
     want = dict(every_number(results))
     assert len(rows)==len(found)==len(want) and found.keys()==want.keys()
@@ -49,7 +53,7 @@ def test_csv_holds_every_number(results, files):
         assert same(r['value'], o.value) and same(r['low'], o.low) and same(r['high'], o.high) and int(r['n'])==o.n and r['selection']==results.selection
 
 def test_json_holds_every_number(results, files):
-    d = json.loads(files[0].read_text())
+    d = json.loads(files['json'].read_text())
     assert d['selection']==results.selection and d['made']==dict(seed=3) and list(d['protocols'])==['fixed','tuned','oracle']
     for (task,p,l,k),o in every_number(results):
         got = (d[task]['protocols'][p] if p else d[task]['scores'])[k][l]
@@ -58,7 +62,7 @@ def test_json_holds_every_number(results, files):
     for p,f in results.au.settings.items(): assert d['au']['settings'][p]['threshold']==f.threshold and d['au']['settings'][p]['K']==f.K
 
 def test_page_says_how_it_came_about(results, files):
-    html = files[2].read_text()
+    html = files['html'].read_text()
     text = re.sub(r'<script.*?</script>', '', html, flags=re.S)
     for word in ('held-out training subjects, then frozen','on the very labels that are reported','3 clips could not be read','Transfer to disfa','Zero-shot mafw, &lt;all&gt;','undefined'): assert word in text, word
     warned = 'Epochs were chosen on the test set' in text
@@ -68,9 +72,9 @@ def test_page_says_how_it_came_about(results, files):
 
 def test_unknown_people_are_said(tmp_path):
     r = Results('validation', au_protocols(replace(tracks(0, ['a','b'], SPACE), subjects=None), times=20))
-    files = r.write(tmp_path, 'x')
-    assert 'rests on 1' in files[2].read_text() and all(not row['low'] for row in csv.DictReader(files[1].open()))
-    assert list(json.loads(files[0].read_text())['au']['protocols'])==['fixed','oracle']
+    files = written(r, tmp_path, 'x')
+    assert 'rests on 1' in files['html'].read_text() and all(not row['low'] for row in csv.DictReader(files['csv'].open()))
+    assert list(json.loads(files['json'].read_text())['au']['protocols'])==['fixed','oracle']
 
 def test_write_replaces_and_leaves_nothing_else(results, tmp_path):
     for _ in range(2): results.write(tmp_path, 'x')
