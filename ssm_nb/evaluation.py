@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['predict', 'AUTracks', 'readable_frames', 'au_tracks', 'common_people', 'check_held_out', 'decide', 'AUProtocols',
            'au_protocols', 'FEPredictions', 'fe_predictions', 'FEEvaluation', 'fe_evaluation', 'score', 'evaluate',
-           'shared_aus', 'au_transfer', 'open_prompts', 'open_prototypes', 'OpenSSM', 'open_rows', 'zero_shot',
-           'zero_shot_evaluation']
+           'shared_aus', 'au_transfer', 'open_prompts', 'open_prototypes', 'OpenSSM', 'open_rows', 'zero_shot']
 
 # %% ../nbs/12a_evaluation.ipynb #bba84495
 import numpy as np, torch
@@ -113,7 +112,7 @@ def common_people(
     named = lambda o: set() if o.subjects is None else set(o.subjects.tolist())
     return sorted(named(one) & named(other)) if one.dataset==other.dataset else []
 
-# %% ../nbs/12a_evaluation.ipynb #6fad8a6e
+# %% ../nbs/12a_evaluation.ipynb #ae1fa4a1
 def check_held_out(
     test:AUTracks, # to be reported
     held_out:AUTracks|None, # of training subjects that the model was not trained on
@@ -121,8 +120,7 @@ def check_held_out(
     "Held-out tracks are there and show other people"
     if held_out is None: raise ValueError("protocol 'tuned' takes threshold and vote from training subjects that were held out: keep some subjects out of training, "
         "run `au_tracks` on them, and pass the result as `held_out`; 'fixed' and 'oracle' need none")
-    both = common_people(test, held_out)
-    if both: raise ValueError(f"{', '.join(both)}: in the held-out part ({held_out.where}) and in the test set ({test.where}). A threshold chosen on the people it is reported for is 'oracle', not 'tuned'")
+    if both := common_people(test, held_out): raise ValueError(f"{', '.join(both)}: in the held-out part ({held_out.where}) and in the test set ({test.where}). A threshold chosen on the people it is reported for is 'oracle', not 'tuned'")
 
 # %% ../nbs/12a_evaluation.ipynb #f298499e
 @patch
@@ -335,7 +333,7 @@ def zero_shot(
     z = p + model.mapping.alpha.sigmoid()*(open_rows(model, prior, at) @ model.prototypes()[1]) # (e', a) @ (a, d)
     return OpenSSM(model, space, F.normalize(z, dim=-1))
 
-# %% ../nbs/12a_evaluation.ipynb #a2249841
+# %% ../nbs/12a_evaluation.ipynb #22c1cff5
 @patch
 def only(self:FEPredictions,
     expressions, # names
@@ -343,17 +341,5 @@ def only(self:FEPredictions,
     "The clips of some expressions, and only these as answers"
     at = [self.space.expression_index(f) for f in expressions]
     rows = np.isin(self.labels, at)
-    return replace(self, space=replace(self.space, expressions=expressions), logits=self.logits[rows][:,at],
-        labels=np.array([at.index(l) for l in self.labels[rows]], dtype=np.int64))
-
-# %% ../nbs/12a_evaluation.ipynb #7d5b9672
-def zero_shot_evaluation(
-    said:FEPredictions, # of an `OpenSSM`
-    seen:LabelSpace, # of the model that was trained
-    times:int=2000, # resamples of the bootstrap
-    seed:int=0, # of its draws
-)->dict: # question to `FEEvaluation`
-    "All expressions against each other; the unseen ones among themselves"
-    unseen = tuple(f for f in said.space.expressions if f not in seen.expressions)
-    asked = {'all expressions':said, 'unseen among themselves':said.only(unseen)}
-    return {k:fe_evaluation(o, times, seed) for k,o in asked.items() if o.space.expressions and len(o.labels)}
+    labels = np.array([at.index(l) for l in self.labels[rows]], dtype=np.int64)
+    return replace(self, space=replace(self.space, expressions=expressions), logits=self.logits[rows][:,at], labels=labels)

@@ -32,9 +32,10 @@ def ratio(
     "x/y where that has a value"
     return np.divide(x, y, out=np.full(np.shape(x), np.nan), where=np.asarray(y)>0)
 
-# %% ../nbs/12_metrics.ipynb #53913cfb
-SCORES = ('f1','auc','precision','recall','base_rate') # what `binary_scores` returns, in this order
+# %% ../nbs/12_metrics.ipynb #45c198c1
+SCORES = ('f1','auc','precision','recall','base_rate') # of one action unit
 
+# %% ../nbs/12_metrics.ipynb #4a1829d7
 def binary_scores(
     y:np.ndarray, # (n,) 0, 1, or NaN where not annotated
     prob:np.ndarray, # (n,) probability
@@ -125,9 +126,12 @@ def notes(self:AUScores)->list[str]:
         if n and p>0 and np.isnan(self.precision[i]): out.append(f'{au}: never predicted; precision is undefined')
     return out
 
-# %% ../nbs/12_metrics.ipynb #ec8f6f30
-def _skipped(n): return f' Could not be read and left out: {n} clips.' if n else ''
+# %% ../nbs/12_metrics.ipynb #704c5ab3
+def _skipped(n):
+    "What is said of clips that were left out"
+    return f' Could not be read and left out: {n} clips.' if n else ''
 
+# %% ../nbs/12_metrics.ipynb #12370215
 @patch
 def _repr_markdown_(self:AUScores)->str: # a Markdown table
     num = lambda v: '–' if np.isnan(v) else f'{v:.3f}'
@@ -245,16 +249,14 @@ def expanded_tail(
     "Share of the resampled scores to cut off at each end"
     return float(norm.cdf(student_t.ppf((1-level)/2, n-1)*np.sqrt(n/(n-1))))
 
-# %% ../nbs/12_metrics.ipynb #d63b41d4
+# %% ../nbs/12_metrics.ipynb #a9ef741b
 def no_interval(
     value:float, # of the data
     draws:np.ndarray, # (b,) of its resamples where it is defined
     n:int, # people or clips that it rests on
 )->str: # '' if there is nothing against an interval
     "Why a value has no interval"
-    if np.isnan(value): return 'undefined'
-    if n<2: return f'rests on {n}, an interval needs 2'
-    return '' if len(draws) and np.ptp(draws)>1e-12 else 'no spread among resamples'
+    return 'undefined' if np.isnan(value) else f'rests on {n}, an interval needs 2' if n<2 else '' if len(draws) and np.ptp(draws)>1e-12 else 'no spread among resamples'
 
 # %% ../nbs/12_metrics.ipynb #80624f67
 def bootstrap_interval(
