@@ -6,7 +6,7 @@
 __all__ = ['OPTIONS', 'EXPECTED', 'COMMANDS', 'default_words', 'option', 'add_options', 'run_command', 'settings_first',
            'command_parser', 'run_folder', 'ssm_train', 'ssm_evaluate', 'ssm_folds', 'main']
 
-# %% ../nbs/21_commands.ipynb #a1f58d9e
+# %% ../nbs/21_commands.ipynb #43ab84eb
 import argparse, os, sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import get_args
 from .distributed import rank_and_size
 from .learner import TrainingError
-from .runs import EMBEDDED, RunConfig, evaluate_run, fold_runs, run_config, run_title, train_run
+from .runs import EMBEDDED, RunConfig, evaluate_run, fold_runs, join_processes, run_config, run_title, train_run
 from .settings import Run, Settings, SettingsError, keys_of, load_settings
 
 # %% ../nbs/21_commands.ipynb #732ec91e
@@ -80,22 +80,24 @@ def add_options(
                 name,how = option(key, said, settings)
                 g.add_argument(name, **how)
 
-# %% ../nbs/21_commands.ipynb #1a25e105
+# %% ../nbs/21_commands.ipynb #66e04ec7
 EXPECTED = (TrainingError, ValueError, OSError) # the last two: manifests, settings, files, folders
 
 def run_command(
     name:str,       # of the command
     work:Callable,  # does it
-    traceback:bool, # show where an error came from
+    given,          # the command line, with `device` and `traceback`
     go_on:str='The same command goes on where it stopped.' # said after an interruption
 )->int:             # exit status
     "Do it, and end well in any case."
-    try: work()
+    try:
+        join_processes(given.device)
+        work()
     except KeyboardInterrupt:
         print(f'\n{name}: interrupted. {go_on}', file=sys.stderr)
         return 130
     except EXPECTED as e:
-        if traceback: raise
+        if given.traceback: raise
         print(f'\n{name}: {e}', file=sys.stderr)
         return 1
     return 0
@@ -152,7 +154,7 @@ _TRAIN_EXAMPLES = '''  ssm-train --embedded small
   ssm-train runs/released --selection test
         as the SSM release chose its epochs; says so everywhere'''
 
-# %% ../nbs/21_commands.ipynb #f2f26747
+# %% ../nbs/21_commands.ipynb #ef3ccdfe
 def _given(a): return {f.name:getattr(a, f.name) for f in fields(RunConfig) if hasattr(a, f.name)}
 
 def ssm_train(
@@ -168,20 +170,19 @@ def ssm_train(
     if wrong: p.error(wrong)
     try: config = run_config(settings, **_given(a))
     except ValueError as e: p.error(str(e))
-    return run_command('ssm-train', lambda: _train(a, config, settings), a.traceback)
+    return run_command('ssm-train', lambda: _train(a, config, settings), a)
 
-# %% ../nbs/21_commands.ipynb #e38917fb
+# %% ../nbs/21_commands.ipynb #2e038f81
 def _train(a, config, settings):
     folder = a.folder or run_folder(config, settings)
-    print(f'{run_title(config)}: {folder}')
+    if not rank_and_size()[0]: print(f'{run_title(config)}: {folder}')
     train_run(config, settings, folder, a.device)
     if not a.no_evaluate: _evaluated(folder, settings, a.device)
 
 def _evaluated(folder, settings, device, **kwargs):
     "Evaluate, and say where to look"
-    if rank_and_size()[0]: return # of several processes, the first does it
-    print('Evaluation')
     results = evaluate_run(folder, settings, device=device, **kwargs)
+    if rank_and_size()[0]: return # of several processes, the first speaks
     au = ', '.join(f'{p} {s.mean():.3f}' for p,s in results.au.scores.items())
     print(f"\nAU mean F1: {au}\nUAR {results.fe.scores.uar:.3f}, WAR {results.fe.scores.war:.3f}{', epochs chosen on the TEST set'*(results.selection=='test')}\nReport: {folder/'report.html'}")
 
@@ -198,7 +199,7 @@ _EVALUATE_EXAMPLES = '''  ssm-evaluate runs/first
   ssm-evaluate runs/first --zero-shot mafw
         and on MAFW, four of whose expressions it never saw'''
 
-# %% ../nbs/21_commands.ipynb #4b313a38
+# %% ../nbs/21_commands.ipynb #9c6290b8
 def ssm_evaluate(
     args:list|None=None # command line; None: that of the process
 )->int:                 # exit status
@@ -211,7 +212,7 @@ def ssm_evaluate(
     p.add_argument('--bs', type=int, default=16, metavar='N', help='clips at a time (default: 16)')
     a = p.parse_args(args)
     if wrong or a.bs<1: p.error(wrong or f'--bs {a.bs}: give 1 or more')
-    return run_command('ssm-evaluate', lambda: _evaluated(a.folder, settings, a.device, transfer=a.transfer, unseen=a.zero_shot, bs=a.bs), a.traceback)
+    return run_command('ssm-evaluate', lambda: _evaluated(a.folder, settings, a.device, transfer=a.transfer, unseen=a.zero_shot, bs=a.bs), a)
 
 # %% ../nbs/21_commands.ipynb #2a769002
 _FOLDS = '''Train and evaluate every pair of folds, and put them into one table.
@@ -228,7 +229,7 @@ _FOLDS_EXAMPLES = '''  ssm-folds runs/all --precision bf16 --workers 8
   ssm-folds runs/faces --embedded small
         rendered faces: 3 x 5 pairs'''
 
-# %% ../nbs/21_commands.ipynb #002bbf5f
+# %% ../nbs/21_commands.ipynb #8d617510
 def ssm_folds(
     args:list|None=None # command line; None: that of the process
 )->int:                 # exit status
@@ -242,7 +243,7 @@ def ssm_folds(
     if wrong: p.error(wrong)
     try: config = run_config(settings, **_given(a))
     except ValueError as e: p.error(str(e))
-    return run_command('ssm-folds', lambda: _folds(a, config, settings), a.traceback, 'The same command goes on; pairs that are done are not done again.')
+    return run_command('ssm-folds', lambda: _folds(a, config, settings), a, 'The same command goes on; pairs that are done are not done again.')
 
 # %% ../nbs/21_commands.ipynb #b992405b
 def _folds(a, config, settings):

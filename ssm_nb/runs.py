@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['HOW', 'EMBEDDED', 'FOLDS', 'PAIRS', 'RunConfig', 'check_choice', 'run_config', 'embedded_settings', 'RunData',
            'run_sets', 'run_space', 'run_data', 'git_state', 'environment', 'description', 'differences',
-           'enter_folder', 'run_model', 'run_learner', 'joined_processes', 'train_run', 'read_config', 'best_model',
-           'transferred', 'unseen_expressions', 'run_results', 'read_columns', 'epoch_curve', 'training_sections',
-           'write_figures', 'run_title', 'run_facts', 'evaluate_run', 'pair_row', 'summarise', 'markdown_table',
-           'pair_figure', 'write_table', 'is_done', 'fold_runs', 'all_folds']
+           'check_folder', 'enter_folder', 'run_model', 'run_learner', 'join_processes', 'train_run', 'read_config',
+           'best_model', 'transferred', 'unseen_expressions', 'run_results', 'read_columns', 'epoch_curve',
+           'training_sections', 'write_figures', 'run_title', 'run_facts', 'evaluate_run', 'pair_row', 'summarise',
+           'markdown_table', 'pair_figure', 'write_table', 'is_done', 'fold_runs', 'all_folds']
 
 # %% ../nbs/20_runs.ipynb #45bd60fe
 import csv, json, os, platform, re, subprocess, sys
@@ -244,18 +244,24 @@ def differences(
     was,now = said(was),said(now)
     return [f'{k} was {was.get(k)}, is now {v}' for k,v in now.items() if was.get(k)!=v]
 
-# %% ../nbs/20_runs.ipynb #42e2144c
-def enter_folder(
-    folder:Path,      # of the run; made if missing
-    said:dict,        # its `description`
-    device=None,      # fastai's default if not given
+# %% ../nbs/20_runs.ipynb #6ce159ff
+def check_folder(
+    folder:str|Path, # of a run; need not exist
+    said:dict        # the `description` of a run
 ):
-    "Make the folder of a run, or make sure that it is this run's."
+    "Make sure that a folder does not hold another run."
     file = Path(folder)/'config.json'
     if file.exists() and (differ := differences(json.loads(file.read_text(encoding='utf-8')), said)):
         raise ValueError(f"{folder} holds another run: {'; '.join(differ)}. Use another folder, or the values it was started with.")
+
+def enter_folder(
+    folder:str|Path, # of the run; made if missing
+    said:dict,       # its `description`
+    device=None,     # fastai's default if not given
+):
+    "Write into the folder what it is, and that it is started now."
     if rank_and_size()[0]: return # of several processes, the first writes
-    write_json(file, said)
+    write_json(Path(folder)/'config.json', said)
     log = Path(folder)/'environment.json'
     starts = json.loads(log.read_text(encoding='utf-8')) if log.exists() else []
     write_json(log, [*starts, dict(environment(device), **{k:said['config'][k] for k in HOW})])
@@ -284,12 +290,15 @@ def run_learner(
     return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, safeguards(folder, config.every, config.keep), validation,
         config.precision, config.workers, folder, accumulate=config.accumulate, checkpointing=config.checkpointing, compile=config.compile)
 
-# %% ../nbs/20_runs.ipynb #e042a548
-def joined_processes():
-    "Make the processes of `accelerate launch` know each other; a context in which the first goes ahead"
-    return PartialState().main_process_first() if int(os.environ.get('WORLD_SIZE', 1))>1 else nullcontext()
+# %% ../nbs/20_runs.ipynb #e2e8a70f
+def join_processes(
+    device=None # fastai's default if not given
+):              # a context in which the first process goes ahead
+    "Make the processes of a launcher know each other."
+    if int(os.environ.get('WORLD_SIZE', 1))==1: return nullcontext()
+    return PartialState(cpu=torch.device(device or default_device()).type=='cpu').main_process_first()
 
-# %% ../nbs/20_runs.ipynb #9ee7e79d
+# %% ../nbs/20_runs.ipynb #4d654397
 def train_run(
     config:RunConfig,  # what the run is
     settings:Settings, # where the data are
@@ -298,9 +307,11 @@ def train_run(
 )->SSMLearner:         # trained
     "Start a run, or go on with it."
     folder = Path(folder)
-    with joined_processes(): data,sets = run_data(config, settings),run_sets(config, settings)
-    enter_folder(folder, description(config, sets), device)
+    with join_processes(device): data,sets = run_data(config, settings),run_sets(config, settings)
+    said = description(config, sets)
+    check_folder(folder, said)
     learn = run_learner(config, data, run_model(config, settings), folder, device)
+    enter_folder(folder, said, device)
     with learn.distrib_ctx(sync_bn=False): train(learn, config.constants)
     return learn
 
@@ -449,7 +460,7 @@ def run_facts(
     return dict(run=run_title(c), seed=c.seed, preset=c.preset, epochs=f"{best} chosen of {len(epochs['epoch'])}, {c.epochs} planned", chosen_on=c.selection, precision=c.precision,
         starts=len(starts), device=last['device'], processes=last['processes'], ssm_nb=last['ssm_nb'], torch=last['torch'], fastai=last['fastai'], git=last['git'], started=starts[0]['started'])
 
-# %% ../nbs/20_runs.ipynb #872d54ba
+# %% ../nbs/20_runs.ipynb #7354cff9
 def evaluate_run(
     folder:str|Path,   # of the run
     settings:Settings, # where the data are
@@ -462,12 +473,10 @@ def evaluate_run(
     folder = Path(folder)
     config,model = read_config(folder),best_model(folder)
     results = run_results(config, settings, model, transfer, unseen, bs, device)
+    if rank_and_size()[0]: return results # of several processes, the first writes
     more = training_sections(folder, model)
     write_figures(folder/'figures', [*results.sections(), *more])
-    made = run_facts(folder)
-    write_page(folder/'report.html', results.title(run_title(config)), [*results.sections(), *more], 'What the run is worth on people and clips it was not trained on.', made)
-    write_text(folder/'metrics.csv', csv_text(results.rows()))
-    write_json(folder/'metrics.json', results.to_dict(made))
+    results.write(folder, run_title(config), run_facts(folder), more)
     return results
 
 # %% ../nbs/20_runs.ipynb #a16a0823
@@ -541,7 +550,7 @@ def is_done(
     if not all((folder/f).is_file() for f in ('config.json', 'metrics.json')): return False
     return not differences(json.loads((folder/'config.json').read_text(encoding='utf-8')), said)
 
-# %% ../nbs/20_runs.ipynb #79346537
+# %% ../nbs/20_runs.ipynb #33e62cea
 def fold_runs(
     config:RunConfig,  # of every pair, but for the folds
     settings:Settings, # where the data are
@@ -557,14 +566,14 @@ def fold_runs(
     for n,c in enumerate(pairs, 1):
         where = Path(folder)/f'{c.au}{c.au_fold}_{c.fe}{c.fe_fold}'
         done = is_done(where, description(c, run_sets(c, settings)))
-        print(f"Pair {n} of {len(pairs)}: {run_title(c)}{', done' if done else ''}")
+        if rank_and_size()[0]==0: print(f"Pair {n} of {len(pairs)}: {run_title(c)}{', done' if done else ''}")
         if not done: _one_pair(c, settings, where, device, evaluation)
-        if rank_and_size()[0]: continue
-        rows.append(pair_row(where))
-        write_table(Path(folder), rows, config, len(pairs))
+        if rank_and_size()[0]==0: # of several processes, the first writes
+            rows.append(pair_row(where))
+            write_table(Path(folder), rows, config, len(pairs))
     return rows
 
-# %% ../nbs/20_runs.ipynb #4d44aa6a
+# %% ../nbs/20_runs.ipynb #5ecb3ac9
 def all_folds(
     config:RunConfig,  # of the run
     settings:Settings, # where the data are
@@ -578,4 +587,4 @@ def all_folds(
 
 def _one_pair(config, settings, folder, device, evaluation):
     train_run(config, settings, folder, device)
-    if rank_and_size()[0]==0: evaluate_run(folder, settings, device=device, **evaluation)
+    evaluate_run(folder, settings, device=device, **evaluation)
