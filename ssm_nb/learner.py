@@ -293,7 +293,7 @@ def load_state_dict(self:StepLog, state):
     row = lambda names,values: {n:int(v) if n in ('epoch','step') else v for n,v in zip(names, values)}
     self.rows,self.maps = ([row(state[k]['names'], v) for v in state[k]['values'].tolist()] for k in _FILES)
 
-# %% ../nbs/13_learner.ipynb #1512ad19
+# %% ../nbs/13_learner.ipynb #24acef66
 class TensorBoard(Callback):
     "The step log, for TensorBoard."
     order = 65 # after the log
@@ -302,6 +302,7 @@ class TensorBoard(Callback):
     ): self.folder,self.writer = Path(folder)/'tensorboard',None
 
     def after_step(self):
+        if rank_and_size()[0]: return
         from torch.utils.tensorboard import SummaryWriter
         if self.writer is None: self.writer = SummaryWriter(self.folder, purge_step=self.train_iter)
         for k,v in self.learn.step_log.rows[-1].items(): self.writer.add_scalar(k, v, self.train_iter)
@@ -376,7 +377,7 @@ def state_dict(self:Validation): return dict(epochs=self.epochs)
 @patch
 def load_state_dict(self:Validation, state): self.epochs = list(state['epochs'])
 
-# %% ../nbs/13_learner.ipynb #780e6b3a
+# %% ../nbs/13_learner.ipynb #8b11154f
 class SSMLearner(Learner):
     "A `Learner` that can start at any epoch and batch, and shares a batch between processes."
     first_epoch = 0 # of the next fit
@@ -388,7 +389,7 @@ class SSMLearner(Learner):
 
     def to_distributed(self, sync_bn=False, **kwargs):
         "Share every batch between processes; what `distrib_ctx` calls"
-        self.add_cb(Distributed(**kwargs))
+        self.add_cb(Distributed(cpu=torch.device(self.dls.device).type=='cpu', **kwargs))
         rank,size = rank_and_size()
         self.dls.train.slots = {task:own_slots(b, rank, size) for task,b in self.dls.train.dataset.bs.items()}
         return self.remove_cb(ProgressCallback) if rank else self
@@ -419,7 +420,7 @@ def adapt_model(
     if compile: model.image.compile()
     return model
 
-# %% ../nbs/13_learner.ipynb #403a2977
+# %% ../nbs/13_learner.ipynb #5cebf72c
 def ssm_learner(
     model:SSM,     # from `build_ssm`
     fe,            # `FEClips` or `ClipSets` to train on
@@ -440,7 +441,7 @@ def ssm_learner(
     loader = JointLoader(JointBatches(fe, au, preset.fe_bs, preset.au_bs, seed), device=device, num_workers=workers)
     own = [*method_callbacks(preset, seed), StepLog(folder), validation or Validation()]
     if precision!='fp32': own.append(HalfPrecision(precision))
-    if folder and find_spec('tensorboard') and not rank_and_size()[0]: own.append(TensorBoard(folder))
+    if folder and find_spec('tensorboard'): own.append(TensorBoard(folder))
     opt = partial(OptimWrapper, opt=partial(torch.optim.AdamW, betas=(.9,.999), eps=1e-8))
     return SSMLearner(DataLoaders(loader, loader, device=device), adapt_model(model, **how), TrainingLoss(preset.epochs), opt_func=opt, lr=preset.lrs[-1],
         splitter=param_groups, cbs=[*own, *cbs], wd=preset.wd, moms=None, train_bn=False)
