@@ -550,7 +550,7 @@ def is_done(
     if not all((folder/f).is_file() for f in ('config.json', 'metrics.json')): return False
     return not differences(json.loads((folder/'config.json').read_text(encoding='utf-8')), said)
 
-# %% ../nbs/20_runs.ipynb #33e62cea
+# %% ../nbs/20_runs.ipynb #10d7b0dd
 def fold_runs(
     config:RunConfig,  # of every pair, but for the folds
     settings:Settings, # where the data are
@@ -566,7 +566,7 @@ def fold_runs(
     for n,c in enumerate(pairs, 1):
         where = Path(folder)/f'{c.au}{c.au_fold}_{c.fe}{c.fe_fold}'
         done = is_done(where, description(c, run_sets(c, settings)))
-        if rank_and_size()[0]==0: print(f"Pair {n} of {len(pairs)}: {run_title(c)}{', done' if done else ''}")
+        if rank_and_size()[0]==0: print(f"\nPair {n} of {len(pairs)}: {run_title(c)}{', done' if done else ''}")
         if not done: _one_pair(c, settings, where, device, evaluation)
         if rank_and_size()[0]==0: # of several processes, the first writes
             rows.append(pair_row(where))
