@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SMALL_CLIP', 'FULL_CLIP', 'ROUTINGS', 'clip_config', 'load_weights', 'build_clip', 'route', 'experts_run',
            'experts_run_by_position', 'by_expert', 'sorted_mixture', 'wide_mixture', 'check_routing', 'Experts',
-           'last_blocks', 'ImageTower', 'run_block']
+           'last_blocks', 'run_block', 'ImageTower']
 
 # %% ../nbs/06_backbone.ipynb #ecb2b500
 from copy import deepcopy
@@ -213,7 +213,18 @@ def last_blocks(
     if not 0<=n<=len(blocks): raise ValueError(f"{n} blocks cannot get experts: this tower has {len(blocks)}")
     return blocks[len(blocks)-n:]
 
-# %% ../nbs/06_backbone.ipynb #3a619427
+# %% ../nbs/06_backbone.ipynb #d2706d0f
+def run_block(
+    block:nn.Module, # one of the transformer's
+    x:Tensor, # (n, tokens, d)
+    noise:Tensor|None=None, # (n, tokens, E), for a block with experts
+) -> Tensor: # (n, tokens, d)
+    "Attention, then the MLP, each added to its input"
+    x = x + block.ls_1(block.attention(block.ln_1(x)))
+    mlp = block.mlp if noise is None else partial(block.mlp, noise=noise)
+    return x + block.ls_2(mlp(block.ln_2(x)))
+
+# %% ../nbs/06_backbone.ipynb #f4a6e25f
 class ImageTower(nn.Module):
     "CLIP's vision transformer with experts in its last blocks: images in, one feature vector an image out"
     def __init__(self,
@@ -227,7 +238,7 @@ class ImageTower(nn.Module):
         generator:torch.Generator=None, # of the experts' first weights
     ):
         super().__init__()
-        self.visual,self.checkpointing = visual,False
+        self.visual,self.checkpointing,self.block = visual,False,run_block # `block`: as it is, or compiled
         for b in last_blocks(visual, n_expert_blocks):
             if exact_gelu or (exact_gelu is None and routing=='released'): b.mlp.gelu = nn.GELU()
             b.mlp = Experts(b.mlp, expert_hidden, n_experts, k, routing, True, generator)
@@ -266,18 +277,7 @@ def tokens(self:ImageTower,
     cls = v.class_embedding.to(x).expand(len(x), 1, -1)             # (n, 1, d)
     return v.ln_pre(torch.cat([cls, x], 1) + v.positional_embedding.to(x))
 
-# %% ../nbs/06_backbone.ipynb #d2706d0f
-def run_block(
-    block:nn.Module, # one of the transformer's
-    x:Tensor, # (n, tokens, d)
-    noise:Tensor|None=None, # (n, tokens, E), for a block with experts
-) -> Tensor: # (n, tokens, d)
-    "Attention, then the MLP, each added to its input"
-    x = x + block.ls_1(block.attention(block.ln_1(x)))
-    mlp = block.mlp if noise is None else partial(block.mlp, noise=noise)
-    return x + block.ls_2(mlp(block.ln_2(x)))
-
-# %% ../nbs/06_backbone.ipynb #797b2e19
+# %% ../nbs/06_backbone.ipynb #83253148
 @patch
 def forward(self:ImageTower,
     images:Tensor, # (n, 3, h, w), CLIP-normalised
@@ -287,5 +287,13 @@ def forward(self:ImageTower,
     x,blocks = self.tokens(images),self.visual.transformer.resblocks
     noises = [None]*len(blocks) if noise is None else [None]*(len(blocks)-noise.shape[1])+list(noise.unbind(1))
     save = self.checkpointing and torch.is_grad_enabled()
-    for block,z in zip(blocks, noises): x = checkpoint(run_block, block, x, z, use_reentrant=False, preserve_rng_state=False) if save else run_block(block, x, z)
+    for block,z in zip(blocks, noises): x = checkpoint(self.block, block, x, z, use_reentrant=False, preserve_rng_state=False) if save else self.block(block, x, z)
     return self.visual.ln_post(x[:,0]) @ self.visual.proj
+
+# %% ../nbs/06_backbone.ipynb #f092f0c1
+@patch
+def compile_blocks(self:ImageTower,
+    **how # of `torch.compile`
+):
+    "Run every block through `torch.compile`; weights and their names stay as they are"
+    self.block = torch.compile(run_block, **how)

@@ -407,17 +407,17 @@ def method_callbacks(
     if preset.schedule=='steps': own.append(LRSteps())
     return own
 
-# %% ../nbs/13_learner.ipynb #cf82a75b
+# %% ../nbs/13_learner.ipynb #edd72068
 def adapt_model(
     model:SSM,          # changed in place
     accumulate:int=1,   # parts in which a batch goes through the image tower
     checkpointing:bool=False, # recompute activations instead of keeping them
-    compile:bool=False, # `torch.compile` the image tower
+    compile:bool=False, # `torch.compile` the blocks of the image tower
 )->SSM:                 # the same
     "What a run may do to save memory or time; the result stays the same, to rounding."
     if accumulate<1: raise ValueError(f'a batch goes through the image tower in 1 part or more, not {accumulate}')
     model.micro_batches,model.image.checkpointing = accumulate,checkpointing
-    if compile: model.image.compile()
+    if compile: model.image.compile_blocks()
     return model
 
 # %% ../nbs/13_learner.ipynb #5cebf72c

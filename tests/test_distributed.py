@@ -28,7 +28,11 @@ def one(faces, tmp_path_factory): return launch(1, tmp_path_factory.mktemp('one'
 def two(faces, tmp_path_factory): return launch(2, tmp_path_factory.mktemp('two'), faces, 5)
 
 
-def close(a, b): return max((x-b[n]).abs().max().item() for n,x in a.items() if x.is_floating_point())
+def close(a, b):
+    """Largest difference. Left out: the key's third of attention biases. Softmax ignores them, so their gradient is zero but for rounding,
+    and Adam makes steps of any size out of rounding."""
+    key = lambda n,x: torch.cat([x[:len(x)//3], x[2*len(x)//3:]]) if n.endswith('in_proj_bias') else x
+    return max((key(n, x)-key(n, b[n])).abs().max().item() for n,x in a.items() if x.is_floating_point())
 
 
 def test_losses_and_weights_are_those_of_one_process(one, two):
@@ -36,7 +40,7 @@ def test_losses_and_weights_are_those_of_one_process(one, two):
     assert (one[0]['processes'],two[0]['processes'])==(1,2) and len(one[0]['rows'])==len(two[0]['rows'])==5
     for name in (*LOSS_NAMES, 'total', 'grad_norm', 'alpha', 'au2fe_moved'):
         np.testing.assert_allclose([r[name] for r in two[0]['rows']], [r[name] for r in one[0]['rows']], rtol=1e-5, atol=1e-7)
-    assert close(one[1], two[1])<1e-5 and close(one[2], two[2])<1e-5
+    assert close(one[1], two[1])<1e-5 and close(one[2], two[2])<1e-5 # weights, averages
 
 
 def test_evaluation_counts_every_clip_once(one, two):
