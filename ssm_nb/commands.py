@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['OPTIONS', 'EXPECTED', 'COMMANDS', 'default_words', 'option', 'add_options', 'run_command', 'settings_first',
-           'command_parser', 'run_folder', 'ssm_train', 'ssm_evaluate', 'ssm_folds', 'main']
+           'command_parser', 'parsed', 'run_folder', 'ssm_train', 'score_words', 'ssm_evaluate', 'ssm_folds', 'main']
 
-# %% ../nbs/21_commands.ipynb #43ab84eb
+# %% ../nbs/21_commands.ipynb #78e85fd1
 import argparse, os, sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import get_args
 from .distributed import rank_and_size
 from .learner import TrainingError
+from .results import Results
 from .runs import EMBEDDED, RunConfig, evaluate_run, fold_runs, join_processes, run_config, run_title, train_run
 from .settings import Run, Settings, SettingsError, keys_of, load_settings
 
@@ -126,6 +127,19 @@ def command_parser(
     p.add_argument('--traceback', action='store_true', help='show where in the code an error came from')
     return p
 
+# %% ../nbs/21_commands.ipynb #94974c32
+def parsed(
+    p:argparse.ArgumentParser, # of a command with the options of a run
+    args:list|None,    # command line; None: that of the process
+    settings:Settings, # for what is not given
+    wrong:str=''       # with the settings, if they cannot be used
+)->tuple[argparse.Namespace,RunConfig]:
+    "The command line, and the run it means."
+    a = p.parse_args(args)
+    if wrong: p.error(wrong)
+    try: return a,run_config(settings, **{f.name:getattr(a, f.name) for f in fields(RunConfig) if hasattr(a, f.name)})
+    except ValueError as e: p.error(str(e))
+
 # %% ../nbs/21_commands.ipynb #cd0a29a6
 def run_folder(
     config:RunConfig,  # of the run
@@ -154,9 +168,7 @@ _TRAIN_EXAMPLES = '''  ssm-train --embedded small
   ssm-train runs/released --selection test
         as the SSM release chose its epochs; says so everywhere'''
 
-# %% ../nbs/21_commands.ipynb #ef3ccdfe
-def _given(a): return {f.name:getattr(a, f.name) for f in fields(RunConfig) if hasattr(a, f.name)}
-
+# %% ../nbs/21_commands.ipynb #d5b5aacc
 def ssm_train(
     args:list|None=None # command line; None: that of the process
 )->int:                 # exit status
@@ -166,25 +178,29 @@ def ssm_train(
     p.add_argument('folder', nargs='?', type=Path, metavar='FOLDER', help='of the run (default: one below out/runs, named after data, folds and seed)')
     p.add_argument('--no-evaluate', action='store_true', help='train only; ssm-evaluate does the rest')
     add_options(p, settings)
-    a = p.parse_args(args)
-    if wrong: p.error(wrong)
-    try: config = run_config(settings, **_given(a))
-    except ValueError as e: p.error(str(e))
+    a,config = parsed(p, args, settings, wrong)
     return run_command('ssm-train', lambda: _train(a, config, settings), a)
 
-# %% ../nbs/21_commands.ipynb #2e038f81
+# %% ../nbs/21_commands.ipynb #c75b95a6
 def _train(a, config, settings):
     folder = a.folder or run_folder(config, settings)
     if not rank_and_size()[0]: print(f'{run_title(config)}: {folder}')
     train_run(config, settings, folder, a.device)
     if not a.no_evaluate: _evaluated(folder, settings, a.device)
 
+# %% ../nbs/21_commands.ipynb #9b6bdf1b
+def score_words(
+    results:Results # of a run
+)->str:
+    "The main scores, for a terminal."
+    au,fe = ', '.join(f'{p} {s.mean():.3f}' for p,s in results.au.scores.items()),results.fe.scores
+    return f"AU mean F1: {au}\nUAR {fe.uar:.3f}, WAR {fe.war:.3f}{', epochs chosen on the TEST set'*(results.selection=='test')}"
+
 def _evaluated(folder, settings, device, **kwargs):
     "Evaluate, and say where to look"
     results = evaluate_run(folder, settings, device=device, **kwargs)
     if rank_and_size()[0]: return # of several processes, the first speaks
-    au = ', '.join(f'{p} {s.mean():.3f}' for p,s in results.au.scores.items())
-    print(f"\nAU mean F1: {au}\nUAR {results.fe.scores.uar:.3f}, WAR {results.fe.scores.war:.3f}{', epochs chosen on the TEST set'*(results.selection=='test')}\nReport: {folder/'report.html'}")
+    print(f"\n{score_words(results)}\nReport: {folder/'report.html'}")
 
 # %% ../nbs/21_commands.ipynb #17684766
 _EVALUATE = '''Evaluate a run that was trained: every protocol side by side, with 95 % intervals.
@@ -229,7 +245,7 @@ _FOLDS_EXAMPLES = '''  ssm-folds runs/all --precision bf16 --workers 8
   ssm-folds runs/faces --embedded small
         rendered faces: 3 x 5 pairs'''
 
-# %% ../nbs/21_commands.ipynb #8d617510
+# %% ../nbs/21_commands.ipynb #09f3e9dc
 def ssm_folds(
     args:list|None=None # command line; None: that of the process
 )->int:                 # exit status
@@ -239,16 +255,13 @@ def ssm_folds(
     p.add_argument('folder', type=Path, metavar='FOLDER', help='gets a folder for each pair, and the table')
     for o in ('--au-folds', '--fe-folds'): p.add_argument(o, nargs='+', type=int, metavar='N', help='which (default: all whose manifests exist)')
     add_options(p, settings, ('au_fold', 'fe_fold'))
-    a = p.parse_args(args)
-    if wrong: p.error(wrong)
-    try: config = run_config(settings, **_given(a))
-    except ValueError as e: p.error(str(e))
+    a,config = parsed(p, args, settings, wrong)
     return run_command('ssm-folds', lambda: _folds(a, config, settings), a, 'The same command goes on; pairs that are done are not done again.')
 
-# %% ../nbs/21_commands.ipynb #b992405b
+# %% ../nbs/21_commands.ipynb #e07883d8
 def _folds(a, config, settings):
     fold_runs(config, settings, a.folder, a.au_folds, a.fe_folds, a.device)
-    if not rank_and_size()[0]: print((a.folder/'folds.md').read_text(encoding='utf-8'))
+    if not rank_and_size()[0]: print('\n'+(a.folder/'folds.md').read_text(encoding='utf-8'))
 
 # %% ../nbs/21_commands.ipynb #87bcf260
 COMMANDS = dict(train=ssm_train, evaluate=ssm_evaluate, folds=ssm_folds)

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['HOW', 'EMBEDDED', 'FOLDS', 'PAIRS', 'RunConfig', 'check_choice', 'run_config', 'embedded_settings', 'RunData',
            'run_sets', 'run_space', 'run_data', 'git_state', 'environment', 'description', 'differences',
-           'check_folder', 'enter_folder', 'run_model', 'run_learner', 'join_processes', 'train_run', 'read_config',
-           'best_model', 'transferred', 'unseen_expressions', 'run_results', 'read_columns', 'epoch_curve',
-           'training_sections', 'write_figures', 'run_title', 'run_facts', 'evaluate_run', 'pair_row', 'summarise',
-           'markdown_table', 'pair_figure', 'write_table', 'is_done', 'fold_runs', 'all_folds']
+           'check_folder', 'enter_folder', 'start_weights', 'run_model', 'run_learner', 'join_processes', 'train_run',
+           'read_config', 'best_model', 'other_test', 'transferred', 'unseen_expressions', 'run_results',
+           'read_columns', 'epoch_curve', 'training_sections', 'write_figures', 'run_title', 'run_facts',
+           'evaluate_run', 'pair_row', 'summarise', 'markdown_table', 'pair_figure', 'write_table', 'is_done',
+           'all_folds', 'fold_runs']
 
-# %% ../nbs/20_runs.ipynb #45bd60fe
+# %% ../nbs/20_runs.ipynb #ae80d9f7
 import csv, json, os, platform, re, subprocess, sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
@@ -33,7 +34,7 @@ from .checkpoint import safeguards
 from .clips import read_manifest
 from .distributed import rank_and_size
 from .embedded import SMALL, TINY, embedded_data
-from .evaluation import FEEvaluation, au_protocols, au_tracks, au_transfer, fe_evaluation, fe_predictions, zero_shot
+from .evaluation import au_protocols, au_tracks, au_transfer, fe_evaluation, fe_predictions, zero_shot
 from .facs import AU_SETS, LabelSpace, label_space
 from .files import write_json, write_text
 from .learner import PRESETS, Preset, SSMLearner, Validation, ssm_learner, train
@@ -46,7 +47,7 @@ from .prototypes import released_prompts
 from .released import load_model
 from .report import Section, write_page
 from .results import Results, csv_text
-from .settings import DataSet, Run, Settings, closest, keys_of
+from .settings import Run, Settings, closest, keys_of
 from .splits import hold_out
 from .weights import clip_weights
 
@@ -76,10 +77,7 @@ class RunConfig:
 
 HOW = ('precision', 'accumulate', 'checkpointing', 'compile', 'workers', 'every', 'keep') # may change when a run goes on
 
-# %% ../nbs/20_runs.ipynb #b05bab2a
-EMBEDDED = dict(small=SMALL, tiny=TINY)
-_SMALLEST = dict(epochs=1, fe_bs=2, au_bs=1) # of a run on the tiny set, which has no more clips
-
+# %% ../nbs/20_runs.ipynb #a388873a
 @patch(as_prop=True)
 def constants(self:RunConfig)->Preset:
     "The constants of the recipe"
@@ -94,7 +92,16 @@ def check_choice(
     "An error that names the choices"
     if value not in valid: raise ValueError(f"{name} is {value!r}: {closest(str(value), [str(o) for o in valid])}")
 
-# %% ../nbs/20_runs.ipynb #4a9d72f2
+# %% ../nbs/20_runs.ipynb #32d39e22
+EMBEDDED = dict(small=SMALL, tiny=TINY)
+_SMALLEST = dict(epochs=1, fe_bs=2, au_bs=1) # of a run on the tiny set, which has no more clips
+
+def _defaults(said):
+    "What follows from the preset and from the faces"
+    p = PRESETS[said['preset']]
+    return dict(epochs=p.epochs, fe_bs=p.fe_bs, au_bs=p.au_bs) | (_SMALLEST if said.get('embedded')=='tiny' else {})
+
+# %% ../nbs/20_runs.ipynb #742de64a
 def run_config(
     settings:Settings, # of this machine
     **given            # other values for fields of `RunConfig`; None: as the settings say
@@ -106,8 +113,7 @@ def run_config(
     if said['preset']=='pair': said['preset'] = f"{said['au']}_{said['fe']}"
     _check_values(said)
     folds = {} if said.get('embedded') else {f'{k}_fold':getattr(settings, said[k]).fold for k in ('au', 'fe')}
-    p = PRESETS[said['preset']]
-    return RunConfig(**dict(epochs=p.epochs, fe_bs=p.fe_bs, au_bs=p.au_bs) | (_SMALLEST if said.get('embedded')=='tiny' else {}) | folds | said)
+    return RunConfig(**_defaults(said)|folds|said)
 
 # %% ../nbs/20_runs.ipynb #f6925bfc
 def _check_values(said):
@@ -128,7 +134,19 @@ def _together(folder, parts, name, space):
     file = write_text(folder/f'all_{name}.list', ''.join(p.read_text(encoding='utf-8') for p in parts))
     return read_manifest(file, name, space)
 
-# %% ../nbs/20_runs.ipynb #921853ad
+# %% ../nbs/20_runs.ipynb #8422123b
+def _made_folds(out, records, k, subjects):
+    "The folder of folds, made once"
+    folder = out/f'folds_made_here_{k}_seed0'
+    if not (folder/'folds.json').exists(): make_folds(out, records, k, 0, subjects)
+    return folder
+
+def _placed(name, images, folder):
+    "A data set whose manifests are in a folder"
+    o = getattr(Settings(), name)
+    return replace(o, images=images, train=folder/o.train.name, test=folder/o.test.name).for_fold()
+
+# %% ../nbs/20_runs.ipynb #17dee8e8
 def embedded_settings(
     settings:Settings, # of this machine
     size:str           # a key of `EMBEDDED`
@@ -137,17 +155,8 @@ def embedded_settings(
     data,space = embedded_data(settings.paths.cache, EMBEDDED[size]),label_space('bp4d', 7)
     lab,wild = (_together(data.root, [of('train'), of('test')], name, space) for of,name in ((data.lab, 'bp4d'), (data.wild, 'dfew')))
     person = np.concatenate([data.truth(o)['wild_person'] for o in ('train', 'test')]).astype(str)
-    folders = [_made_folds(data.root/name, r, k, who) for name,r,k,who in (('BP4D', lab, FOLDS['au'], lab.subjects), ('DFEW', wild, FOLDS['fe'], person))]
-    sets = {name:replace(getattr(Settings(), name), images=images, train=f/getattr(Settings(), name).train.name, test=f/getattr(Settings(), name).test.name).for_fold()
-            for name,images,f in zip(('bp4d', 'dfew'), (data.lab_images, data.wild_images), folders)}
-    return replace(settings, **sets)
-
-# %% ../nbs/20_runs.ipynb #711ac22a
-def _made_folds(out, records, k, subjects):
-    "The folder of folds, made once"
-    folder = out/f'folds_made_here_{k}_seed0'
-    if not (folder/'folds.json').exists(): make_folds(out, records, k, 0, subjects)
-    return folder
+    folds = _made_folds(data.root/'BP4D', lab, FOLDS['au'], lab.subjects),_made_folds(data.root/'DFEW', wild, FOLDS['fe'], person)
+    return replace(settings, bp4d=_placed('bp4d', data.lab_images, folds[0]), dfew=_placed('dfew', data.wild_images, folds[1]))
 
 # %% ../nbs/20_runs.ipynb #ab1a509f
 class RunData(NamedTuple):
@@ -180,24 +189,22 @@ def run_space(
     "The labels that a run learns"
     return label_space(config.au, 11 if config.fe=='mafw' else 7)
 
-# %% ../nbs/20_runs.ipynb #5efea4da
-def _records(config, sets):
-    "Records of each part: {'au': (train, choose, test), 'fe': …}"
-    space,out = run_space(config),{}
-    for k,o in sets.items():
-        train,test = (read_manifest(m, getattr(config, k), space) for m in (o.train, o.test))
-        if k=='au' and (both := set(train.subjects) & set(test.subjects)): raise ValueError(f'{min(both)} is in {o.train} and in {o.test}: a network would know the face. Mend the split.')
-        out[k] = (*hold_out(train, config.held_out, config.seed),test) if config.selection=='validation' else (train, test, test)
-    return out
+# %% ../nbs/20_runs.ipynb #3176333d
+def _three_parts(config, name, where):
+    "Records to train on, to choose by, to report"
+    train,test = (read_manifest(m, name, run_space(config)) for m in (where.train, where.test))
+    if train.dataset.subject and (both := set(train.subjects) & set(test.subjects)):
+        raise ValueError(f'{min(both)} is in {where.train} and in {where.test}: a network would know the face. Mend the split.')
+    return (*hold_out(train, config.held_out, config.seed),test) if config.selection=='validation' else (train, test, test)
 
-# %% ../nbs/20_runs.ipynb #90b73d44
+# %% ../nbs/20_runs.ipynb #0f7adfb7
 def run_data(
     config:RunConfig,  # of the run
     settings:Settings, # of this machine
 )->RunData:
     "Everything a run reads."
     sets,c = run_sets(config, settings),config.constants
-    records = _records(config, sets)
+    records = {k:_three_parts(config, getattr(config, k), o) for k,o in sets.items()}
     kw = dict(size=clip_config(c.clip)['vision_cfg']['image_size'], cache_mb=500 if config.embedded else 0)
     fe = [FEClips(r, sets['fe'].images, recipe=c.fe_recipe, **kw) for r in records['fe']]
     au = [AUClips(r, sets['au'].images, recipe=c.au_recipe, cover=i>0, **kw) for i,r in enumerate(records['au'])]
@@ -244,7 +251,7 @@ def differences(
     was,now = said(was),said(now)
     return [f'{k} was {was.get(k)}, is now {v}' for k,v in now.items() if was.get(k)!=v]
 
-# %% ../nbs/20_runs.ipynb #6ce159ff
+# %% ../nbs/20_runs.ipynb #c729e9b3
 def check_folder(
     folder:str|Path, # of a run; need not exist
     said:dict        # the `description` of a run
@@ -254,6 +261,7 @@ def check_folder(
     if file.exists() and (differ := differences(json.loads(file.read_text(encoding='utf-8')), said)):
         raise ValueError(f"{folder} holds another run: {'; '.join(differ)}. Use another folder, or the values it was started with.")
 
+# %% ../nbs/20_runs.ipynb #51efae3b
 def enter_folder(
     folder:str|Path, # of the run; made if missing
     said:dict,       # its `description`
@@ -266,16 +274,24 @@ def enter_folder(
     starts = json.loads(log.read_text(encoding='utf-8')) if log.exists() else []
     write_json(log, [*starts, dict(environment(device), **{k:said['config'][k] for k in HOW})])
 
-# %% ../nbs/20_runs.ipynb #874d8255
+# %% ../nbs/20_runs.ipynb #b1459b55
+def start_weights(
+    config:RunConfig, # of the run
+    settings:Settings # where the full-size CLIP is
+)->dict:              # name to tensor
+    "The CLIP that a run starts from."
+    clip = config.constants.clip
+    return clip_weights(clip, None if clip=='small' else settings.paths.clip)
+
+# %% ../nbs/20_runs.ipynb #d8088d3d
 def run_model(
     config:RunConfig,  # of the run
     settings:Settings, # where the full-size CLIP is
 )->SSM:                # untrained, on the CPU
     "The model that a run starts from."
     c,space = config.constants,run_space(config)
-    weights = clip_weights(c.clip, None if c.clip=='small' else settings.paths.clip)
     return build_ssm(clip_config(c.clip), space, ssm_prior(space).matrix, *released_prompts(space), n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden,
-        routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=weights)
+        routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=start_weights(config, settings))
 
 # %% ../nbs/20_runs.ipynb #a2eef818
 def run_learner(
@@ -315,7 +331,7 @@ def train_run(
     with learn.distrib_ctx(sync_bn=False): train(learn, config.constants)
     return learn
 
-# %% ../nbs/20_runs.ipynb #0ed99ce5
+# %% ../nbs/20_runs.ipynb #8f3f61d9
 def read_config(
     folder:str|Path # of a run
 )->RunConfig:
@@ -324,6 +340,7 @@ def read_config(
     if not file.is_file(): raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.json')
     return RunConfig(**json.loads(file.read_text(encoding='utf-8'))['config'])
 
+# %% ../nbs/20_runs.ipynb #2abcfc5a
 def best_model(
     folder:str|Path # of a run
 )->SSM:             # on the CPU, in eval mode
@@ -332,52 +349,51 @@ def best_model(
     if not file.is_file(): raise FileNotFoundError(f'{folder} has no best.safetensors yet: no epoch of this run is complete. Train it first, or go on training it.')
     return load_model(file)
 
-# %% ../nbs/20_runs.ipynb #c8ade764
-def _other_test(model, config, settings, name, size):
-    "The test clips of another data set, at its fold in the settings"
+# %% ../nbs/20_runs.ipynb #9b216d8a
+def other_test(
+    name:str,          # of a data set that the run was not trained on
+    config:RunConfig,  # of the run
+    settings:Settings, # where it is, and at which fold
+    size:int           # pixels of a frame
+):                     # `AUClips` with `cover=True`, or `FEClips`
+    "The test clips of another data set."
     check_choice('a data set', name, ('bp4d', 'disfa', 'dfew', 'ferv39k', 'mafw'))
     if name in (config.au, config.fe): raise ValueError(f'the run was trained on {name}; its test is in the report anyway')
-    o = getattr(settings, name)
+    o,au = getattr(settings, name),name in AU_SETS
     if not o.test.is_file(): raise FileNotFoundError(f'{o.test}: no such manifest. Say in settings.ini, section [{name}], where it is.')
-    space = label_space(name if name in AU_SETS else config.au, 11 if name=='mafw' else 7)
-    records = read_manifest(o.test, name, space)
-    return AUClips(records, o.images, size, cover=True) if name in AU_SETS else FEClips(records, o.images, size)
+    records = read_manifest(o.test, name, label_space(name if au else config.au, 11 if name=='mafw' else 7))
+    return AUClips(records, o.images, size, cover=True) if au else FEClips(records, o.images, size)
 
-# %% ../nbs/20_runs.ipynb #a0ca8360
+# %% ../nbs/20_runs.ipynb #2a0786c6
 def transferred(
-    model:SSM,    # trained, on its device
-    data,         # `AUClips` with `cover=True` or `FEClips` of another data set
-    held_out,     # `AUTracks` of held-out people of the run, or None
-    bs:int=16,    # clips at a time
-    device=None,  # fastai's default if not given
-):                # `AUProtocols` or `FEEvaluation`
+    model:SSM,     # trained, on its device
+    data,          # `AUClips` with `cover=True` or `FEClips` of another data set
+    held_out=None, # `AUTracks` of held-out people of the run
+    bs:int=16,     # clips at a time
+    device=None    # fastai's default if not given
+):                 # `AUProtocols` or `FEEvaluation`
     "The test of a run on another data set."
-    if data.task=='au':
-        tracks = au_transfer(model, data, bs, device)
-        return au_protocols(tracks, held_out)
+    if data.task=='au': return au_protocols(au_transfer(model, data, bs, device), held_out)
     if unseen := [o for o in data.space.expressions if o not in model.space.expressions]:
         raise ValueError(f"{data.where} has expressions that the model was not trained on ({', '.join(unseen)}): ask for it as zero-shot, not as transfer")
     return fe_evaluation(fe_predictions(model, data, bs, device))
 
-# %% ../nbs/20_runs.ipynb #dd8cccc7
+# %% ../nbs/20_runs.ipynb #865a12f9
 def unseen_expressions(
     model:SSM,         # trained, on its device
-    config:RunConfig,  # of the run
-    settings:Settings, # where the full-size CLIP is
+    clip,              # the CLIP it started from, on the same device
     data:FEClips,      # with expressions the model does not know
     bs:int=16,         # clips at a time
     device=None        # fastai's default if not given
 )->dict:               # question to `FEEvaluation`
     "Expressions by description alone: among all, and among the unseen only."
-    space,clip = data.space,config.constants.clip
+    space,name = data.space,data.records.dataset.name
     unseen = [o for o in space.expressions if o not in model.space.expressions]
     if not unseen: raise ValueError(f'the model was trained on all expressions of {data.where}: ask for it as transfer, not as zero-shot')
-    words = build_clip(clip_config(clip), weights=clip_weights(clip, None if clip=='small' else settings.paths.clip)).to(device or default_device())
-    said = fe_predictions(zero_shot(model, words, space, ssm_prior(space).matrix, released_prompts(space)[1]), data, bs, device)
-    name = data.records.dataset.name
+    said = fe_predictions(zero_shot(model, clip, space, ssm_prior(space).matrix, released_prompts(space)[1]), data, bs, device)
     return {f'{name}, all expressions':fe_evaluation(said), f"{name}, {', '.join(unseen)}":fe_evaluation(said.only(tuple(unseen)))}
 
-# %% ../nbs/20_runs.ipynb #bc88aa9e
+# %% ../nbs/20_runs.ipynb #2e3b88c2
 def run_results(
     config:RunConfig,  # of the run
     settings:Settings, # where the data are
@@ -388,11 +404,13 @@ def run_results(
     device=None        # fastai's default if not given
 )->Results:
     "Everything that is asked of a run."
-    data,model = run_data(config, settings),model.to(device or default_device())
+    device = torch.device(device or default_device())
+    data,model = run_data(config, settings),model.to(device)
     held = au_tracks(model, data.au_choose, bs, device) if config.selection=='validation' else None
     au,fe = au_protocols(au_tracks(model, data.au_test, bs, device), held),fe_evaluation(fe_predictions(model, data.fe_test, bs, device))
-    other = {k:_other_test(model, config, settings, k, data.fe_test.size) for k in (*transfer, *unseen)}
-    asked = {q:e for k in unseen for q,e in unseen_expressions(model, config, settings, other[k], bs, device).items()}
+    other = {k:other_test(k, config, settings, data.fe_test.size) for k in (*transfer, *unseen)}
+    clip = build_clip(clip_config(config.constants.clip), weights=start_weights(config, settings)).to(device) if unseen else None
+    asked = {q:o for k in unseen for q,o in unseen_expressions(model, clip, other[k], bs, device).items()}
     return Results(config.selection, au, fe, {k:transferred(model, other[k], held, bs, device) for k in transfer}, asked)
 
 # %% ../nbs/20_runs.ipynb #17b1262a
@@ -489,9 +507,9 @@ def pair_row(
     au = {f'AU F1 {p}':mean('f1', p) for p in kept['au']['protocols']}
     return {'AU fold':c.au_fold, 'FE fold':c.fe_fold, **au, 'AU AUC':mean('auc', 'fixed'), **{k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')}}
 
-# %% ../nbs/20_runs.ipynb #2049af09
+# %% ../nbs/20_runs.ipynb #40d9bb7e
 PAIRS = ('Mean ± 95 % interval over fold pairs (Student t). Pairs share test and training data, so the interval describes the spread over pairs; '
-         'it is narrower than one over independent repetitions would be. Intervals over people and clips are in the report of each pair.')
+         'as a statement about new data it would be too narrow. Intervals over people and clips are in the report of each pair.')
 
 def summarise(
     rows:list[dict] # from `pair_row`
@@ -511,7 +529,7 @@ def markdown_table(
     lines = [list(rows[0]), ['---']*len(rows[0]), *[[str(v) if k.endswith('fold') else number(v) for k,v in r.items()] for r in rows], ['mean', f'{len(rows)} pairs', *last]]
     return '\n'.join('| '+' | '.join(o)+' |' for o in lines)
 
-# %% ../nbs/20_runs.ipynb #cf794cff
+# %% ../nbs/20_runs.ipynb #bc3e0bd5
 def pair_figure(
     rows:list[dict], # from `pair_row`
     summary:dict     # from `summarise`
@@ -521,10 +539,10 @@ def pair_figure(
     for k,o in summary.items():
         hover = [f"AU fold {r['AU fold']}, FE fold {r['FE fold']}<br>{k} {r[k]}" for r in rows]
         fig.add_scatter(x=[k]*len(rows), y=[r[k] for r in rows], mode='markers', marker=dict(size=9, opacity=.6, color='#3b6fb6'), hovertext=hover, hoverinfo='text')
-        fig.add_scatter(x=[k], y=[o.mean], error_y=dict(array=[o.half], thickness=2), mode='markers', marker=dict(symbol='line-ew', size=30, line=dict(width=3, color='#d1495b')), hoverinfo='skip')
+        fig.add_scatter(x=[k], y=[o.mean], error_y=dict(array=[o.half], thickness=2, color='#d1495b'), mode='markers', marker=dict(symbol='line-ew', size=30, line=dict(width=3, color='#d1495b')), hoverinfo='skip')
     return themed(fig.update_layout(showlegend=False, yaxis_range=[0, 1]), f'{len(rows)} fold pairs and their mean', 380)
 
-# %% ../nbs/20_runs.ipynb #86fa5975
+# %% ../nbs/20_runs.ipynb #8a41bc0f
 def write_table(
     folder:Path,     # for folds.json, .csv, .md, .html
     rows:list[dict], # from `pair_row`
@@ -539,7 +557,7 @@ def write_table(
     write_text(folder/'folds.csv', csv_text([r|{k:np.nan for k,v in r.items() if v is None} for r in rows]))
     write_json(folder/'folds.json', dict(selection=config.selection, note=PAIRS, planned=planned, pairs=rows, summary={k:o._asdict() for k,o in summary.items()}))
     facts = {k:v for k,v in asdict(config).items() if not k.endswith('fold')}
-    return write_page(folder/'folds.html', name, [Section('Fold pairs', [f'{PAIRS} {chosen}', rows, [dict(score=k, mean=o.mean, half_of_interval=o.half, pairs=o.n) for k,o in summary.items()], pair_figure(rows, summary)])], '', facts)
+    return write_page(folder/'folds.html', name, [Section('Fold pairs', [f'{PAIRS} {chosen}', rows, [{'score':k, 'mean':o.mean, '± (95 %)':o.half, 'pairs':o.n} for k,o in summary.items()], pair_figure(rows, summary)])], '', facts)
 
 # %% ../nbs/20_runs.ipynb #e8031942
 def is_done(
@@ -550,30 +568,7 @@ def is_done(
     if not all((folder/f).is_file() for f in ('config.json', 'metrics.json')): return False
     return not differences(json.loads((folder/'config.json').read_text(encoding='utf-8')), said)
 
-# %% ../nbs/20_runs.ipynb #10d7b0dd
-def fold_runs(
-    config:RunConfig,  # of every pair, but for the folds
-    settings:Settings, # where the data are
-    folder:str|Path,   # gets one folder a pair, and the table
-    au_folds=None,     # which; None: all whose manifests exist
-    fe_folds=None,     # the same
-    device=None,       # fastai's default if not given
-    **evaluation       # see `evaluate_run`
-)->list[dict]:         # rows of the table
-    "Train and evaluate all fold pairs; what is done is not done again."
-    pairs = [replace(config, au_fold=i, fe_fold=j) for i in au_folds or all_folds(config, settings, 'au') for j in fe_folds or all_folds(config, settings, 'fe')]
-    rows = []
-    for n,c in enumerate(pairs, 1):
-        where = Path(folder)/f'{c.au}{c.au_fold}_{c.fe}{c.fe_fold}'
-        done = is_done(where, description(c, run_sets(c, settings)))
-        if rank_and_size()[0]==0: print(f"\nPair {n} of {len(pairs)}: {run_title(c)}{', done' if done else ''}")
-        if not done: _one_pair(c, settings, where, device, evaluation)
-        if rank_and_size()[0]==0: # of several processes, the first writes
-            rows.append(pair_row(where))
-            write_table(Path(folder), rows, config, len(pairs))
-    return rows
-
-# %% ../nbs/20_runs.ipynb #5ecb3ac9
+# %% ../nbs/20_runs.ipynb #848d4dba
 def all_folds(
     config:RunConfig,  # of the run
     settings:Settings, # where the data are
@@ -585,6 +580,33 @@ def all_folds(
     if not (found := getattr(settings, name).folds()): raise FileNotFoundError(f'{getattr(settings, name).train}: no such manifest, nor that of another fold. Say in settings.ini, section [{name}], where they are.')
     return found
 
-def _one_pair(config, settings, folder, device, evaluation):
-    train_run(config, settings, folder, device)
-    evaluate_run(folder, settings, device=device, **evaluation)
+# %% ../nbs/20_runs.ipynb #354ac114
+def _pair(c, settings, folder, which, device, evaluation):
+    "Train and evaluate one pair, unless it is done; its folder"
+    where = Path(folder)/f'{c.au}{c.au_fold}_{c.fe}{c.fe_fold}'
+    done = is_done(where, description(c, run_sets(c, settings)))
+    if not rank_and_size()[0]: print(f"{which}: {run_title(c)}{', done' if done else ''}")
+    if not done:
+        train_run(c, settings, where, device)
+        evaluate_run(where, settings, device=device, **evaluation)
+    return where
+
+# %% ../nbs/20_runs.ipynb #0c31d6fb
+def fold_runs(
+    config:RunConfig,  # of every pair, but for the folds
+    settings:Settings, # where the data are
+    folder:str|Path,   # gets one folder a pair, and the table
+    au_folds=None,     # which; None: all whose manifests exist
+    fe_folds=None,     # the same
+    device=None,       # fastai's default if not given
+    **evaluation       # see `evaluate_run`
+)->list[dict]:         # rows of the table
+    "Train and evaluate all fold pairs; what is done is not done again."
+    folds = {k:given or all_folds(config, settings, k) for k,given in dict(au=au_folds, fe=fe_folds).items()}
+    pairs,rows = [replace(config, au_fold=i, fe_fold=j) for i in folds['au'] for j in folds['fe']],[]
+    for n,c in enumerate(pairs, 1):
+        where = _pair(c, settings, folder, f'\nPair {n} of {len(pairs)}', device, evaluation)
+        if rank_and_size()[0]: continue # of several processes, the first writes
+        rows.append(pair_row(where))
+        write_table(Path(folder), rows, config, len(pairs))
+    return rows
