@@ -6,14 +6,14 @@
 __all__ = ['OPTIONS', 'EXPECTED', 'COMMANDS', 'default_words', 'option', 'add_options', 'run_command', 'settings_first',
            'command_parser', 'parsed', 'run_folder', 'ssm_train', 'score_words', 'ssm_evaluate', 'ssm_folds', 'main']
 
-# %% ../nbs/21_commands.ipynb #78e85fd1
+# %% ../nbs/21_commands.ipynb #e1c9e3f8
 import argparse, os, sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 from .distributed import rank_and_size
-from .learner import TrainingError
+from .learner import TrainingError, out_of_memory
 from .results import Results
 from .runs import EMBEDDED, RunConfig, evaluate_run, fold_runs, join_processes, run_config, run_title, train_run
 from .settings import Run, Settings, SettingsError, keys_of, load_settings
@@ -81,7 +81,7 @@ def add_options(
                 name,how = option(key, said, settings)
                 g.add_argument(name, **how)
 
-# %% ../nbs/21_commands.ipynb #66e04ec7
+# %% ../nbs/21_commands.ipynb #db93e695
 EXPECTED = (TrainingError, ValueError, OSError) # the last two: manifests, settings, files, folders
 
 def run_command(
@@ -97,8 +97,8 @@ def run_command(
     except KeyboardInterrupt:
         print(f'\n{name}: interrupted. {go_on}', file=sys.stderr)
         return 130
-    except EXPECTED as e:
-        if given.traceback: raise
+    except Exception as e:
+        if given.traceback or not (isinstance(e, EXPECTED) or out_of_memory(e)): raise
         print(f'\n{name}: {e}', file=sys.stderr)
         return 1
     return 0
