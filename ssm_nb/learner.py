@@ -377,12 +377,14 @@ def state_dict(self:Validation): return dict(epochs=self.epochs)
 @patch
 def load_state_dict(self:Validation, state): self.epochs = list(state['epochs'])
 
-# %% ../nbs/13_learner.ipynb #8b11154f
+# %% ../nbs/13_learner.ipynb #6c70634e
 class SSMLearner(Learner):
     "A `Learner` that can start at any epoch and batch, and shares a batch between processes."
     first_epoch = 0 # of the next fit
     def _do_fit(self):
         first,self.first_epoch = self.first_epoch,0
+        bar = getattr(getattr(self, 'progress', None), 'mbar', None)
+        if first and bar: bar.update(0) # fastprogress starts its clock at 0
         for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
     def one_batch(self, i, b): super().one_batch(self.dl.batch-1, b)
