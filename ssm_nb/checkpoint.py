@@ -6,8 +6,10 @@
 __all__ = ['pack', 'unpack', 'write_state', 'read_state', 'generator_states', 'set_generators', 'GlobalGenerators', 'run_state',
            'set_run_state', 'Checkpoints', 'SaveModels', 'faulty_labels', 'Guard', 'StopSignals', 'safeguards']
 
-# %% ../nbs/15a_checkpoint.ipynb #54b79371
+# %% ../nbs/15a_checkpoint.ipynb #110ddef7
 import json, random, signal, threading
+try: import fcntl
+except ImportError: fcntl = None # Windows
 from contextlib import contextmanager
 from pathlib import Path
 from warnings import warn
@@ -172,6 +174,17 @@ def write(self:Checkpoints,
                 f"The last good one is {(self.files() or ['none'])[-1]}. Make room and start again: the run goes on from there.") from e
         for old in self.files()[:-self.keep]: old.unlink()
     if rank_and_size()[1]>1: dist.barrier()
+
+# %% ../nbs/15a_checkpoint.ipynb #55d848ef
+@patch
+@contextmanager
+def around_fit(self:Checkpoints):
+    if fcntl is None or rank_and_size()[0]: yield; return # of several processes, the first locks
+    self.where.mkdir(parents=True, exist_ok=True)
+    with open(self.where/'.lock', 'w') as f:
+        try: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+        except BlockingIOError: raise TrainingError(f'{self.where.parent}: another program is training in this folder. Wait for it, or use another folder.') from None
+        yield
 
 # %% ../nbs/15a_checkpoint.ipynb #382d159b
 @patch
