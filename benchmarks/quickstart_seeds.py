@@ -1,4 +1,4 @@
-"""The quickstart's training over several seeds, beside single-task training of the same model; people never seen, protocol `fixed`.
+"""The quickstart's training over several seeds, in 32 bits and in bfloat16, beside single-task training of the same model; people never seen, protocol `fixed`.
 
 Run: python benchmarks/quickstart_seeds.py [seeds]    (writes benchmarks/results/quickstart_seeds.json; default 3 seeds)
 """
@@ -30,14 +30,14 @@ class OnlyTask(Callback):
         self.learn.xb = (fe, None) if self.task=='fe' else (None, au)
 
 
-def run(sets, seed, task=None):
+def run(sets, seed, task=None, precision='fp32'):
     "Train from one seed on both tasks or one; scores on people never seen, and how far the map is from the truth."
     fe_train,au_train,fe_test,au_test,space,p_true = sets
     preset,prior = PRESETS['small'],ssm_prior(space)
     model = build_ssm(clip_config('small'), space, prior.matrix, *released_prompts(space), n_expert_blocks=preset.n_expert_blocks, expert_hidden=preset.expert_hidden,
         routing=preset.routing, smoothing=preset.smoothing, seed=seed, clip_weights=clip_weights('small'))
     begun = time.time()
-    learn = ssm_learner(model, fe_train, au_train, preset, seed=seed, cbs=[OnlyTask(task)] if task else [])
+    learn = ssm_learner(model, fe_train, au_train, preset, seed=seed, precision=precision, cbs=[OnlyTask(task)] if task else [])
     train(learn, preset)
     with learn.ema.applied():
         fe,au = evaluate(model, fe_test if task!='au' else None, au_test if task!='fe' else None)
@@ -63,9 +63,9 @@ def main(n=3):
         FEClips(wild['test'], data.wild_images, size, cache_mb=500), AUClips(lab['test'], data.lab_images, size, cover=True, cache_mb=500), space,
         data.truth('test')['p_au'][:, [ALL_AUS.index(a) for a in space.aus]])
     runs = {}
-    for name,task in (('joint', None), ('au_only', 'au'), ('fe_only', 'fe')):
+    for name,how in dict(joint={}, joint_bf16=dict(precision='bf16'), au_only=dict(task='au'), fe_only=dict(task='fe')).items():
         for seed in range(n):
-            runs.setdefault(name, []).append(run(sets, seed, task))
+            runs.setdefault(name, []).append(run(sets, seed, **how))
             summary = {k:summarise(rows) for k,rows in runs.items()}                # kept after every run
             write_json(Path(__file__).parent/'results'/'quickstart_seeds.json', dict(protocol='fixed', interval='95 % CI of the mean, t distribution', summary=summary, runs=runs))
     for name,s in summary.items(): print(name, {k:f"{v['mean']:.3f} ± {v['half']:.3f}" for k,v in s.items()})
