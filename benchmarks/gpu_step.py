@@ -21,7 +21,7 @@ from ssm_nb.model import build_ssm, param_groups
 from ssm_nb.prior import ssm_prior
 from ssm_nb.prototypes import released_prompts
 
-PEAKS = {'H200':989, 'H100':989, 'A100':312, 'L40S':362, 'L4':121, 'A10':125, 'RTX 4090':165, 'RTX 3090':71}   # vendors' figures, dense bf16, TFLOP/s
+PEAKS = {'H200':989, 'H100 PCIe':756, 'H100 NVL':835, 'H100':989, 'A100':312, 'L40S':362, 'L40':181, 'L4':121, 'A10':125, 'RTX 4090':165, 'RTX 3090':71}   # vendors' figures, dense bf16, TFLOP/s; the first that fits
 
 
 class Step:

@@ -471,7 +471,7 @@ def order(self:ClipSets,
     clips = torch.cat([some(n, len(o))+int(f) for n,o,f in zip(self.parts, self.sets, self.first) if n])
     return clips[torch.randperm(len(clips), generator=generator)].tolist()
 
-# %% ../nbs/05b_batches.ipynb #528910c4
+# %% ../nbs/05b_batches.ipynb #72a6d48d
 class ClipLoader(DataLoader):
     "Every clip of one data set once, in order, for evaluation"
     n_inp = 2 # the first two slots of a batch are inputs
@@ -485,7 +485,8 @@ class ClipLoader(DataLoader):
     def before_iter(self):
         if not self.dataset.cover: raise ValueError('evaluation must see every frame: make the data set with cover=True')
     def retain(self, res, items): return res
-    def wif(self): signal.signal(signal.SIGINT, signal.SIG_IGN) # in a worker: Ctrl-C is for the process that trains
+    def wif(self):
+        for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN) # in a worker: these are for the process that trains, whose end is its end
     def _pass_name(self): return str(self.dataset.records.manifest)
 
 # %% ../nbs/05b_batches.ipynb #95399108

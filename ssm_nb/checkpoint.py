@@ -6,7 +6,7 @@
 __all__ = ['pack', 'unpack', 'write_state', 'read_state', 'generator_states', 'set_generators', 'GlobalGenerators', 'run_state',
            'set_run_state', 'Checkpoints', 'SaveModels', 'faulty_labels', 'Guard', 'StopSignals', 'safeguards']
 
-# %% ../nbs/15a_checkpoint.ipynb #110ddef7
+# %% ../nbs/15a_checkpoint.ipynb #83b1793e
 import json, random, signal, threading
 try: import fcntl
 except ImportError: fcntl = None # Windows
@@ -22,6 +22,7 @@ from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from .clips import ManifestError
 from .distributed import gather_lists, gather_rows, rank_and_size, unwrap
 from .files import replacing
 from .learner import TrainingError
@@ -175,7 +176,7 @@ def write(self:Checkpoints,
         for old in self.files()[:-self.keep]: old.unlink()
     if rank_and_size()[1]>1: dist.barrier()
 
-# %% ../nbs/15a_checkpoint.ipynb #55d848ef
+# %% ../nbs/15a_checkpoint.ipynb #10a75cf6
 @patch
 @contextmanager
 def around_fit(self:Checkpoints):
@@ -184,6 +185,7 @@ def around_fit(self:Checkpoints):
     with open(self.where/'.lock', 'w') as f:
         try: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
         except BlockingIOError: raise TrainingError(f'{self.where.parent}: another program is training in this folder. Wait for it, or use another folder.') from None
+        except OSError as e: warn(f'{self.where.parent}: this file system has no locks ({e.strerror}); do not train here with two programs at a time')
         yield
 
 # %% ../nbs/15a_checkpoint.ipynb #382d159b
@@ -241,10 +243,14 @@ def faulty_labels(
     au = ~((au_label>=0)&(au_label<=1)|au_label.isnan())
     return fe.float(),au.flatten(1).any(1).float()
 
-# %% ../nbs/15a_checkpoint.ipynb #0288396b
+# %% ../nbs/15a_checkpoint.ipynb #01e4ab42
 class Guard(Callback):
     "Stop before a step that would spoil the weights."
-    order = MixedPrecision.order+2 # after gradients have been measured, before clips are blended
+    order,left_out = MixedPrecision.order+2,0 # after gradients have been measured, before clips are blended; steps left out in a row
+    def __init__(self,
+        patience:int=50 # steps in a row that fp16 may leave out
+    ): self.patience = patience
+
     def before_batch(self):
         if not self.training: return
         self.means,self.pictures,self.loss_func.raw = self.loss_func.joint.balance.mean.clone(),self.xb[:2],None
@@ -254,8 +260,13 @@ class Guard(Callback):
     def after_loss(self):
         if self.training and not self.loss_grad.isfinite(): self.stop('a loss that is not finite')
 
-    def before_step(self):
+    def before_step(self): # not reached where fp16 leaves the step out
+        self.left_out = 0
         if not self.grad_norm.isfinite(): self.stop('a gradient that is not finite')
+
+    def after_cancel_step(self):
+        self.left_out += 1
+        if self.left_out==self.patience: self.stop(f'{self.patience} steps in a row whose gradients overflow fp16; try bf16 or fp32')
 
 # %% ../nbs/15a_checkpoint.ipynb #fcff3663
 @patch
@@ -267,7 +278,7 @@ def clips(self:Guard,
     named = lambda task,bad: [n+'  <- here'*bool(b) for n,b in zip(self.dls.train.dataset.names(task, self.epoch, self.iter), bad)]
     return '\n'.join(f'  {n}' for task,bad in zip(('fe','au'), faulty) for n in named(task, bad))
 
-# %% ../nbs/15a_checkpoint.ipynb #dd5e6462
+# %% ../nbs/15a_checkpoint.ipynb #84b22f58
 @patch
 def stop(self:Guard,
     why:str,    # what was found
@@ -279,7 +290,9 @@ def stop(self:Guard,
     if keeper: keeper.write(self.epoch, self.iter)
     kept = f'The state before it is kept in {keeper.where}: mend the clip and start again, or start a new run without it.' if keeper else 'Nothing was kept: this run has no folder.'
     losses = '' if raw is None else 'Losses: '+', '.join(f'{n} {v:.4g}' for n,v in zip(LOSS_NAMES, raw.tolist()))+'. '
-    raise TrainingError(f'{why}, at epoch {self.epoch}, batch {self.iter} (step {self.train_iter}). {losses}Weights have not taken this step. {kept}\nThe clips of this batch:\n{self.clips(faulty)}')
+    try: clips = self.clips(faulty)
+    except ManifestError as e: clips = f'  {e}'
+    raise TrainingError(f'{why}, at epoch {self.epoch}, batch {self.iter} (step {self.train_iter}). {losses}Weights have not taken this step. {kept}\nThe clips of this batch:\n{clips}')
 
 # %% ../nbs/15a_checkpoint.ipynb #d5eeb989
 class StopSignals(Callback):

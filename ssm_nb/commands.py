@@ -18,7 +18,7 @@ from .results import Results
 from .runs import EMBEDDED, RunConfig, evaluate_run, fold_runs, join_processes, run_config, run_title, train_run
 from .settings import Run, Settings, SettingsError, keys_of, load_settings
 
-# %% ../nbs/21_commands.ipynb #732ec91e
+# %% ../nbs/21_commands.ipynb #ac3dd8ba
 OPTIONS = {
     'data':dict(
         au='learn action units from this data set',
@@ -37,7 +37,7 @@ OPTIONS = {
         held_out='share of the training people (AU) and of each class\'s clips (expressions) held out for validation'),
     'how it is computed (may change when a run goes on)':dict(
         precision='bf16: recent GPUs, half the memory and much faster; fp16: older GPUs',
-        accumulate='compute each batch in N parts, one after the other: less memory, the same result',
+        accumulate='compute each batch in N parts, one after the other: less memory, the same result to rounding (with released routing, as the full-size presets have, only nearly: experts depend on the batch)',
         checkpointing='compute activations again on the way back: less memory, about a third more time',
         compile='torch.compile: minutes at the start, faster steps afterwards, on GPUs',
         workers='processes that read pictures; 0: the training process does',
@@ -202,11 +202,12 @@ def _evaluated(folder, settings, device, **kwargs):
     if rank_and_size()[0]: return # of several processes, the first speaks
     print(f"\n{score_words(results)}\nReport: {folder/'report.html'}")
 
-# %% ../nbs/21_commands.ipynb #17684766
+# %% ../nbs/21_commands.ipynb #3b233001
 _EVALUATE = '''Evaluate a run that was trained: every protocol side by side, with 95 % intervals.
 
 Reads the folder of a run (config.json, best.safetensors) and the data sets of settings.ini; writes metrics.json,
-metrics.csv, figures/ and report.html into it. Of another data set, its test part at the fold of settings.ini is used.'''
+metrics.csv, figures/ and report.html into it. Of another data set, its test part at the fold of settings.ini is used.
+What an earlier evaluation wrote is replaced: name all other data sets again.'''
 
 _EVALUATE_EXAMPLES = '''  ssm-evaluate runs/first
         the run's own test sets
@@ -215,7 +216,7 @@ _EVALUATE_EXAMPLES = '''  ssm-evaluate runs/first
   ssm-evaluate runs/first --zero-shot mafw
         and on MAFW, four of whose expressions it never saw'''
 
-# %% ../nbs/21_commands.ipynb #9c6290b8
+# %% ../nbs/21_commands.ipynb #318bee13
 def ssm_evaluate(
     args:list|None=None # command line; None: that of the process
 )->int:                 # exit status
@@ -225,7 +226,7 @@ def ssm_evaluate(
     p.add_argument('folder', type=Path, metavar='FOLDER', help='of the run')
     p.add_argument('--transfer', nargs='+', default=[], metavar='SET', choices=('bp4d', 'disfa', 'dfew', 'ferv39k', 'mafw'), help='other data sets to test on: shared AUs, or the same expressions')
     p.add_argument('--zero-shot', nargs='+', default=[], metavar='SET', choices=('dfew', 'ferv39k', 'mafw'), help='sets with expressions that the run never saw, recognised by their descriptions')
-    p.add_argument('--bs', type=int, default=16, metavar='N', help='clips at a time (default: 16)')
+    p.add_argument('--bs', type=int, default=16, metavar='N', help='clips at a time (default: 16); with released routing scores depend on it a little')
     a = p.parse_args(args)
     if wrong or a.bs<1: p.error(wrong or f'--bs {a.bs}: give 1 or more')
     return run_command('ssm-evaluate', lambda: _evaluated(a.folder, settings, a.device, transfer=a.transfer, unseen=a.zero_shot, bs=a.bs), a)

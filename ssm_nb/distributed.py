@@ -69,10 +69,12 @@ def gather_lists(
     dist.all_gather_object(out, x)
     return out
 
-# %% ../nbs/11a_distributed.ipynb #8bc2eeb4
+# %% ../nbs/11a_distributed.ipynb #a430eca0
 class Distributed(DistributedTrainer):
     "Several processes, one batch"
-    def __init__(self, **kwargs): super().__init__(sync_bn=False, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)], **kwargs)
+    def __init__(self, **kwargs):
+        plain = dict(mixed_precision='no', dynamo_backend='no') # the run says these, not the launcher's configuration
+        super().__init__(sync_bn=False, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)], **plain, **kwargs)
     def _wrap_dl(self, dl): return dl
 
 # %% ../nbs/11a_distributed.ipynb #fc91d714

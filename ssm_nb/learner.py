@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'PRECISIONS', 'WAYS_OUT', 'Preset', 'TrainingLoss', 'EpochLoss', 'RouterNoise', 'AUMixup', 'ClipNorm',
-           'HalfPrecision', 'EMA', 'LRSteps', 'StepLog', 'TensorBoard', 'Validation', 'SSMLearner', 'method_callbacks',
-           'adapt_model', 'ssm_learner', 'TrainingError', 'out_of_memory', 'train']
+           'HalfPrecision', 'EMA', 'LRSteps', 'StepLog', 'TensorBoard', 'Validation', 'best_epoch', 'SSMLearner',
+           'method_callbacks', 'warn_of_routing', 'adapt_model', 'ssm_learner', 'TrainingError', 'out_of_memory',
+           'train']
 
-# %% ../nbs/13_learner.ipynb #8aee0d45
+# %% ../nbs/13_learner.ipynb #26b903ed
 import csv, errno
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from warnings import warn
 import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelEpochException, CancelValidException
@@ -23,6 +25,7 @@ from fastai.callback.schedule import *
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner, Recorder
 from fastai.optimizer import OptimWrapper
+from fastai.torch_core import default_device
 from fastcore.basics import patch
 from fastcore.docments import docments
 from torch import Tensor, nn
@@ -314,7 +317,7 @@ class TensorBoard(Callback):
             if self.writer: self.writer.close()
             self.writer = None
 
-# %% ../nbs/13_learner.ipynb #6ad0777c
+# %% ../nbs/13_learner.ipynb #eb06cb0a
 class Validation(Callback):
     "Score the averaged weights after each epoch; without data, do nothing."
     order = Recorder.order+5 # after fastai has made its table, before it draws a bar
@@ -324,16 +327,18 @@ class Validation(Callback):
         by:str='mean',             # what makes an epoch the best: 'mean' of AU F1 and UAR, or 'uar'
         selection:str='validation', # what the data are: 'validation' or 'test'
         folder=None,               # gets `validation.csv`
-        bs:int=16                  # clips at a time
+        bs:int=16,                 # clips at a time
+        workers:int=0              # processes that load clips
     ):
+        self.workers = workers
         self.data,self.by,self.selection,self.file,self.bs,self.epochs = (fe,au),by,selection,folder and Path(folder)/'validation.csv',bs,[]
         if by not in ('mean','uar') or by=='uar' and fe is None: raise ValueError(f"epochs are chosen by 'mean' or, with expression clips, by 'uar', not {by!r}")
 
-# %% ../nbs/13_learner.ipynb #573e9b7d
+# %% ../nbs/13_learner.ipynb #41058457
 @patch
 def scores(self:Validation)->dict: # what one row of `validation.csv` says
     "Score the model as it is"
-    fe,au = (None if d is None else score(unwrap(self.model), d, self.bs, self.dls.device) for d in self.data)
+    fe,au = (None if d is None else score(unwrap(self.model), d, self.bs, self.dls.device, self.workers) for d in self.data)
     row = dict(auc=au.mean('auc'), au_f1=au.mean('f1')) if au else {}
     if fe: row |= dict(war=fe.war, uar=fe.uar)
     return row
@@ -360,11 +365,18 @@ def before_fit(self:Validation):
     names = [n for d,ns in zip(self.data[::-1], (('AU AUC','AU F1'), ('WAR','UAR'))) if d is not None for n in ns]
     self.recorder.metric_names = ['epoch', 'train_loss', *names, 'time']
 
-# %% ../nbs/13_learner.ipynb #24d462d3
+# %% ../nbs/13_learner.ipynb #75fa61ee
+def best_epoch(
+    quality # (epochs,) numbers, NaN where undefined
+)->int:     # from 0; the earlier one if two are equal
+    "The epoch of the highest quality"
+    return int(np.argmax(np.nan_to_num(np.asarray(quality, dtype=float), nan=-np.inf)))
+
+# %% ../nbs/13_learner.ipynb #7d971b7a
 @patch(as_prop=True)
 def best(self:Validation)->dict|None: # a row of `epochs`
     "The best epoch so far"
-    return max(self.epochs, key=lambda r: (r['quality'], -r['epoch']), default=None)
+    return self.epochs[best_epoch([r['quality'] for r in self.epochs])] if self.epochs else None
 
 @patch
 def save(self:Validation):
@@ -377,7 +389,7 @@ def state_dict(self:Validation): return dict(epochs=self.epochs)
 @patch
 def load_state_dict(self:Validation, state): self.epochs = list(state['epochs'])
 
-# %% ../nbs/13_learner.ipynb #6c70634e
+# %% ../nbs/13_learner.ipynb #46bbeb78
 class SSMLearner(Learner):
     "A `Learner` that can start at any epoch and batch, and shares a batch between processes."
     first_epoch = 0 # of the next fit
@@ -391,8 +403,9 @@ class SSMLearner(Learner):
 
     def to_distributed(self, sync_bn=False, **kwargs):
         "Share every batch between processes; what `distrib_ctx` calls"
-        self.add_cb(Distributed(cpu=torch.device(self.dls.device).type=='cpu', **kwargs))
+        self.add_cb(Distributed(cpu=self.dls.device.type=='cpu', **kwargs))
         rank,size = rank_and_size()
+        if not rank: warn_of_routing(self.model, f'{size} processes')
         self.dls.train.slots = {task:own_slots(b, rank, size) for task,b in self.dls.train.dataset.bs.items()}
         return self.remove_cb(ProgressCallback) if rank else self
 
@@ -409,27 +422,37 @@ def method_callbacks(
     if preset.schedule=='steps': own.append(LRSteps())
     return own
 
-# %% ../nbs/13_learner.ipynb #edd72068
+# %% ../nbs/13_learner.ipynb #c578959c
+def warn_of_routing(
+    model:SSM, # whose experts may route as released
+    what:str   # what changes a token's company
+):
+    "Say that results are not those of the whole batch, where that is so."
+    if any(m.routing=='released' for m in model.image.experts):
+        warn(f"{what}: with routing='released' a token's experts depend on its company, so this is not quite the training of whole batches; with routing='token' it is, to rounding")
+
+# %% ../nbs/13_learner.ipynb #ddc75294
 def adapt_model(
     model:SSM,          # changed in place
     accumulate:int=1,   # parts in which a batch goes through the image tower
     checkpointing:bool=False, # recompute activations instead of keeping them
     compile:bool=False, # `torch.compile` the blocks of the image tower
 )->SSM:                 # the same
-    "What a run may do to save memory or time; the result stays the same, to rounding."
+    "What a run may do to save memory or time; under 'token' routing the result stays the same, to rounding."
     if accumulate<1: raise ValueError(f'a batch goes through the image tower in 1 part or more, not {accumulate}')
     model.micro_batches,model.image.checkpointing = accumulate,checkpointing
+    if accumulate>1: warn_of_routing(model, f'{accumulate} parts of a batch')
     if compile: model.image.compile_blocks()
     return model
 
-# %% ../nbs/13_learner.ipynb #5cebf72c
+# %% ../nbs/13_learner.ipynb #ec0ed426
 def ssm_learner(
     model:SSM,     # from `build_ssm`
     fe,            # `FEClips` or `ClipSets` to train on
     au,            # `AUClips` or `ClipSets` to train on, of the same label space
     preset:Preset, # constants of the run
     seed:int=0,    # of order, crops, blends and router noise
-    device=None,   # fastai's default if not given
+    device=None,   # a GPU if there is one
     cbs=(),        # further callbacks
     validation:Validation|None=None, # what to score after each epoch; None: nothing
     precision:str='fp32', # one of `PRECISIONS`
@@ -438,6 +461,7 @@ def ssm_learner(
     **how          # accumulate, checkpointing, compile: see `adapt_model`
 )->SSMLearner:     # `learn.ema`, `learn.step_log`, `learn.validation` are the callbacks of those names
     "Everything joint training needs, in a fastai `Learner`."
+    device = torch.device(device or default_device())
     model.space.check(fe.space, where='the training data')
     if precision not in PRECISIONS: raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
     loader = JointLoader(JointBatches(fe, au, preset.fe_bs, preset.au_bs, seed), device=device, num_workers=workers)
@@ -458,7 +482,7 @@ class TrainingError(RuntimeError):
 WAYS_OUT = ('Ways out, the gentlest first: precision bf16, checkpointing, accumulate 2 or more, smaller batches (that is another run). '
             'What was written stays good: start again and the run goes on from its newest checkpoint.')
 
-# %% ../nbs/13_learner.ipynb #d13880aa
+# %% ../nbs/13_learner.ipynb #e6e473a5
 def _fit(learn, preset):
     if preset.schedule=='steps': learn.fit(preset.epochs, lr=list(preset.lrs))
     elif preset.schedule=='one_cycle': learn.fit_one_cycle(preset.epochs, lr_max=np.array(preset.lrs), pct_start=.2, moms=(.9,.9,.9))
@@ -468,7 +492,8 @@ def out_of_memory(
     e:BaseException # anything
 )->bool:
     "Is this a device, or the machine, that ran out of memory?"
-    return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or isinstance(e, RuntimeError) and "can't allocate memory" in str(e)
+    said = ("can't allocate memory", 'out of memory', 'ALLOC_FAILED', 'killed by signal: Killed') # the last: a worker, by the system
+    return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and any(o in str(e) for o in said)
 
 # %% ../nbs/13_learner.ipynb #7ef4970a
 def train(

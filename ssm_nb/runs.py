@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['HOW', 'EMBEDDED', 'FOLDS', 'PAIRS', 'RunConfig', 'check_choice', 'run_config', 'embedded_settings', 'RunData',
            'run_sets', 'run_space', 'run_data', 'git_state', 'environment', 'description', 'differences',
-           'check_folder', 'enter_folder', 'start_weights', 'run_model', 'run_learner', 'join_processes', 'train_run',
-           'read_config', 'best_model', 'other_test', 'transferred', 'unseen_expressions', 'run_results',
-           'read_columns', 'epoch_curve', 'training_sections', 'write_figures', 'run_title', 'run_facts',
+           'check_folder', 'enter_folder', 'EnterFolder', 'start_weights', 'run_model', 'run_learner', 'join_processes',
+           'train_run', 'read_config', 'best_model', 'other_test', 'unseen_labels', 'transferred', 'unseen_expressions',
+           'run_results', 'read_columns', 'epoch_curve', 'training_sections', 'write_figures', 'run_title', 'run_facts',
            'evaluate_run', 'pair_row', 'summarise', 'markdown_table', 'pair_figure', 'write_table', 'is_done',
            'all_folds', 'fold_runs']
 
-# %% ../nbs/20_runs.ipynb #ae80d9f7
+# %% ../nbs/20_runs.ipynb #369ecd85
 import csv, json, os, platform, re, subprocess, sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,20 +24,21 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from accelerate import PartialState
+from fastai.callback.core import Callback
 from fastai.torch_core import default_device
-from fastcore.basics import patch
+from fastcore.basics import patch, store_attr
 from plotly.offline import get_plotlyjs
 from . import __version__
 from .backbone import build_clip, clip_config
 from .batches import AUClips, FEClips
 from .checkpoint import safeguards
 from .clips import read_manifest
-from .distributed import rank_and_size
+from .distributed import gather_lists, rank_and_size
 from .embedded import SMALL, TINY, embedded_data
-from .evaluation import au_protocols, au_tracks, au_transfer, fe_evaluation, fe_predictions, zero_shot
+from .evaluation import au_protocols, au_tracks, au_transfer, fe_evaluation, fe_predictions, shared_aus, zero_shot
 from .facs import AU_SETS, LabelSpace, label_space
 from .files import write_json, write_text
-from .learner import PRESETS, Preset, SSMLearner, Validation, ssm_learner, train
+from .learner import PRESETS, Preset, SSMLearner, Validation, best_epoch, ssm_learner, train
 from .metrics import mean_ci
 from .model import SSM, build_ssm
 from .plots import gates, legend_above, loss_curves, map_triptych, themed
@@ -189,12 +190,13 @@ def run_space(
     "The labels that a run learns"
     return label_space(config.au, 11 if config.fe=='mafw' else 7)
 
-# %% ../nbs/20_runs.ipynb #3176333d
+# %% ../nbs/20_runs.ipynb #7f41d900
 def _three_parts(config, name, where):
     "Records to train on, to choose by, to report"
     train,test = (read_manifest(m, name, run_space(config)) for m in (where.train, where.test))
     if train.dataset.subject and (both := set(train.subjects) & set(test.subjects)):
         raise ValueError(f'{min(both)} is in {where.train} and in {where.test}: a network would know the face. Mend the split.')
+    if both := set(train.paths) & set(test.paths): raise ValueError(f'{min(both)} is in {where.train} and in {where.test}: a clip to train on is none to test on. Mend the split.')
     return (*hold_out(train, config.held_out, config.seed),test) if config.selection=='validation' else (train, test, test)
 
 # %% ../nbs/20_runs.ipynb #0f7adfb7
@@ -274,6 +276,13 @@ def enter_folder(
     starts = json.loads(log.read_text(encoding='utf-8')) if log.exists() else []
     write_json(log, [*starts, dict(environment(device), **{k:said['config'][k] for k in HOW})])
 
+# %% ../nbs/20_runs.ipynb #e8e2d073
+class EnterFolder(Callback):
+    "A run says what it is when it starts."
+    order = -20
+    def __init__(self, folder, said, device): store_attr()
+    def before_fit(self): enter_folder(self.folder, self.said, self.device)
+
 # %% ../nbs/20_runs.ipynb #b1459b55
 def start_weights(
     config:RunConfig, # of the run
@@ -293,7 +302,7 @@ def run_model(
     return build_ssm(clip_config(c.clip), space, ssm_prior(space).matrix, *released_prompts(space), n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden,
         routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=start_weights(config, settings))
 
-# %% ../nbs/20_runs.ipynb #a2eef818
+# %% ../nbs/20_runs.ipynb #bbc394e9
 def run_learner(
     config:RunConfig, # of the run
     data:RunData,     # from `run_data`
@@ -302,7 +311,7 @@ def run_learner(
     device=None,      # fastai's default if not given
 )->SSMLearner:
     "The learner of a run."
-    validation = Validation(data.fe_choose, data.au_choose, 'uar' if config.selection=='test' else 'mean', config.selection, folder)
+    validation = Validation(data.fe_choose, data.au_choose, 'uar' if config.selection=='test' else 'mean', config.selection, folder, workers=config.workers)
     return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, safeguards(folder, config.every, config.keep), validation,
         config.precision, config.workers, folder, accumulate=config.accumulate, checkpointing=config.checkpointing, compile=config.compile)
 
@@ -314,7 +323,7 @@ def join_processes(
     if int(os.environ.get('WORLD_SIZE', 1))==1: return nullcontext()
     return PartialState(cpu=torch.device(device or default_device()).type=='cpu').main_process_first()
 
-# %% ../nbs/20_runs.ipynb #4d654397
+# %% ../nbs/20_runs.ipynb #0659a53a
 def train_run(
     config:RunConfig,  # what the run is
     settings:Settings, # where the data are
@@ -327,7 +336,7 @@ def train_run(
     said = description(config, sets)
     check_folder(folder, said)
     learn = run_learner(config, data, run_model(config, settings), folder, device)
-    enter_folder(folder, said, device)
+    learn.add_cb(EnterFolder(folder, said, device))
     with learn.distrib_ctx(sync_bn=False): train(learn, config.constants)
     return learn
 
@@ -364,7 +373,19 @@ def other_test(
     records = read_manifest(o.test, name, label_space(name if au else config.au, 11 if name=='mafw' else 7))
     return AUClips(records, o.images, size, cover=True) if au else FEClips(records, o.images, size)
 
-# %% ../nbs/20_runs.ipynb #2a0786c6
+# %% ../nbs/20_runs.ipynb #a5eb3a17
+def unseen_labels(
+    space:LabelSpace, # what the model was trained on
+    data:FEClips,     # of another set
+    zero_shot:bool    # asked for as that, or as transfer
+)->list[str]:
+    "Expressions the model never saw; an error where the question does not fit."
+    unseen = [o for o in data.space.expressions if o not in space.expressions]
+    if unseen and not zero_shot: raise ValueError(f"{data.where} has expressions that the model was not trained on ({', '.join(unseen)}): ask for it as zero-shot, not as transfer")
+    if zero_shot and not unseen: raise ValueError(f'the model was trained on all expressions of {data.where}: ask for it as transfer, not as zero-shot')
+    return unseen
+
+# %% ../nbs/20_runs.ipynb #803898f4
 def transferred(
     model:SSM,     # trained, on its device
     data,          # `AUClips` with `cover=True` or `FEClips` of another data set
@@ -374,11 +395,10 @@ def transferred(
 ):                 # `AUProtocols` or `FEEvaluation`
     "The test of a run on another data set."
     if data.task=='au': return au_protocols(au_transfer(model, data, bs, device), held_out)
-    if unseen := [o for o in data.space.expressions if o not in model.space.expressions]:
-        raise ValueError(f"{data.where} has expressions that the model was not trained on ({', '.join(unseen)}): ask for it as zero-shot, not as transfer")
+    unseen_labels(model.space, data, zero_shot=False)
     return fe_evaluation(fe_predictions(model, data, bs, device))
 
-# %% ../nbs/20_runs.ipynb #865a12f9
+# %% ../nbs/20_runs.ipynb #1de0baf4
 def unseen_expressions(
     model:SSM,         # trained, on its device
     clip,              # the CLIP it started from, on the same device
@@ -388,12 +408,11 @@ def unseen_expressions(
 )->dict:               # question to `FEEvaluation`
     "Expressions by description alone: among all, and among the unseen only."
     space,name = data.space,data.records.dataset.name
-    unseen = [o for o in space.expressions if o not in model.space.expressions]
-    if not unseen: raise ValueError(f'the model was trained on all expressions of {data.where}: ask for it as transfer, not as zero-shot')
+    unseen = unseen_labels(model.space, data, zero_shot=True)
     said = fe_predictions(zero_shot(model, clip, space, ssm_prior(space).matrix, released_prompts(space)[1]), data, bs, device)
     return {f'{name}, all expressions':fe_evaluation(said), f"{name}, {', '.join(unseen)}":fe_evaluation(said.only(tuple(unseen)))}
 
-# %% ../nbs/20_runs.ipynb #2e3b88c2
+# %% ../nbs/20_runs.ipynb #0a67761a
 def run_results(
     config:RunConfig,  # of the run
     settings:Settings, # where the data are
@@ -406,10 +425,14 @@ def run_results(
     "Everything that is asked of a run."
     device = torch.device(device or default_device())
     data,model = run_data(config, settings),model.to(device)
-    held = au_tracks(model, data.au_choose, bs, device) if config.selection=='validation' else None
-    au,fe = au_protocols(au_tracks(model, data.au_test, bs, device), held),fe_evaluation(fe_predictions(model, data.fe_test, bs, device))
     other = {k:other_test(k, config, settings, data.fe_test.size) for k in (*transfer, *unseen)}
+    for k,o in other.items(): # before anything that takes long
+        if o.task=='au': shared_aus(model.space, o.space)
+        else: unseen_labels(model.space, o, zero_shot=k in unseen)
     clip = build_clip(clip_config(config.constants.clip), weights=start_weights(config, settings)).to(device) if unseen else None
+    how = dict(bs=bs, device=device, workers=config.workers)
+    held = au_tracks(model, data.au_choose, **how) if config.selection=='validation' else None
+    au,fe = au_protocols(au_tracks(model, data.au_test, **how), held),fe_evaluation(fe_predictions(model, data.fe_test, **how))
     asked = {q:o for k in unseen for q,o in unseen_expressions(model, clip, other[k], bs, device).items()}
     return Results(config.selection, au, fe, {k:transferred(model, other[k], held, bs, device) for k in transfer}, asked)
 
@@ -422,7 +445,7 @@ def read_columns(
     number = lambda v: float(v) if re.fullmatch(r'[-+0-9.e]+|nan|-?inf', v) else v
     return {k:np.array([number(r[k]) for r in rows]) for k in (rows[0] if rows else ())}
 
-# %% ../nbs/20_runs.ipynb #98ce001a
+# %% ../nbs/20_runs.ipynb #6472fc72
 def epoch_curve(
     epochs:dict, # columns of validation.csv
     selection:str # what they were scored on
@@ -430,7 +453,7 @@ def epoch_curve(
     "Scores of each epoch, the best one marked."
     names = dict(au_f1='AU F1, fixed', uar='UAR', quality='what chooses')
     lines = [go.Scatter(x=epochs['epoch']+1, y=epochs[k], name=n, mode='lines+markers') for k,n in names.items() if k in epochs]
-    best = int(epochs['epoch'][np.nanargmax(epochs['quality'])])+1 if len(epochs['epoch']) else 1
+    best = best_epoch(epochs['quality'])+1
     on = 'held-out training data' if selection=='validation' else 'the TEST set'
     fig = go.Figure(lines).add_vline(x=best, line_dash='dot').update_layout(yaxis_range=[0, 1], xaxis_title='epoch')
     return legend_above(themed(fig, f'Scores on {on}; epoch {best} is the best', 320))
@@ -468,17 +491,18 @@ def run_title(
     faces = f' (embedded faces, {config.embedded})' if config.embedded else ''
     return f'{config.au.upper()} fold {config.au_fold} + {config.fe.upper()} fold {config.fe_fold}{faces}'
 
-# %% ../nbs/20_runs.ipynb #4ddcec0e
+# %% ../nbs/20_runs.ipynb #8d3877ef
 def run_facts(
     folder:Path # of a run
 )->dict:        # for the foot of a page
     "What a reader needs to repeat a run."
     c,starts,epochs = read_config(folder),json.loads((folder/'environment.json').read_text(encoding='utf-8')),read_columns(folder/'validation.csv')
-    last,best = starts[-1],int(epochs['epoch'][np.nanargmax(epochs['quality'])])+1
-    return dict(run=run_title(c), seed=c.seed, preset=c.preset, epochs=f"{best} chosen of {len(epochs['epoch'])}, {c.epochs} planned", chosen_on=c.selection, precision=c.precision,
-        starts=len(starts), device=last['device'], processes=last['processes'], ssm_nb=last['ssm_nb'], torch=last['torch'], fastai=last['fastai'], git=last['git'], started=starts[0]['started'])
+    done,best = len(epochs['epoch']),best_epoch(epochs['quality'])+1
+    some = {k:', '.join(dict.fromkeys(str(o[k]) for o in starts)) for k in ('precision', 'device', 'processes', 'ssm_nb', 'torch', 'fastai', 'git')} # of all starts
+    unfinished = ' (UNFINISHED)'*(done<c.epochs)
+    return dict(run=run_title(c), seed=c.seed, preset=c.preset, epochs=f'{best} chosen of {done}, {c.epochs} planned{unfinished}', epochs_done=done, chosen_on=c.selection, starts=len(starts), **some, started=starts[0]['started'])
 
-# %% ../nbs/20_runs.ipynb #7354cff9
+# %% ../nbs/20_runs.ipynb #af7cb42a
 def evaluate_run(
     folder:str|Path,   # of the run
     settings:Settings, # where the data are
@@ -494,7 +518,7 @@ def evaluate_run(
     if rank_and_size()[0]: return results # of several processes, the first writes
     more = training_sections(folder, model)
     write_figures(folder/'figures', [*results.sections(), *more])
-    results.write(folder, run_title(config), run_facts(folder), more)
+    results.write(folder, run_title(config), run_facts(folder)|dict(clips_at_a_time=bs), more)
     return results
 
 # %% ../nbs/20_runs.ipynb #a16a0823
@@ -559,13 +583,15 @@ def write_table(
     facts = {k:v for k,v in asdict(config).items() if not k.endswith('fold')}
     return write_page(folder/'folds.html', name, [Section('Fold pairs', [f'{PAIRS} {chosen}', rows, [{'score':k, 'mean':o.mean, '± (95 %)':o.half, 'pairs':o.n} for k,o in summary.items()], pair_figure(rows, summary)])], '', facts)
 
-# %% ../nbs/20_runs.ipynb #e8031942
+# %% ../nbs/20_runs.ipynb #88ee62d8
 def is_done(
     folder:Path, # of a run
     said:dict    # its `description`
 )->bool:
     "Is this very run evaluated?"
-    if not all((folder/f).is_file() for f in ('config.json', 'metrics.json')): return False
+    if not all((folder/f).is_file() for f in ('config.json', 'metrics.json', 'last.safetensors')): return False
+    last,kept = (folder/'last.safetensors').stat().st_mtime_ns,folder/'metrics.json'
+    if kept.stat().st_mtime_ns<last or json.loads(kept.read_text(encoding='utf-8'))['made'].get('epochs_done')!=said['config']['epochs']: return False # evaluated before its end
     return not differences(json.loads((folder/'config.json').read_text(encoding='utf-8')), said)
 
 # %% ../nbs/20_runs.ipynb #848d4dba
@@ -580,18 +606,19 @@ def all_folds(
     if not (found := getattr(settings, name).folds()): raise FileNotFoundError(f'{getattr(settings, name).train}: no such manifest, nor that of another fold. Say in settings.ini, section [{name}], where they are.')
     return found
 
-# %% ../nbs/20_runs.ipynb #354ac114
+# %% ../nbs/20_runs.ipynb #15af399a
 def _pair(c, settings, folder, which, device, evaluation):
     "Train and evaluate one pair, unless it is done; its folder"
     where = Path(folder)/f'{c.au}{c.au_fold}_{c.fe}{c.fe_fold}'
-    done = is_done(where, description(c, run_sets(c, settings)))
+    with join_processes(device): done = is_done(where, description(c, run_sets(c, settings)))
+    done = gather_lists([done])[0][0] # the first process decides
     if not rank_and_size()[0]: print(f"{which}: {run_title(c)}{', done' if done else ''}")
     if not done:
         train_run(c, settings, where, device)
         evaluate_run(where, settings, device=device, **evaluation)
     return where
 
-# %% ../nbs/20_runs.ipynb #0c31d6fb
+# %% ../nbs/20_runs.ipynb #9cf1f637
 def fold_runs(
     config:RunConfig,  # of every pair, but for the folds
     settings:Settings, # where the data are
@@ -602,7 +629,7 @@ def fold_runs(
     **evaluation       # see `evaluate_run`
 )->list[dict]:         # rows of the table
     "Train and evaluate all fold pairs; what is done is not done again."
-    folds = {k:given or all_folds(config, settings, k) for k,given in dict(au=au_folds, fe=fe_folds).items()}
+    with join_processes(device): folds = {k:sorted(set(given)) if given else all_folds(config, settings, k) for k,given in dict(au=au_folds, fe=fe_folds).items()}
     pairs,rows = [replace(config, au_fold=i, fe_fold=j) for i in folds['au'] for j in folds['fe']],[]
     for n,c in enumerate(pairs, 1):
         where = _pair(c, settings, folder, f'\nPair {n} of {len(pairs)}', device, evaluation)

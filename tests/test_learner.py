@@ -28,6 +28,18 @@ def test_same_losses_and_weights(how, whole, sets, tmp_path):
     assert max((a-b).abs().max() for a,b in zip(learn.ema.average, whole.ema.average))<1e-5
 
 
+def test_without_a_device_training_goes_where_fastai_goes(sets, tmp_path, monkeypatch):
+    "A GPU if there is one; here the meta device stands for it, which holds no numbers but knows where things are"
+    import ssm_nb.learner as module
+    from killed_run import learner
+    monkeypatch.setattr(module, 'default_device', lambda: torch.device('meta'))
+    learn = learner(tmp_path, sets, device=None)
+    assert learn.dls.device==torch.device('meta') and learn.dls.train.device==torch.device('meta')
+    from fastai.callback.core import TrainEvalCallback
+    next(cb for cb in learn.cbs if isinstance(cb, TrainEvalCallback)).before_fit()
+    assert next(learn.model.parameters()).device.type=='meta'
+
+
 def test_compiled_blocks_give_the_same_gradients(sets, tmp_path):
     "Traced and differentiated ahead of time, but not made into machine code, which takes minutes on a CPU"
     from killed_run import learner

@@ -26,7 +26,7 @@ def test_killed_twenty_times_nothing_differs(tmp_path):
     said = json.loads((tmp_path/'hits.json').read_text())
     assert sum(said['hits'].values())==20 and min(said['hits'][p] for p in ('step','evaluation','writing'))>=3, said
     whole = files(tmp_path/'whole')
-    assert {'best.safetensors','last.safetensors','steps.csv','maps.csv','validation.csv'}<set(whole) and len([n for n in whole if n.startswith('checkpoints')])==2
+    assert {'best.safetensors','last.safetensors','steps.csv','maps.csv','validation.csv'}<set(whole) and len([n for n in whole if 'step-' in n])==2
     for n in range(said['runs']): assert files(tmp_path/f'killed{n}')==whole
 
 
@@ -73,16 +73,28 @@ def test_fp16_leaves_out_steps_that_overflow(sets, tmp_path):
     assert left_out[0] and not left_out[-1] and all(p.isfinite().all() for p in learn.model.parameters())
 
 
-@pytest.mark.parametrize('kind', [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_between_steps(kind, sets, tmp_path):
-    "A real signal to a real process; it ends by itself, with a checkpoint, and goes on exactly"
+class AlwaysTooLarge(HugeScale):
+    "A scale that never comes down far enough."
+    def before_fit(self): super().before_fit(); self.learn.guard.patience = 3
+    def before_batch(self): super().before_fit()
+
+
+def test_fp16_that_never_fits_is_stopped(sets, tmp_path):
+    with pytest.raises(TrainingError, match='3 steps in a row whose gradients overflow fp16; try bf16'): run(tmp_path, sets, [AlwaysTooLarge()], precision='fp16')
+    state = read_state(max((tmp_path/'checkpoints').iterdir()))
+    assert all(t.isfinite().all() for t in state['model'].values() if t.is_floating_point())
+
+
+@pytest.mark.parametrize('kind,workers', [(signal.SIGINT,0), (signal.SIGTERM,0), (signal.SIGTERM,1)])
+def test_signals_end_between_steps(kind, workers, sets, tmp_path):
+    "A real signal to a program and all its workers, as launchers and clusters send it; it ends by itself, with a checkpoint, and goes on exactly"
     run(tmp_path/'whole', sets)
-    code = f'import sys; sys.path.insert(0, {str(HERE)!r}); from killed_run import *; run(Path(sys.argv[1])/"asked", data(Path(sys.argv[2])))'
+    code = f'import sys; sys.path.insert(0, {str(HERE)!r}); from killed_run import *; run(Path(sys.argv[1])/"asked", data(Path(sys.argv[2])), workers={workers})'
     where = sets[0].frames.root.parents[2]
-    p = subprocess.Popen([sys.executable, '-c', code, tmp_path, where], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'))
+    p = subprocess.Popen([sys.executable, '-c', code, tmp_path, where], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), start_new_session=True)
     log = tmp_path/'asked'/'steps.csv'
     while not (log.exists() and len(log.read_text().splitlines())>2) and p.poll() is None: time.sleep(.002)
-    p.send_signal(kind)
+    os.killpg(p.pid, kind)
     out,err = p.communicate(timeout=60)
     assert 'KeyboardInterrupt' in err and p.returncode!=0
     assert max(f.name for f in (tmp_path/'asked'/'checkpoints').iterdir())<max(f.name for f in (tmp_path/'whole'/'checkpoints').iterdir())
