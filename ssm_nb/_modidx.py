@@ -890,6 +890,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'ssm_nb.runs.RunData': ('runs.html#rundata', 'ssm_nb/runs.py'),
                              'ssm_nb.runs._check_values': ('runs.html#_check_values', 'ssm_nb/runs.py'),
                              'ssm_nb.runs._defaults': ('runs.html#_defaults', 'ssm_nb/runs.py'),
+                             'ssm_nb.runs._distinct': ('runs.html#_distinct', 'ssm_nb/runs.py'),
                              'ssm_nb.runs._made_folds': ('runs.html#_made_folds', 'ssm_nb/runs.py'),
                              'ssm_nb.runs._pair': ('runs.html#_pair', 'ssm_nb/runs.py'),
                              'ssm_nb.runs._placed': ('runs.html#_placed', 'ssm_nb/runs.py'),

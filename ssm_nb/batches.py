@@ -374,10 +374,11 @@ def batch(self:JointBatches,
     (_,fe,fe_y),(_,au,au_y) = (self._views(ds, epoch, k, slots[ds.task], faults) for ds in (self.fe, self.au))
     return (fe,au,fe_y,au_y),tuple(faults)
 
-# %% ../nbs/05b_batches.ipynb #d905113b
+# %% ../nbs/05b_batches.ipynb #398ac30e
 class DataWarning(UserWarning):
     "A clip could not be read, and the program goes on without it"
 
+# %% ../nbs/05b_batches.ipynb #fad78439
 @patch
 def __getitem__(self:JointBatches,
     place:tuple[int,int] # epoch, batch in the epoch

@@ -51,7 +51,7 @@ def unpack(
     if isinstance(x, dict): return tensors[x['tensor']] if list(x)==['tensor'] else {k:unpack(v, tensors) for k,v in x.items()}
     return [unpack(v, tensors) for v in x] if isinstance(x, list) else x
 
-# %% ../nbs/15a_checkpoint.ipynb #0c2bb218
+# %% ../nbs/15a_checkpoint.ipynb #76c00805
 def write_state(
     file:str|Path, # usually *.safetensors
     state:dict     # as `pack` takes it
@@ -61,6 +61,7 @@ def write_state(
     said = json.dumps(pack(state, tensors))
     with replacing(file) as new: save_file(tensors, new, metadata=dict(state=said))
 
+# %% ../nbs/15a_checkpoint.ipynb #0868f9df
 def read_state(
     file:str|Path # from `write_state`
 )->dict:          # tensors on the CPU
@@ -145,12 +146,13 @@ class Checkpoints(Callback):
         self.where,self.every,self.keep,self.resumed = Path(folder)/'checkpoints',every,keep,None
         if every<1 or keep<1: raise ValueError(f'checkpoints come every 1 step or more, and 1 or more stay; got every={every}, keep={keep}')
 
-# %% ../nbs/15a_checkpoint.ipynb #40d2e130
+# %% ../nbs/15a_checkpoint.ipynb #60cdffa3
 @patch
 def files(self:Checkpoints)->list[Path]: # oldest first
     "The checkpoints of the folder"
     return sorted(self.where.glob('step-*.safetensors'))
 
+# %% ../nbs/15a_checkpoint.ipynb #7e7a9437
 @patch
 def newest(self:Checkpoints)->dict|None: # a state; None in a new folder
     "The newest state that can be read; a damaged one is named in a warning"
@@ -188,7 +190,7 @@ def around_fit(self:Checkpoints):
         except OSError as e: warn(f'{self.where.parent}: this file system has no locks ({e.strerror}); do not train here with two programs at a time')
         yield
 
-# %% ../nbs/15a_checkpoint.ipynb #382d159b
+# %% ../nbs/15a_checkpoint.ipynb #a2bf8da2
 @patch
 def before_fit(self:Checkpoints):
     self.resumed = self.newest()
@@ -196,6 +198,7 @@ def before_fit(self:Checkpoints):
     set_run_state(self.learn, self.resumed)
     if rank_and_size()[0]==0: print(f"Goes on from step {self.resumed['step']}, epoch {self.resumed['epoch']}.")
 
+# %% ../nbs/15a_checkpoint.ipynb #b4b7eb20
 @patch
 def before_train(self:Checkpoints):
     if self.resumed: self.learn.pct_train,self.learn.train_iter = self.resumed['pct_train'],self.resumed['step']

@@ -149,7 +149,7 @@ def run_folder(
     faces = f'_{config.embedded}' if config.embedded else ''
     return settings.paths.out/'runs'/f"{config.au}{config.au_fold}_{config.fe}{config.fe_fold}{faces}_seed{config.seed}{'_chosen_on_test'*(config.selection=='test')}"
 
-# %% ../nbs/21_commands.ipynb #a0fa9b47
+# %% ../nbs/21_commands.ipynb #7583ecb8
 _TRAIN = '''Train one model on an AU data set and an expression data set, and evaluate it.
 
 A run is a folder. In an empty one it starts; in the folder of this very run it goes on where it stood,
@@ -159,6 +159,7 @@ and report.html, which is what to look at.
 
 Several GPUs share each batch: accelerate launch --num_processes 4 -m ssm_nb.commands train …'''
 
+# %% ../nbs/21_commands.ipynb #478ba468
 _TRAIN_EXAMPLES = '''  ssm-train --embedded small
         rendered faces, the small model; minutes on a laptop
   ssm-train runs/first --precision bf16 --workers 8
@@ -188,7 +189,7 @@ def _train(a, config, settings):
     train_run(config, settings, folder, a.device)
     if not a.no_evaluate: _evaluated(folder, settings, a.device)
 
-# %% ../nbs/21_commands.ipynb #9b6bdf1b
+# %% ../nbs/21_commands.ipynb #1d1ef438
 def score_words(
     results:Results # of a run
 )->str:
@@ -196,19 +197,21 @@ def score_words(
     au,fe = ', '.join(f'{p} {s.mean():.3f}' for p,s in results.au.scores.items()),results.fe.scores
     return f"AU mean F1: {au}\nUAR {fe.uar:.3f}, WAR {fe.war:.3f}{', epochs chosen on the TEST set'*(results.selection=='test')}"
 
+# %% ../nbs/21_commands.ipynb #2becdc7a
 def _evaluated(folder, settings, device, **kwargs):
     "Evaluate, and say where to look"
     results = evaluate_run(folder, settings, device=device, **kwargs)
     if rank_and_size()[0]: return # of several processes, the first speaks
     print(f"\n{score_words(results)}\nReport: {folder/'report.html'}")
 
-# %% ../nbs/21_commands.ipynb #3b233001
+# %% ../nbs/21_commands.ipynb #f14b59cb
 _EVALUATE = '''Evaluate a run that was trained: every protocol side by side, with 95 % intervals.
 
 Reads the folder of a run (config.json, best.safetensors) and the data sets of settings.ini; writes metrics.json,
 metrics.csv, figures/ and report.html into it. Of another data set, its test part at the fold of settings.ini is used.
 What an earlier evaluation wrote is replaced: name all other data sets again.'''
 
+# %% ../nbs/21_commands.ipynb #fc64cc15
 _EVALUATE_EXAMPLES = '''  ssm-evaluate runs/first
         the run's own test sets
   ssm-evaluate runs/first --transfer disfa ferv39k
@@ -231,7 +234,7 @@ def ssm_evaluate(
     if wrong or a.bs<1: p.error(wrong or f'--bs {a.bs}: give 1 or more')
     return run_command('ssm-evaluate', lambda: _evaluated(a.folder, settings, a.device, transfer=a.transfer, unseen=a.zero_shot, bs=a.bs), a)
 
-# %% ../nbs/21_commands.ipynb #2a769002
+# %% ../nbs/21_commands.ipynb #60df8f81
 _FOLDS = '''Train and evaluate every pair of folds, and put them into one table.
 
 One folder a pair. A pair that is done is passed over, one that was cut short goes on where it stood: kill it and
@@ -239,6 +242,7 @@ start it again as often as you like. After each pair the table is written anew: 
 folds.csv and folds.json, with the mean over pairs and its 95 % interval. Pairs share data, so that interval
 describes the spread over pairs; the reports of the pairs have intervals over people and clips.'''
 
+# %% ../nbs/21_commands.ipynb #f9354319
 _FOLDS_EXAMPLES = '''  ssm-folds runs/all --precision bf16 --workers 8
         all folds whose manifests exist
   ssm-folds runs/some --au-folds 1 2 --fe-folds 1

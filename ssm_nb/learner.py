@@ -334,7 +334,7 @@ class Validation(Callback):
         self.data,self.by,self.selection,self.file,self.bs,self.epochs = (fe,au),by,selection,folder and Path(folder)/'validation.csv',bs,[]
         if by not in ('mean','uar') or by=='uar' and fe is None: raise ValueError(f"epochs are chosen by 'mean' or, with expression clips, by 'uar', not {by!r}")
 
-# %% ../nbs/13_learner.ipynb #41058457
+# %% ../nbs/13_learner.ipynb #80a69990
 @patch
 def scores(self:Validation)->dict: # what one row of `validation.csv` says
     "Score the model as it is"
@@ -343,6 +343,7 @@ def scores(self:Validation)->dict: # what one row of `validation.csv` says
     if fe: row |= dict(war=fe.war, uar=fe.uar)
     return row
 
+# %% ../nbs/13_learner.ipynb #043ed06d
 @patch
 def quality(self:Validation,
     row:dict # as `scores` returns
@@ -350,7 +351,7 @@ def quality(self:Validation,
     "How good an epoch was"
     return row['uar'] if self.by=='uar' else float(np.mean([row[k] for k in ('au_f1','uar') if k in row]))
 
-# %% ../nbs/13_learner.ipynb #458f464d
+# %% ../nbs/13_learner.ipynb #b129bf4b
 @patch
 def before_validate(self:Validation):
     if any(d is not None for d in self.data):
@@ -360,6 +361,7 @@ def before_validate(self:Validation):
         if self.file and rank_and_size()[0]==0: self.save()
     raise CancelValidException()
 
+# %% ../nbs/13_learner.ipynb #4ba161d6
 @patch
 def before_fit(self:Validation):
     names = [n for d,ns in zip(self.data[::-1], (('AU AUC','AU F1'), ('WAR','UAR'))) if d is not None for n in ns]
@@ -482,12 +484,13 @@ class TrainingError(RuntimeError):
 WAYS_OUT = ('Ways out, the gentlest first: precision bf16, checkpointing, accumulate 2 or more, smaller batches (that is another run). '
             'What was written stays good: start again and the run goes on from its newest checkpoint.')
 
-# %% ../nbs/13_learner.ipynb #e6e473a5
+# %% ../nbs/13_learner.ipynb #4c4c610a
 def _fit(learn, preset):
     if preset.schedule=='steps': learn.fit(preset.epochs, lr=list(preset.lrs))
     elif preset.schedule=='one_cycle': learn.fit_one_cycle(preset.epochs, lr_max=np.array(preset.lrs), pct_start=.2, moms=(.9,.9,.9))
     else: raise ValueError(f"schedule is 'steps' or 'one_cycle', not {preset.schedule!r}")
 
+# %% ../nbs/13_learner.ipynb #e34d6a51
 def out_of_memory(
     e:BaseException # anything
 )->bool:

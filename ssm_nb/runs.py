@@ -135,13 +135,14 @@ def _together(folder, parts, name, space):
     file = write_text(folder/f'all_{name}.list', ''.join(p.read_text(encoding='utf-8') for p in parts))
     return read_manifest(file, name, space)
 
-# %% ../nbs/20_runs.ipynb #8422123b
+# %% ../nbs/20_runs.ipynb #711ac22a
 def _made_folds(out, records, k, subjects):
     "The folder of folds, made once"
     folder = out/f'folds_made_here_{k}_seed0'
     if not (folder/'folds.json').exists(): make_folds(out, records, k, 0, subjects)
     return folder
 
+# %% ../nbs/20_runs.ipynb #5003bc83
 def _placed(name, images, folder):
     "A data set whose manifests are in a folder"
     o = getattr(Settings(), name)
@@ -491,14 +492,17 @@ def run_title(
     faces = f' (embedded faces, {config.embedded})' if config.embedded else ''
     return f'{config.au.upper()} fold {config.au_fold} + {config.fe.upper()} fold {config.fe_fold}{faces}'
 
-# %% ../nbs/20_runs.ipynb #8d3877ef
+# %% ../nbs/20_runs.ipynb #b9bb02e9
+def _distinct(values): return values[0] if len(set(values))==1 else ', '.join(dict.fromkeys(map(str, values)))
+
+# %% ../nbs/20_runs.ipynb #d71fe365
 def run_facts(
     folder:Path # of a run
 )->dict:        # for the foot of a page
     "What a reader needs to repeat a run."
     c,starts,epochs = read_config(folder),json.loads((folder/'environment.json').read_text(encoding='utf-8')),read_columns(folder/'validation.csv')
     done,best = len(epochs['epoch']),best_epoch(epochs['quality'])+1
-    some = {k:', '.join(dict.fromkeys(str(o[k]) for o in starts)) for k in ('precision', 'device', 'processes', 'ssm_nb', 'torch', 'fastai', 'git')} # of all starts
+    some = {k:_distinct([o[k] for o in starts]) for k in ('precision', 'device', 'processes', 'ssm_nb', 'torch', 'fastai', 'git')} # of all starts
     unfinished = ' (UNFINISHED)'*(done<c.epochs)
     return dict(run=run_title(c), seed=c.seed, preset=c.preset, epochs=f'{best} chosen of {done}, {c.epochs} planned{unfinished}', epochs_done=done, chosen_on=c.selection, starts=len(starts), **some, started=starts[0]['started'])
 

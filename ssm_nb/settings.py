@@ -111,13 +111,14 @@ def read_entries(
         else: res.append(_key_value(Entry(file, n, section, line)))
     return res
 
-# %% ../nbs/00_settings.ipynb #5a656f55
+# %% ../nbs/00_settings.ipynb #24228fbb
 def _text(file):
     try: return file.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as e:
         line = e.object[:e.start].count(b'\n') + 1
         raise SettingsError(Entry(file, line, ''), f'byte {e.object[e.start]:#04x} is not UTF-8: save the file as UTF-8') from None
 
+# %% ../nbs/00_settings.ipynb #fedb2baf
 def _key_value(e):
     key,sep,value = (o.strip() for o in e.key.partition('='))
     if not sep: raise SettingsError(e, f"'{e.key}' has no '=': write it as `key = value`, a section as `[name]`")
