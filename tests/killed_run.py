@@ -65,7 +65,7 @@ def learner(folder, sets, cbs=(), preset=PRESET, every=2, device='cpu', **kwargs
 def run(folder, sets, cbs=(), preset=PRESET, **kwargs):
     "Start or go on, to the end."
     folder.mkdir(exist_ok=True)
-    if not (folder/'checkpoints').exists(): torch.manual_seed(0); random.seed(0); np.random.seed(0)
+    if not list(folder.glob('checkpoints/step-*')): torch.manual_seed(0); random.seed(0); np.random.seed(0)
     learn = learner(folder, sets, cbs, preset, **kwargs)
     with learn.no_bar(), learn.no_logging(): train(learn, preset)
     return learn
