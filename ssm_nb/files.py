@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['replacing', 'write_text', 'plain', 'write_json']
 
-# %% ../nbs/00a_files.ipynb #1f86d214
-import errno, json, math, os, platform, re
+# %% ../nbs/00a_files.ipynb #bc3efb25
+import errno, json, math, os, platform, re, shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# %% ../nbs/00a_files.ipynb #6c90fcdd
+# %% ../nbs/00a_files.ipynb #a372f154
 def _aside(path, pid=None):
-    "The name of the neighbour that process `pid` of this computer fills"
+    "The folder in which process `pid` of this computer makes the new file"
     return path.with_name(f'.{path.name}.{platform.node()}-{os.getpid() if pid is None else pid}.new')
 
 # %% ../nbs/00a_files.ipynb #a842ebc4
@@ -24,13 +24,13 @@ def _alive(pid):
     except OSError: pass # it runs, and is not ours
     return True
 
-# %% ../nbs/00a_files.ipynb #17685be6
+# %% ../nbs/00a_files.ipynb #b7ac698e
 def _sweep(path):
     "Remove what dead writers of `path` left"
     if os.name!='posix': return
     name = re.escape(_aside(path, 0).name).replace(r'\-0\.new', r'\-([0-9]{1,9})\.new')
     for o in os.listdir(path.parent):
-        if (m := re.fullmatch(name, o)) and not _alive(int(m[1])): (path.parent/o).unlink(missing_ok=True)
+        if (m := re.fullmatch(name, o)) and not _alive(int(m[1])): shutil.rmtree(path.parent/o, ignore_errors=True)
 
 # %% ../nbs/00a_files.ipynb #9626c3b3
 def _flush(path):
@@ -60,22 +60,25 @@ def _naming(path):
         if (code := _refusal(e)) is None: raise
         raise OSError(code, f'{os.strerror(code)}; not written, and what was there before is untouched', str(path)) from e
 
-# %% ../nbs/00a_files.ipynb #0625213f
+# %% ../nbs/00a_files.ipynb #02cd2578
 @contextmanager
 def replacing(
     path:str|Path, # the file; its folder is made if missing
 )->Iterator[Path]: # write here
     "Replace the file at `path` in one step, or leave it as it was."
     path = Path(path)
-    new = _aside(path)
+    aside = _aside(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         try:
+            aside.mkdir(exist_ok=True)
+            new = aside/path.name
             yield new
             _flush(new)
+            new.chmod(aside.stat().st_mode&0o666) # as the user's umask says, whatever made the file
             os.replace(new, path)
-        finally: new.unlink(missing_ok=True)
+        finally: shutil.rmtree(aside, ignore_errors=True)
         _flush_folder(path.parent)
 
 # %% ../nbs/00a_files.ipynb #796ee1aa
