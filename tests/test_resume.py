@@ -156,6 +156,19 @@ def test_a_poisoned_clip_is_named_and_weights_stay_clean(spoil, words, sets, tmp
     assert files(tmp_path/'run')==files(tmp_path/'whole')
 
 
+class NaNGradient(Callback):
+    "A backward pass that ends in a NaN though the loss was fine."
+    order = 5
+    def before_step(self):
+        if self.train_iter==2: self.model.fe_head.bias.grad[3] = torch.nan
+
+
+def test_a_gradient_that_is_none_is_stopped(sets, tmp_path):
+    with pytest.raises(TrainingError, match='a gradient that is not finite, at epoch 0, batch 2'): run(tmp_path/'run', sets, [NaNGradient()], preset=TWO)
+    run(tmp_path/'run', sets, preset=TWO); run(tmp_path/'whole', sets, preset=TWO)
+    assert files(tmp_path/'run')==files(tmp_path/'whole')
+
+
 def test_missing_au_labels_are_no_poison(sets, tmp_path):
     "NaN says 'not annotated': the clip is left out of the loss, and training goes on"
     learn = run(tmp_path, sets, [Poison(lambda fe,au,fe_y,au_y: au_y.fill_(torch.nan))], preset=TWO)
