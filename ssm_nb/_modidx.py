@@ -451,6 +451,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'ssm_nb.files._sweep': ('files.html#_sweep', 'ssm_nb/files.py'),
                               'ssm_nb.files.plain': ('files.html#plain', 'ssm_nb/files.py'),
                               'ssm_nb.files.replacing': ('files.html#replacing', 'ssm_nb/files.py'),
+                              'ssm_nb.files.write_csv': ('files.html#write_csv', 'ssm_nb/files.py'),
                               'ssm_nb.files.write_json': ('files.html#write_json', 'ssm_nb/files.py'),
                               'ssm_nb.files.write_text': ('files.html#write_text', 'ssm_nb/files.py')},
             'ssm_nb.head': { 'ssm_nb.head.FaceBasis': ('head.html#facebasis', 'ssm_nb/head.py'),

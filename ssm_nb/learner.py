@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'PRECISIONS', 'WAYS_OUT', 'Preset', 'TrainingLoss', 'Epoch
            'method_callbacks', 'warn_of_routing', 'adapt_model', 'ssm_learner', 'TrainingError', 'out_of_memory',
            'train']
 
-# %% ../nbs/13_learner.ipynb #26b903ed
+# %% ../nbs/13_learner.ipynb #feffcf3a
 import csv, errno
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from .batches import RECIPES, JointBatches, JointLoader, Recipe, keyed_generator
 from .distributed import Distributed, gather_rows, own_slots, rank_and_size, unwrap
 from .evaluation import score
-from .files import replacing
+from .files import write_csv
 from .losses import LOSS_NAMES, JointLoss, draw_mixup
 from .model import SSM, SSMOutput, param_groups
 
@@ -255,16 +255,14 @@ def _map_row(self:StepLog, maps):
     names = [f'{way} {x} {y}' for way,xs,ys in (('au2fe',e,a), ('fe2au',a,e)) for x in xs for y in ys]
     return dict(epoch=self.epoch, step=self.iter, **dict(zip(names, torch.cat([m.flatten() for m in maps]).tolist())))
 
-# %% ../nbs/13_learner.ipynb #6e140dfd
+# %% ../nbs/13_learner.ipynb #7c1a23c2
 @patch
 def save(self:StepLog,
     which:str, # 'rows' or 'maps'
     file       # a CSV file
 ):
     "Write the log so far, all or nothing."
-    rows = getattr(self, which)
-    with replacing(file) as new, open(new, 'w', newline='') as f:
-        if rows: w = csv.DictWriter(f, rows[0]); w.writeheader(); w.writerows(rows)
+    write_csv(file, getattr(self, which))
 
 _FILES = dict(rows='steps.csv', maps='maps.csv')
 
@@ -374,7 +372,7 @@ def best_epoch(
     "The epoch of the highest quality"
     return int(np.argmax(np.nan_to_num(np.asarray(quality, dtype=float), nan=-np.inf)))
 
-# %% ../nbs/13_learner.ipynb #7d971b7a
+# %% ../nbs/13_learner.ipynb #4f839951
 @patch(as_prop=True)
 def best(self:Validation)->dict|None: # a row of `epochs`
     "The best epoch so far"
@@ -383,8 +381,7 @@ def best(self:Validation)->dict|None: # a row of `epochs`
 @patch
 def save(self:Validation):
     "Write `validation.csv`, all or nothing."
-    with replacing(self.file) as new, open(new, 'w', newline='') as f:
-        w = csv.DictWriter(f, self.epochs[0]); w.writeheader(); w.writerows(self.epochs)
+    write_csv(self.file, self.epochs)
 
 @patch
 def state_dict(self:Validation): return dict(epochs=self.epochs)
