@@ -20,7 +20,7 @@ MAX_OUTPUT, MAX_PICTURE = 60_000, 200_000 # bytes of an output as it stands in t
 PLOTLY, WIDGET = 'application/vnd.plotly.v1+json', 'application/vnd.jupyter.widget-view+json'
 MIN_ASSERTS, MAX_MEDIAN, MAX_P90 = 0.9, 8, 22 # of the house style
 
-def notebooks(*folders): return [f for d in folders for f in sorted((ROOT/d).glob('*.ipynb'))]
+def notebooks(*folders): return [f for d in folders for f in sorted((ROOT/d).rglob('*.ipynb'))]
 
 # clean ------------------------------------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ def row(name, lines, asserts):
 
 def style():
     print(f"{'':24}{'exported':>9}{'asserts':>9}{'ratio':>9}{'median':>8}{'p90':>8}")
-    found = {f.name:n for f in notebooks('nbs') if (n := counts(f))[0]}
+    found = {f'{f.parent.name}/{f.stem}':n for f in notebooks('nbs') if (n := counts(f))[0]}
     for k,n in found.items(): row(k, *n)
     ok = row('all', [l for ls,_ in found.values() for l in ls], sum(a for _,a in found.values()))
     limits = f'assert cells per exported cell >= {MIN_ASSERTS}', f'median lines <= {MAX_MEDIAN}', f'90th percentile <= {MAX_P90}'

@@ -19,10 +19,10 @@ import torchvision
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
 from torchvision import transforms as T
-from ssm_nb.batches import CLIP_MEAN, CLIP_STD, RECIPES, FrameCache, decode_frame, eval_transform, keyed_generator, normalise, train_transform
-from ssm_nb.clips import DATA_SETS, _clean_frames, find_segments, read_manifest, train_clips
-from ssm_nb.facs import label_space
-from ssm_nb.files import write_json
+from ssm_nb.data.batches import CLIP_MEAN, CLIP_STD, RECIPES, FrameCache, decode_frame, eval_transform, keyed_generator, normalise, train_transform
+from ssm_nb.data.clips import DATA_SETS, _clean_frames, find_segments, read_manifest, train_clips
+from ssm_nb.labels.facs import label_space
+from ssm_nb.core.files import write_json
 
 SIZE,FRAMES,REPEATS = 224,16,7
 BP4D = 'bp4d/train_1f_data.list','bp4d/test_1f_data.list'

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from ssm_nb import __version__
-from ssm_nb.backbone import clip_config
-from ssm_nb.facs import label_space
-from ssm_nb.files import write_json
-from ssm_nb.learner import PRESETS, TrainingLoss, adapt_model
-from ssm_nb.losses import draw_mixup
-from ssm_nb.model import build_ssm, param_groups
-from ssm_nb.prior import ssm_prior
-from ssm_nb.prototypes import released_prompts
+from ssm_nb.model.backbone import clip_config
+from ssm_nb.labels.facs import label_space
+from ssm_nb.core.files import write_json
+from ssm_nb.training.learner import PRESETS, TrainingLoss, adapt_model
+from ssm_nb.model.losses import draw_mixup
+from ssm_nb.model.ssm import build_ssm, param_groups
+from ssm_nb.labels.prior import ssm_prior
+from ssm_nb.model.prototypes import released_prompts
 
 PEAKS = {'H200':989, 'H100 PCIe':756, 'H100 NVL':835, 'H100':989, 'A100':312, 'L40S':362, 'L40':181, 'L4':121, 'A10':125, 'RTX 4090':165, 'RTX 3090':71}   # vendors' figures, dense bf16, TFLOP/s; the first that fits
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import median
 import torch
 from torch.nn import functional as F
-from ssm_nb.backbone import clip_config, experts_run, route, sorted_mixture
-from ssm_nb.facs import label_space
-from ssm_nb.files import write_json
-from ssm_nb.model import build_ssm
-from ssm_nb.prior import ssm_prior
-from ssm_nb.prototypes import released_prompts
+from ssm_nb.model.backbone import clip_config, experts_run, route, sorted_mixture
+from ssm_nb.labels.facs import label_space
+from ssm_nb.core.files import write_json
+from ssm_nb.model.ssm import build_ssm
+from ssm_nb.labels.prior import ssm_prior
+from ssm_nb.model.prototypes import released_prompts
 
 AU_CLIPS,FE_CLIPS = 2,3   # the release evaluates 8 and 12 at a time
 

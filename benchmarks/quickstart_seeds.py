@@ -5,20 +5,20 @@ Run: python benchmarks/quickstart_seeds.py [seeds]    (writes benchmarks/results
 import sys, time
 from pathlib import Path
 from fastai.callback.core import Callback
-from ssm_nb.backbone import clip_config
-from ssm_nb.batches import AUClips, FEClips
-from ssm_nb.clips import read_manifest
-from ssm_nb.embedded import ALL_AUS, SMALL, embedded_data
-from ssm_nb.evaluation import evaluate
-from ssm_nb.facs import label_space
-from ssm_nb.files import write_json
-from ssm_nb.learner import PRESETS, ssm_learner, train
-from ssm_nb.metrics import map_distance, mean_ci
-from ssm_nb.model import build_ssm
-from ssm_nb.prior import ssm_prior
-from ssm_nb.prototypes import released_prompts
-from ssm_nb.settings import load_settings
-from ssm_nb.weights import clip_weights
+from ssm_nb.model.backbone import clip_config
+from ssm_nb.data.batches import AUClips, FEClips
+from ssm_nb.data.clips import read_manifest
+from ssm_nb.faces.embedded import ALL_AUS, SMALL, embedded_data
+from ssm_nb.evaluation.protocols import evaluate
+from ssm_nb.labels.facs import label_space
+from ssm_nb.core.files import write_json
+from ssm_nb.training.learner import PRESETS, ssm_learner, train
+from ssm_nb.evaluation.scores import map_distance, mean_ci
+from ssm_nb.model.ssm import build_ssm
+from ssm_nb.labels.prior import ssm_prior
+from ssm_nb.model.prototypes import released_prompts
+from ssm_nb.core.settings import load_settings
+from ssm_nb.model.weights import clip_weights
 
 
 class OnlyTask(Callback):

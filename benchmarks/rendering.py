@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastprogress.fastprogress import progress_bar
-from ssm_nb.faces import LAB, project, rasterize, render, rotation, sample_people, sample_scene
-from ssm_nb.files import write_json
-from ssm_nb.head import load_basis, vertices
+from ssm_nb.faces.render import LAB, project, rasterize, render, rotation, sample_people, sample_scene
+from ssm_nb.core.files import write_json
+from ssm_nb.faces.mesh import load_basis, vertices
 
 SIZE,BATCH,REPEATS,NAIVE_FRAMES = 112,64,12,2
 

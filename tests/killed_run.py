@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)                                     # children are forked: no thread may hold a lock
 from fastai.callback.core import Callback
-from ssm_nb import checkpoint
-from ssm_nb.backbone import clip_config
-from ssm_nb.batches import AUClips, FEClips
-from ssm_nb.checkpoint import safeguards
-from ssm_nb.clips import read_manifest
-from ssm_nb.embedded import TINY, embedded_data
-from ssm_nb.facs import label_space
-from ssm_nb.learner import PRESETS, Validation, ssm_learner, train
-from ssm_nb.model import build_ssm
-from ssm_nb.prior import ssm_prior
-from ssm_nb.prototypes import released_prompts
+from ssm_nb.training import checkpoint
+from ssm_nb.model.backbone import clip_config
+from ssm_nb.data.batches import AUClips, FEClips
+from ssm_nb.training.checkpoint import safeguards
+from ssm_nb.data.clips import read_manifest
+from ssm_nb.faces.embedded import TINY, embedded_data
+from ssm_nb.labels.facs import label_space
+from ssm_nb.training.learner import PRESETS, Validation, ssm_learner, train
+from ssm_nb.model.ssm import build_ssm
+from ssm_nb.labels.prior import ssm_prior
+from ssm_nb.model.prototypes import released_prompts
 
 PHASES = ('loading','step','evaluation','writing')
 PRESET = replace(PRESETS['small'], epochs=6, fe_bs=2, au_bs=1)

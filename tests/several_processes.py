@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from fastai.callback.core import Callback, CancelFitException
 from safetensors.torch import save_file
-from ssm_nb.distributed import rank_and_size
-from ssm_nb.evaluation import fe_predictions, au_tracks
-from ssm_nb.learner import train
-from ssm_nb.files import write_json
+from ssm_nb.core.distributed import rank_and_size
+from ssm_nb.evaluation.protocols import fe_predictions, au_tracks
+from ssm_nb.training.learner import train
+from ssm_nb.core.files import write_json
 from killed_run import PRESET, data, learner
 
 STEPS = replace(PRESET, epochs=3, fe_bs=3, au_bs=2)           # parts of different sizes

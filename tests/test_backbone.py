@@ -1,7 +1,7 @@
 """Properties of the experts and the image tower, for any shape"""
 import pytest,torch
 from hypothesis import given,settings,strategies as st
-from ssm_nb.backbone import (ROUTINGS,SMALL_CLIP,Experts,ImageTower,build_clip,clip_config,experts_run,route,
+from ssm_nb.model.backbone import (ROUTINGS,SMALL_CLIP,Experts,ImageTower,build_clip,clip_config,experts_run,route,
                              sorted_mixture,wide_mixture)
 
 torch.set_num_threads(1)

@@ -6,10 +6,10 @@ from hypothesis import HealthCheck,given,settings,strategies as st
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import v2
-from ssm_nb.batches import (AUClips,CLIP_MEAN,CLIP_STD,FEClips,JointBatches,JointLoader,RECIPES,crop_window,
+from ssm_nb.data.batches import (AUClips,CLIP_MEAN,CLIP_STD,FEClips,JointBatches,JointLoader,RECIPES,crop_window,
                             keyed_generator,train_transform)
-from ssm_nb.clips import (DATA_SETS,ManifestError,eval_frame_indices,read_manifest)
-from ssm_nb.facs import label_space
+from ssm_nb.data.clips import (DATA_SETS,ManifestError,eval_frame_indices,read_manifest)
+from ssm_nb.labels.facs import label_space
 
 GOLDEN = Path(__file__).parent/'golden'
 SPACES = {o: label_space('disfa' if o=='disfa' else 'bp4d', 11 if o=='mafw' else 7) for o in DATA_SETS}

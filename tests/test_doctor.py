@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np,pytest
 from PIL import Image
-from ssm_nb.clips import DATA_SETS,ManifestError,read_manifest
-from ssm_nb.doctor import Checkup,by_kind,check_up,compare_joint,load_published,main,own_labels,permuted,tally
-from ssm_nb.prior import cooccurrence
-from ssm_nb.settings import load_settings
+from ssm_nb.data.clips import DATA_SETS,ManifestError,read_manifest
+from ssm_nb.data.doctor import Checkup,by_kind,check_up,compare_joint,load_published,main,own_labels,permuted,tally
+from ssm_nb.labels.prior import cooccurrence
+from ssm_nb.core.settings import load_settings
 
 SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')
 needs_splits = pytest.mark.skipif(not (SPLITS/'expected.json').exists(), reason=f'no split files in {SPLITS}; set SSM_SPLITS to their folder')
@@ -163,7 +163,7 @@ def test_wrong_command_lines(args, said, capsys):
 
 def test_as_a_process(disk):
     cut(disk)
-    command = [sys.executable, '-c', 'import sys; from ssm_nb.doctor import main; sys.exit(main())', 'dfew', '--settings', str(disk/'settings.ini')]
+    command = [sys.executable, '-c', 'import sys; from ssm_nb.data.doctor import main; sys.exit(main())', 'dfew', '--settings', str(disk/'settings.ini')]
     r = subprocess.run(command, capture_output=True, text=True)
     assert r.returncode==1 and 'DFEW_set_1_test.txt, line 4: unreadable image' in r.stdout, r.stderr
 

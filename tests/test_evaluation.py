@@ -7,15 +7,15 @@ from hypothesis import given, settings, strategies as st
 from open_clip.tokenizer import tokenize
 from PIL import Image
 from sklearn.metrics import f1_score
-from ssm_nb.backbone import build_clip
-from ssm_nb.batches import AUClips, FEClips, normalise
-from ssm_nb.clips import read_manifest
-from ssm_nb.evaluation import (AUTracks, FEPredictions, au_protocols, au_tracks, au_transfer, check_held_out, decide, evaluate, fe_evaluation, fe_predictions,
+from ssm_nb.model.backbone import build_clip
+from ssm_nb.data.batches import AUClips, FEClips, normalise
+from ssm_nb.data.clips import read_manifest
+from ssm_nb.evaluation.protocols import (AUTracks, FEPredictions, au_protocols, au_tracks, au_transfer, check_held_out, decide, evaluate, fe_evaluation, fe_predictions,
     score, shared_aus, zero_shot)
-from ssm_nb.facs import EXPRESSIONS_7, LabelSpace, label_space
-from ssm_nb.model import build_ssm
-from ssm_nb.prior import ssm_prior
-from ssm_nb.prototypes import released_prompts
+from ssm_nb.labels.facs import EXPRESSIONS_7, LabelSpace, label_space
+from ssm_nb.model.ssm import build_ssm
+from ssm_nb.labels.prior import ssm_prior
+from ssm_nb.model.prototypes import released_prompts
 
 TINY = dict(embed_dim=64, quick_gelu=True, vision_cfg=dict(image_size=16, patch_size=8, width=32, layers=2, head_width=16),
             text_cfg=dict(context_length=77, vocab_size=49408, width=16, heads=1, layers=1))

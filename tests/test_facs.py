@@ -2,7 +2,7 @@
 import json
 import pytest
 from hypothesis import given, strategies as st
-from ssm_nb.facs import ACTION_UNITS, BP4D_AUS, DISFA_AUS, EXPRESSIONS, LabelOrderError, LabelSpace, action_unit
+from ssm_nb.labels.facs import ACTION_UNITS, BP4D_AUS, DISFA_AUS, EXPRESSIONS, LabelOrderError, LabelSpace, action_unit
 
 aus = st.lists(st.sampled_from(list(ACTION_UNITS)), unique=True)
 expressions = st.lists(st.sampled_from(EXPRESSIONS), unique=True)

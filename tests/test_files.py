@@ -1,7 +1,7 @@
 "What the operating system refuses: the old file stays, nothing is left over, and the error names the file"
 import os,shutil,subprocess,sys
 import pytest
-from ssm_nb.files import replacing
+from ssm_nb.core.files import replacing
 
 WRITERS = { # ways to put 3 MB into `new`
     'bytes': "new.write_bytes(bytes(3_000_000))",
@@ -10,7 +10,7 @@ WRITERS = { # ways to put 3 MB into `new`
 
 SCRIPT = '''
 import sys
-from ssm_nb.files import replacing
+from ssm_nb.core.files import replacing
 path,limit = sys.argv[1],int(sys.argv[2])
 if limit:
     import resource
@@ -71,7 +71,7 @@ def test_a_folder_of_that_name(tmp_path):
 def test_killed_while_writing(tmp_path):
     path = tmp_path/'weights'
     path.write_bytes(b'the old one')
-    kill = "import os,signal\nfrom ssm_nb.files import replacing\nimport sys\nwith replacing(sys.argv[1]) as new: new.write_bytes(bytes(1000)); os.kill(os.getpid(), signal.SIGKILL)"
+    kill = "import os,signal\nfrom ssm_nb.core.files import replacing\nimport sys\nwith replacing(sys.argv[1]) as new: new.write_bytes(bytes(1000)); os.kill(os.getpid(), signal.SIGKILL)"
     assert subprocess.run([sys.executable, '-c', kill, path]).returncode==-9
     assert path.read_bytes()==b'the old one' and len(os.listdir(tmp_path))==2 # the dead one's half
     with replacing(path) as new: new.write_bytes(b'the new one')

@@ -5,11 +5,11 @@ import numpy as np,pytest,torch
 from open_clip.transformer import QuickGELU
 from recipe import GOLDEN,MODELS,golden
 from torch import nn
-from ssm_nb.backbone import Experts
-from ssm_nb.losses import JointLoss
-from ssm_nb.model import GROUP_LRS,param_groups
-from ssm_nb.released import from_released,to_released
-from ssm_nb.temporal import ExpressionTemporal,LocalAttention
+from ssm_nb.model.backbone import Experts
+from ssm_nb.model.losses import JointLoss
+from ssm_nb.model.ssm import GROUP_LRS,param_groups
+from ssm_nb.model.released import from_released,to_released
+from ssm_nb.model.temporal import ExpressionTemporal,LocalAttention
 
 torch.set_num_threads(1)
 close = lambda got, want, atol: np.testing.assert_allclose(np.asarray(got), want, rtol=0, atol=atol)

@@ -2,7 +2,7 @@
 from dataclasses import replace
 import numpy as np
 import pytest, torch
-from ssm_nb.learner import LOSS_NAMES
+from ssm_nb.training.learner import LOSS_NAMES
 from killed_run import PRESET, data, run
 from test_distributed import close
 
@@ -30,7 +30,7 @@ def test_same_losses_and_weights(how, whole, sets, tmp_path):
 
 def test_without_a_device_training_goes_where_fastai_goes(sets, tmp_path, monkeypatch):
     "A GPU if there is one; here the meta device stands for it, which holds no numbers but knows where things are"
-    import ssm_nb.learner as module
+    import ssm_nb.training.learner as module
     from killed_run import learner
     monkeypatch.setattr(module, 'default_device', lambda: torch.device('meta'))
     learn = learner(tmp_path, sets, device=None)

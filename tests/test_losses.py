@@ -3,7 +3,7 @@ from hypothesis import given, strategies as st
 from recipe import MODELS, golden
 from torch.nn import functional as F
 from types import SimpleNamespace
-from ssm_nb.losses import JointLoss, Mixup, MovingMeanBalance, draw_mixup, masked_bce, ramp
+from ssm_nb.model.losses import JointLoss, Mixup, MovingMeanBalance, draw_mixup, masked_bce, ramp
 
 NAN = float('nan')
 def gen(seed): return torch.Generator().manual_seed(seed)

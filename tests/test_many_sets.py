@@ -3,17 +3,17 @@ import json, shutil
 from dataclasses import replace
 import numpy as np
 import pytest, torch
-from ssm_nb.backbone import clip_config
-from ssm_nb.batches import AUClips, ClipSets, FEClips, JointBatches, JointLoader
-from ssm_nb.clips import read_manifest
-from ssm_nb.embedded import ALL_AUS, PRESENT, TINY, embedded_data
-from ssm_nb.evaluation import score
-from ssm_nb.facs import DISFA_AUS, label_space
-from ssm_nb.learner import PRESETS, ssm_learner, train
-from ssm_nb.losses import JointLoss
-from ssm_nb.model import build_ssm
-from ssm_nb.prior import ssm_prior
-from ssm_nb.prototypes import facs_prompts
+from ssm_nb.model.backbone import clip_config
+from ssm_nb.data.batches import AUClips, ClipSets, FEClips, JointBatches, JointLoader
+from ssm_nb.data.clips import read_manifest
+from ssm_nb.faces.embedded import ALL_AUS, PRESENT, TINY, embedded_data
+from ssm_nb.evaluation.protocols import score
+from ssm_nb.labels.facs import DISFA_AUS, label_space
+from ssm_nb.training.learner import PRESETS, ssm_learner, train
+from ssm_nb.model.losses import JointLoss
+from ssm_nb.model.ssm import build_ssm
+from ssm_nb.labels.prior import ssm_prior
+from ssm_nb.model.prototypes import facs_prompts
 
 SPACES = dict(bp4d=label_space('bp4d', 7), disfa=label_space('disfa', 7), dfew=label_space('bp4d', 7), mafw=label_space('bp4d', 11))
 WIDE = SPACES['bp4d'].union(SPACES['disfa'], SPACES['mafw'])

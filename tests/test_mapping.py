@@ -3,7 +3,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional as F
 from recipe import MODELS, golden
-from ssm_nb.mapping import DynamicMapping
+from ssm_nb.model.mapping import DynamicMapping
 
 def residuals(m, seed):
     g = torch.Generator().manual_seed(seed)
@@ -84,8 +84,8 @@ def test_golden_maps(model):
 @pytest.mark.parametrize('model', MODELS)
 def test_golden_prior(model):
     "The priors shipped with the library are the reference model's"
-    from ssm_nb.facs import label_space
-    from ssm_nb.prior import ssm_prior
+    from ssm_nb.labels.facs import label_space
+    from ssm_nb.labels.prior import ssm_prior
     z,_ = golden(model)
     space = label_space(model.split('_')[1], len(z['prior']))
     assert (ssm_prior(space).matrix.astype(np.float32)==z['prior']).all() and space.neutral==2

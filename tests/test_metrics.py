@@ -4,8 +4,8 @@ from hypothesis import given, settings, strategies as st
 from math import ceil, erfc, sqrt
 from recipe import GOLDEN
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
-from ssm_nb.facs import LabelSpace, label_space
-from ssm_nb.metrics import (FEScores, SCORES, apply_vote, au_bootstrap, au_scores, draw_confusions, draw_people, fe_bootstrap, fe_scores, mean_ci,
+from ssm_nb.labels.facs import LabelSpace, label_space
+from ssm_nb.evaluation.scores import (FEScores, SCORES, apply_vote, au_bootstrap, au_scores, draw_confusions, draw_people, fe_bootstrap, fe_scores, mean_ci,
     person_counts, rule_share, trivial_au_f1, vote_search, weighted_scores)
 
 REFERENCE = json.loads((GOLDEN/'vote.json').read_text())

@@ -2,10 +2,10 @@
 import copy,json
 import numpy as np,pytest,torch
 from hypothesis import given,settings,strategies as st
-from ssm_nb.facs import LabelSpace,label_space
-from ssm_nb.model import GROUP_LRS,AUSmoother,build_ssm,from_config,param_groups
-from ssm_nb.prior import ssm_prior
-from ssm_nb.prototypes import released_prompts
+from ssm_nb.labels.facs import LabelSpace,label_space
+from ssm_nb.model.ssm import GROUP_LRS,AUSmoother,build_ssm,from_config,param_groups
+from ssm_nb.labels.prior import ssm_prior
+from ssm_nb.model.prototypes import released_prompts
 
 torch.set_num_threads(1)
 TINY = dict(embed_dim=64, quick_gelu=True, vision_cfg=dict(image_size=16, patch_size=8, width=32, layers=2, head_width=16),
@@ -130,7 +130,7 @@ def test_same_seed_same_bits_and_the_global_generator_is_untouched():
     assert not torch.equal(a.fe_head.weight, c.fe_head.weight)
 
 def test_pretrained_weights_are_used():
-    from ssm_nb.backbone import build_clip
+    from ssm_nb.model.backbone import build_clip
     clip = build_clip(TINY, seed=9)
     model = ssm(clip_weights=clip.state_dict())
     assert torch.equal(model.image.visual.proj, clip.visual.proj) and torch.equal(model.prototypes.text.text_projection, clip.text_projection)

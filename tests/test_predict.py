@@ -3,12 +3,12 @@ import os,subprocess,sys
 import numpy as np,pytest,torch
 from PIL import Image
 from hypothesis import given,settings,strategies as st
-from ssm_nb.facs import label_space
-from ssm_nb.model import build_ssm
-from ssm_nb.predict import au_probabilities,in_order,predict_folder
-from ssm_nb.prior import ssm_prior
-from ssm_nb.prototypes import released_prompts
-from ssm_nb.released import load_model,load_released,save_model,to_released
+from ssm_nb.labels.facs import label_space
+from ssm_nb.model.ssm import build_ssm
+from ssm_nb.evaluation.predict import au_probabilities,in_order,predict_folder
+from ssm_nb.labels.prior import ssm_prior
+from ssm_nb.model.prototypes import released_prompts
+from ssm_nb.model.released import load_model,load_released,save_model,to_released
 
 torch.set_num_threads(1)
 TINY = dict(embed_dim=64, quick_gelu=True, vision_cfg=dict(image_size=16, patch_size=8, width=64, layers=2, head_width=64),
@@ -59,7 +59,7 @@ def test_the_one_liner_of_the_readme(tmp_path):
     "A checkpoint as the authors distribute it, read and run by another process"
     torch.save(dict(epoch=3, state_dict={f'module.{n}': t for n,t in to_released(ssm(4, 'released', 'pairs', 'bp4d')).items()}), tmp_path/'checkpoint.pth')
     frames(tmp_path/'frames', 10, name='{:04}.jpg')
-    code = "from ssm_nb.released import load_released; from ssm_nb.predict import predict_folder; print(predict_folder(load_released('checkpoint.pth'), 'frames').aus.to_string())"
+    code = "from ssm_nb.model.released import load_released; from ssm_nb.evaluation.predict import predict_folder; print(predict_folder(load_released('checkpoint.pth'), 'frames').aus.to_string())"
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=':'.join(sys.path))
     said = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, env=env, check=True, capture_output=True, text=True).stdout
     rows = said[said.rindex('AU1 '):].splitlines()                                          # behind the progress bar

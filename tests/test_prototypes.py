@@ -3,8 +3,8 @@ from copy import deepcopy
 from hypothesis import given, settings, strategies as st
 from open_clip import CLIP
 from recipe import GOLDEN, MODELS, golden
-from ssm_nb.facs import label_space
-from ssm_nb.prototypes import Prompts, Prototypes, released_prompts
+from ssm_nb.labels.facs import label_space
+from ssm_nb.model.prototypes import Prompts, Prototypes, released_prompts
 
 def small_clip(seed=0, **text):
     with torch.random.fork_rng():

@@ -1,8 +1,8 @@
 "What `make quickstart` leaves behind; `make test` runs the tutorials first, so the files are there."
 import json
 import pytest
-from ssm_nb.facs import BP4D_AUS
-from ssm_nb.settings import load_settings
+from ssm_nb.labels.facs import BP4D_AUS
+from ssm_nb.core.settings import load_settings
 
 out = load_settings().paths.out
 there = pytest.mark.skipif(not (out/'quickstart.json').exists(), reason='no out/quickstart.json: run make quickstart first')

@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np,pytest,torch
 from hypothesis import given,settings,strategies as st
 from safetensors.torch import save_file
-from ssm_nb.backbone import clip_config
-from ssm_nb.facs import label_space
-from ssm_nb.model import build_ssm
-from ssm_nb.prior import ssm_prior
-from ssm_nb.prototypes import released_prompts
-from ssm_nb.released import from_released,load_model,load_released,save_model,to_released
-from ssm_nb.weights import read_checkpoint
+from ssm_nb.model.backbone import clip_config
+from ssm_nb.labels.facs import label_space
+from ssm_nb.model.ssm import build_ssm
+from ssm_nb.labels.prior import ssm_prior
+from ssm_nb.model.prototypes import released_prompts
+from ssm_nb.model.released import from_released,load_model,load_released,save_model,to_released
+from ssm_nb.model.weights import read_checkpoint
 
 torch.set_num_threads(1)
 SPACES = [('bp4d', 7), ('bp4d', 11), ('disfa', 7), ('disfa', 11)]
@@ -152,7 +152,7 @@ def test_the_attacks_are_real(tmp_path):
 
 def test_a_file_cannot_change_this_library(tmp_path):
     "BUILD sets attributes on whatever is named; ours must stay as they are"
-    from ssm_nb import weights
+    from ssm_nb.model import weights
     raw = b'ctorch._utils\n_rebuild_tensor_v2\n(N}S"__defaults__"\n(I1\ntstb.'
     write(tmp_path/'x.pth', raw)
     with pytest.raises(ValueError, match='x.pth'): load_released(tmp_path/'x.pth')

@@ -5,8 +5,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from PIL import Image
-from ssm_nb.files import write_json
-from ssm_nb.report import Section, write_page
+from ssm_nb.core.files import write_json
+from ssm_nb.show.report import Section, write_page
 
 VOID = {'meta', 'img', 'br', 'hr', 'link', 'input'}
 SVG = re.compile(r'<svg class="main-svg')

@@ -2,9 +2,9 @@
 import csv, json, re
 from dataclasses import replace
 import numpy as np, pytest
-from ssm_nb.evaluation import AUProtocols, AUTracks, FEPredictions, au_protocols, fe_evaluation
-from ssm_nb.facs import LabelSpace, label_space
-from ssm_nb.results import Results
+from ssm_nb.evaluation.protocols import AUProtocols, AUTracks, FEPredictions, au_protocols, fe_evaluation
+from ssm_nb.labels.facs import LabelSpace, label_space
+from ssm_nb.evaluation.results import Results
 
 def tracks(seed, names, space, frames=12):
     rng = np.random.default_rng(seed)

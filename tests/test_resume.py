@@ -1,11 +1,11 @@
-"Runs that are killed, asked to stop, or out of room, in processes of their own; what fits a lesson is in nbs/15a_checkpoint.ipynb."
+"Runs that are killed, asked to stop, or out of room, in processes of their own; what fits a lesson is in nbs/training/03_checkpoint.ipynb."
 import json, os, resource, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 import pytest, torch
 from fastai.callback.core import Callback
-from ssm_nb.checkpoint import read_state
-from ssm_nb.learner import TrainingError
+from ssm_nb.training.checkpoint import read_state
+from ssm_nb.training.learner import TrainingError
 from killed_run import PRESET, data, run
 
 HERE = Path(__file__).parent

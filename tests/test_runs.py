@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 import pytest
 from safetensors.torch import load_file
-from ssm_nb.commands import main
-from ssm_nb.facs import label_space
-from ssm_nb.runs import check_folder, description, embedded_settings, enter_folder, is_done, read_config, run_config, run_data, run_sets, summarise, train_run
-from ssm_nb.settings import load_settings
+from ssm_nb.runs.commands import main
+from ssm_nb.labels.facs import label_space
+from ssm_nb.runs.runs import check_folder, description, embedded_settings, enter_folder, is_done, read_config, run_config, run_data, run_sets, summarise, train_run
+from ssm_nb.core.settings import load_settings
 
 ENV = dict(os.environ, OMP_NUM_THREADS='1')
 TINY = '--embedded', 'tiny', '--device', 'cpu', '--every', '1'
@@ -24,7 +24,7 @@ def top(tmp_path_factory):
 def settings(top): return load_settings(top/'settings.ini')
 
 def start(top, *args, launch=(sys.executable,)):
-    return subprocess.Popen([*launch, '-m', 'ssm_nb.commands', *map(str, args)], cwd=top, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*launch, '-m', 'ssm_nb.runs.commands', *map(str, args)], cwd=top, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 def finish(process, status=0):
     "What a process says once it has ended as it should"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 import pytest
 from hypothesis import given, strategies as st
-from ssm_nb.settings import Count, PresetName, Run, Settings, SettingsError, Share, check_entries, keys_of, load_settings, read_entries
+from ssm_nb.core.settings import Count, PresetName, Run, Settings, SettingsError, Share, check_entries, keys_of, load_settings, read_entries
 
 ROOT = Path(__file__).parents[1]
 KEYS = [(s.name, k, t) for s in fields(Settings) for k,t in keys_of(s.type).items()]
@@ -22,7 +22,7 @@ def test_the_shipped_file_names_every_key():
 def test_the_shipped_file_says_the_defaults(): assert load_settings(ROOT/'settings.ini').run == Run()
 
 def test_presets_can_all_be_named():
-    from ssm_nb.learner import PRESETS
+    from ssm_nb.training.learner import PRESETS
     assert {*get_args(PresetName)} == {'pair', *PRESETS}
 
 folder = st.text('abcÄé_-.', min_size=1, max_size=8).map(lambda s: Path(f'/data/{s}'))
@@ -52,5 +52,5 @@ def test_every_typo_finds_its_key(tmp_path, section, key, typ):
         load_settings(write(tmp_path/'settings.ini', f'[{section}]\n{typo} = 1'))
 
 def test_settings_import_nothing_heavy():
-    code = "import sys, ssm_nb.settings; print([m for m in ('torch', 'fastai', 'plotly', 'numpy') if m in sys.modules])"
+    code = "import sys, ssm_nb.core.settings; print([m for m in ('torch', 'fastai', 'plotly', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'

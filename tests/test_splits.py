@@ -2,8 +2,8 @@
 import json,os,time
 from pathlib import Path
 import numpy as np,pytest
-from ssm_nb.clips import clips_sha256,eval_clips,find_segments,read_manifest,train_clips
-from ssm_nb.facs import label_space
+from ssm_nb.data.clips import clips_sha256,eval_clips,find_segments,read_manifest,train_clips
+from ssm_nb.labels.facs import label_space
 
 SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')
 pytestmark = pytest.mark.skipif(not (SPLITS/'expected.json').exists(), reason=f'no split files in {SPLITS}; set SSM_SPLITS to their folder')

@@ -1,7 +1,7 @@
 """Properties of the two temporal heads, for any shape"""
 import pytest,torch
 from hypothesis import given,settings,strategies as st
-from ssm_nb.temporal import ExpressionTemporal,LocalAttention
+from ssm_nb.model.temporal import ExpressionTemporal,LocalAttention
 
 torch.set_num_threads(1)
 

@@ -3,8 +3,8 @@ import subprocess,sys,time,warnings,zipfile
 import pytest,torch
 from hypothesis import given,settings,strategies as st
 from safetensors.torch import save_file
-from ssm_nb.backbone import FULL_CLIP,build_clip
-from ssm_nb.weights import check_weights,clip_weights,fetch,how_to_get,read_checkpoint,read_clip
+from ssm_nb.model.backbone import FULL_CLIP,build_clip
+from ssm_nb.model.weights import check_weights,clip_weights,fetch,how_to_get,read_checkpoint,read_clip
 
 torch.set_num_threads(1)
 
@@ -123,7 +123,7 @@ def test_a_path_in_the_settings_is_taken_before_the_hub(tmp_path, monkeypatch):
 
 def test_offline_without_a_file_the_error_says_what_to_do(tmp_path):
     "As a user would meet it: no network, an empty cache, nothing in settings.ini"
-    code = f"from ssm_nb.weights import clip_weights; clip_weights({FULL_CLIP!r})"
+    code = f"from ssm_nb.model.weights import clip_weights; clip_weights({FULL_CLIP!r})"
     env = dict(HF_HUB_OFFLINE='1', HF_ENDPOINT='http://localhost:9', HF_HOME=str(tmp_path), PYTHONPATH=':'.join(sys.path))
     start = time.time()
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
