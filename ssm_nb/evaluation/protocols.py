@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
-from ..data.batches import AUClips, ClipLoader, FEClips
+from ..data.datasets import AUClips, ClipLoader, FEClips
 from ..core.distributed import gather_lists, rank_and_size
 from ..labels.facs import LabelSpace
 from .scores import AUScores, FEScores, VoteSearch, apply_vote, au_bootstrap, au_scores, fe_bootstrap, fe_scores, vote_search
