@@ -30,7 +30,7 @@ from .frames import decode_frame
 from ..labels.facs import AU_SETS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
 from ..core.files import write_json
 from ..show.plots import PALETTE,cooccurrence_heatmap,frame_strip,legend_above,themed
-from ..labels.prior import CoOccurrence,cooccurrence
+from ..labels.cooccurrence import CoOccurrence,cooccurrence
 from ..show.report import Section,write_page
 from ..core.settings import DataSet,Settings,SettingsError,load_settings
 
