@@ -38,10 +38,13 @@ from ..faces.embedded import SMALL, TINY, embedded_data
 from ..evaluation.protocols import au_protocols, au_tracks, au_transfer, fe_evaluation, fe_predictions, shared_aus, zero_shot
 from ..labels.facs import AU_SETS, LabelSpace, label_space
 from ..core.files import write_json, write_text
-from ..training.learner import PRESETS, Preset, SSMLearner, Validation, best_epoch, ssm_learner, train
+from ..training.learner import SSMLearner, ssm_learner, train
+from ..training.log import Validation, best_epoch
+from ..training.recipe import PRESETS, Preset
 from ..evaluation.scores import mean_ci
 from ..model.ssm import SSM, build_ssm
-from ..show.plots import gates, legend_above, loss_curves, map_triptych, themed
+from ..show.plots import legend_above, map_triptych, themed
+from ..show.run_plots import gates, loss_curves
 from ..data.prepare import make_folds
 from ..labels.prior import ssm_prior
 from ..model.prototypes import released_prompts
