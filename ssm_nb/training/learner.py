@@ -22,7 +22,7 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import default_device
 from ..core.distributed import Distributed, own_slots, rank_and_size
-from ..data.batches import JointBatches, JointLoader
+from ..data.stream import JointBatches, JointLoader
 from ..model.ssm import SSM, param_groups
 from .log import StepLog, TensorBoard, Validation
 from .recipe import LRSteps, Preset

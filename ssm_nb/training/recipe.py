@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from fastai.callback.core import Callback
 from fastcore.basics import patch
 from fastcore.docments import docments
-from ..data.batches import RECIPES, Recipe
+from ..data.augment import RECIPES, Recipe
 
 # %% ../../nbs/training/01_recipe.ipynb #c674092d
 @dataclass(frozen=True)

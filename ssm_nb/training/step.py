@@ -13,7 +13,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastcore.basics import patch
 from torch import Tensor, nn
 from ..core.distributed import gather_rows, unwrap
-from ..data.batches import keyed_generator
+from ..data.datasets import keyed_generator
 from ..model.losses import JointLoss, draw_mixup
 from ..model.ssm import SSMOutput
 
