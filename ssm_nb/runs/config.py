@@ -24,8 +24,8 @@ from .. import __version__
 from ..core.distributed import rank_and_size
 from ..core.files import write_json, write_text
 from ..core.settings import Run, Settings, closest, keys_of
-from ..data.batches import AUClips, FEClips
-from ..data.clips import read_manifest
+from ..data.datasets import AUClips, FEClips
+from ..data.manifests import read_manifest
 from ..data.prepare import make_folds
 from ..data.splits import hold_out
 from ..faces.embedded import SMALL, TINY, embedded_data

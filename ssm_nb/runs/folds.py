@@ -15,7 +15,7 @@ from ..core.distributed import gather_lists, rank_and_size
 from ..core.files import write_json, write_text
 from ..core.settings import Settings
 from ..evaluation.results import csv_text
-from ..evaluation.scores import mean_ci
+from ..evaluation.bootstrap import mean_ci
 from .config import RunConfig, description, differences, embedded_settings, read_config, run_sets
 from .runs import evaluate_run, join_processes, run_title, train_run
 from ..show.plots import themed

@@ -20,10 +20,11 @@ from plotly.offline import get_plotlyjs
 from ..core.distributed import rank_and_size
 from ..core.files import write_text
 from ..core.settings import Settings
-from ..data.batches import AUClips, FEClips
-from ..data.clips import read_manifest
-from ..evaluation.protocols import au_protocols, au_tracks, au_transfer, fe_evaluation, fe_predictions, shared_aus, zero_shot
+from ..data.datasets import AUClips, FEClips
+from ..data.manifests import read_manifest
+from ..evaluation.protocols import au_protocols, au_tracks, fe_evaluation, fe_predictions
 from ..evaluation.results import Results
+from ..evaluation.zero_shot import au_transfer, shared_aus, zero_shot
 from ..labels.facs import AU_SETS, LabelSpace, label_space
 from ..labels.prior import ssm_prior
 from ..model.backbone import build_clip, clip_config
