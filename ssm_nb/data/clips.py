@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from hashlib import sha256
 from pathlib import Path
-from .formats import IMAGE_SUFFIXES,ManifestError,flag
+from .formats import IMAGE_SUFFIXES,ManifestError,report
 from .manifests import Records
 from time import monotonic
 import numpy as np,os,torch
@@ -64,7 +64,7 @@ def slow_progress(
 def check_files(
     records:Records, # as read
     root:str|Path, # the image root
-    faults:list|None=None # see `flag`
+    faults:list|None=None # see `report`
 )->Records: # those whose files are there
     "Compare a manifest with the folders it speaks of"
     ok = np.ones(len(records), bool)
@@ -75,7 +75,7 @@ def check_files(
             fault = _image_fault(path, found) if records.dataset.task=='au' else _folder_fault(path, records.frames[i], len(found))
             if fault:
                 ok[i] = False
-                flag(ManifestError(*fault.args[:3], records.manifest, records.lines[i]), faults)
+                report(ManifestError(*fault.args[:3], records.manifest, records.lines[i]), faults)
     return records[ok]
 
 # %% ../../nbs/data/03_clips.ipynb #39c2af3e
@@ -108,7 +108,7 @@ def find_segments(
 # %% ../../nbs/data/03_clips.ipynb #b58c7288
 def check_frames(
     records:Records, # of a data set with AU labels
-    faults:list|None=None # see `flag`
+    faults:list|None=None # see `report`
 ):
     "Name every repeated frame, and every gap in the frame numbers"
     order,step = _frame_steps(records)
@@ -117,7 +117,7 @@ def check_frames(
         alike = np.array_equal(records.labels[a], records.labels[b], equal_nan=True)
         what = ('repeated frame', f"Line {records.lines[a]} lists it too, with {'the same' if alike else 'other'} labels; the first of them counts: remove one.")
         if step[i]>1: what = ('gap', f'{step[i]-1} frames are missing after {records.paths[a]}, line {records.lines[a]}; no clip crosses it.')
-        flag(ManifestError(what[0], records.paths[b], what[1], records.manifest, records.lines[b]), faults)
+        report(ManifestError(what[0], records.paths[b], what[1], records.manifest, records.lines[b]), faults)
 
 # %% ../../nbs/data/03_clips.ipynb #bf45e716
 @dataclass(frozen=True, eq=False)
