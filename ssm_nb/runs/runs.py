@@ -42,7 +42,7 @@ from ..training.learner import PRESETS, Preset, SSMLearner, Validation, best_epo
 from ..evaluation.scores import mean_ci
 from ..model.ssm import SSM, build_ssm
 from ..show.plots import gates, legend_above, loss_curves, map_triptych, themed
-from ..data.prepare import make_folds
+from ..data.folds import make_folds
 from ..labels.prior import ssm_prior
 from ..model.prototypes import released_prompts
 from ..model.released import load_model
