@@ -13,7 +13,8 @@ from ssm_nb.evaluation.protocols import evaluate
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
 from ssm_nb.training.learner import PRESETS, ssm_learner, train
-from ssm_nb.evaluation.scores import map_distance, mean_ci
+from ssm_nb.evaluation.bootstrap import mean_ci
+from ssm_nb.evaluation.scores import map_distance
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts

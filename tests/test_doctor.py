@@ -7,7 +7,7 @@ from PIL import Image
 from ssm_nb.data.clips import DATA_SETS,ManifestError,read_manifest
 from ssm_nb.data.counts import compare_joint,load_published,own_labels,permuted,tally
 from ssm_nb.data.doctor import Checkup,by_kind,check_up,main
-from ssm_nb.labels.prior import cooccurrence
+from ssm_nb.labels.cooccurrence import cooccurrence
 from ssm_nb.core.settings import load_settings
 
 SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')

@@ -14,7 +14,7 @@ from pathlib import Path
 from scipy.optimize import quadratic_assignment
 from .clips import ManifestError,Records,clips_sha256,find_segments,train_clips
 from ..labels.facs import AU_SETS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
-from ..labels.prior import CoOccurrence,cooccurrence
+from ..labels.cooccurrence import CoOccurrence,cooccurrence
 
 # %% ../../nbs/data/11_counts.ipynb #49ff8857
 def own_labels(

@@ -20,7 +20,7 @@ from .counts import _length,compare_counts,compare_joint,load_published,own_labe
 from ..labels.facs import AU_SETS
 from ..core.files import write_json
 from ..show.plots import PALETTE,cooccurrence_heatmap,legend_above,themed
-from ..labels.prior import CoOccurrence,cooccurrence
+from ..labels.cooccurrence import CoOccurrence,cooccurrence
 from ..show.report import Section,write_page
 from ..core.settings import DataSet,Settings,SettingsError,load_settings
 

@@ -35,11 +35,12 @@ from ..training.checkpoint import safeguards
 from ..data.clips import read_manifest
 from ..core.distributed import gather_lists, rank_and_size
 from ..faces.embedded import SMALL, TINY, embedded_data
-from ..evaluation.protocols import au_protocols, au_tracks, au_transfer, fe_evaluation, fe_predictions, shared_aus, zero_shot
+from ..evaluation.protocols import au_protocols, au_tracks, fe_evaluation, fe_predictions
+from ..evaluation.zero_shot import au_transfer, shared_aus, zero_shot
 from ..labels.facs import AU_SETS, LabelSpace, label_space
 from ..core.files import write_json, write_text
 from ..training.learner import PRESETS, Preset, SSMLearner, Validation, best_epoch, ssm_learner, train
-from ..evaluation.scores import mean_ci
+from ..evaluation.bootstrap import mean_ci
 from ..model.ssm import SSM, build_ssm
 from ..show.plots import gates, legend_above, loss_curves, map_triptych, themed
 from ..data.folds import make_folds
