@@ -6,8 +6,8 @@ import sys, time
 from pathlib import Path
 from fastai.callback.core import Callback
 from ssm_nb.model.backbone import clip_config
-from ssm_nb.data.batches import AUClips, FEClips
-from ssm_nb.data.clips import read_manifest
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.datasets import AUClips, FEClips
 from ssm_nb.faces.embedded import ALL_AUS, SMALL, embedded_data
 from ssm_nb.evaluation.protocols import evaluate
 from ssm_nb.labels.facs import label_space

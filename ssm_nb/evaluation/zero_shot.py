@@ -9,7 +9,7 @@ __all__ = ['shared_aus', 'au_transfer', 'open_prompts', 'open_prototypes', 'Open
 import numpy as np, torch
 from dataclasses import replace
 from fastcore.basics import patch
-from ..data.batches import AUClips
+from ..data.datasets import AUClips
 from .protocols import AUTracks, FEPredictions, au_tracks
 from ..labels.facs import LabelSpace
 from ..model.prototypes import Prompts, facs_prompts, tokenise

@@ -30,9 +30,9 @@ from fastcore.basics import patch, store_attr
 from plotly.offline import get_plotlyjs
 from .. import __version__
 from ..model.backbone import build_clip, clip_config
-from ..data.batches import AUClips, FEClips
+from ..data.manifests import read_manifest
+from ..data.datasets import AUClips, FEClips
 from ..training.checkpoint import safeguards
-from ..data.clips import read_manifest
 from ..core.distributed import gather_lists, rank_and_size
 from ..faces.embedded import SMALL, TINY, embedded_data
 from ..evaluation.protocols import au_protocols, au_tracks, fe_evaluation, fe_predictions
