@@ -31,7 +31,7 @@ from ..data.splits import hold_out
 from ..faces.embedded import SMALL, TINY, embedded_data
 from ..labels.facs import LabelSpace, label_space
 from ..model.backbone import clip_config
-from ..training.learner import PRESETS, Preset
+from ..training.recipe import PRESETS, Preset
 
 # %% ../../nbs/runs/01_config.ipynb #d0e117c8
 @dataclass(frozen=True)
