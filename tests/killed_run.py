@@ -15,7 +15,9 @@ from ssm_nb.data.datasets import AUClips, FEClips
 from ssm_nb.training.checkpoint import safeguards
 from ssm_nb.faces.embedded import TINY, embedded_data
 from ssm_nb.labels.facs import label_space
-from ssm_nb.training.learner import PRESETS, Validation, ssm_learner, train
+from ssm_nb.training.learner import ssm_learner, train
+from ssm_nb.training.log import Validation
+from ssm_nb.training.recipe import PRESETS
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts

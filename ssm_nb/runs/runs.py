@@ -33,10 +33,12 @@ from ..model.released import load_model
 from ..model.ssm import SSM, build_ssm
 from ..model.weights import clip_weights
 from .config import EnterFolder, RunConfig, RunData, check_choice, check_folder, description, read_config, run_data, run_sets, run_space
-from ..show.plots import gates, legend_above, loss_curves, map_triptych, themed
+from ..show.plots import legend_above, map_triptych, themed
+from ..show.run_plots import gates, loss_curves
 from ..show.report import Section
 from ..training.checkpoint import safeguards
-from ..training.learner import SSMLearner, Validation, best_epoch, ssm_learner, train
+from ..training.learner import SSMLearner, ssm_learner, train
+from ..training.log import Validation, best_epoch
 
 # %% ../../nbs/runs/02_runs.ipynb #b1459b55
 def start_weights(
