@@ -118,7 +118,7 @@ def findings(f):
 # cited paths ---------------------------------------------------------------------------------------------------------
 
 FOLDERS = 'nbs', 'tests', 'benchmarks', 'tutorials', 'ssm_nb', '.ci', '.github'
-PATH = re.compile(rf"(?<![\w/.~-])((?:\.\./)*(?:{'|'.join(map(re.escape, FOLDERS))})/(?:[\w./-]*[^\W_])?/?)(?![\w{])")
+PATH = re.compile(rf"(?<![\w/.~-])((?:\.\./)*(?:{'|'.join(map(re.escape, FOLDERS))})/(?:[\w./-]*[^\W_])?/?)(?![\w{{])")
 LINK = re.compile(r'\]\(([^)\s]+)\)')
 NAMED = re.compile(r'(?<![\w/.-])((?:[A-Z][A-Z_]+\.md)|(?:[0-9]{2}_\w+\.ipynb)|(?:pyproject\.toml|environment\.yml|Makefile))\b')
 MODULE = re.compile(r'\bssm_nb((?:\.[a-z_]\w*)+)')
