@@ -26,7 +26,7 @@ from ..core.files import write_json, write_text
 from ..core.settings import Run, Settings, closest, keys_of
 from ..data.datasets import AUClips, FEClips
 from ..data.manifests import read_manifest
-from ..data.prepare import make_folds
+from ..data.folds import make_folds
 from ..data.splits import hold_out
 from ..faces.embedded import SMALL, TINY, embedded_data
 from ..labels.facs import LabelSpace, label_space
