@@ -922,6 +922,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'ssm_nb/model/mapping.py'),
                                       'ssm_nb.model.mapping.DynamicMapping.fe2au': ( 'model/mapping.html#dynamicmapping.fe2au',
                                                                                      'ssm_nb/model/mapping.py'),
+                                      'ssm_nb.model.mapping.DynamicMapping.learned_mass': ( 'model/mapping.html#dynamicmapping.learned_mass',
+                                                                                            'ssm_nb/model/mapping.py'),
                                       'ssm_nb.model.mapping._prior_tensor': ( 'model/mapping.html#_prior_tensor',
                                                                               'ssm_nb/model/mapping.py')},
             'ssm_nb.model.prototypes': { 'ssm_nb.model.prototypes.Prompts': ('model/prototypes.html#prompts', 'ssm_nb/model/prototypes.py'),
