@@ -18,7 +18,7 @@ def _prior_tensor(
     neutral:int|None, # row of the neutral expression; None if there is none
 )->Tensor: # (e, a) float32
     "`prior` as a tensor, or one `ValueError` that says what is wrong with it"
-    p = torch.as_tensor(np.asarray(prior), dtype=torch.float32)
+    p = torch.from_numpy(np.array(prior, dtype=np.float32))
     if p.ndim!=2 or 0 in p.shape: raise ValueError(f'A prior has shape (expressions, AUs); got {tuple(p.shape)}')
     bad = (~torch.isfinite(p) | (p<0)).nonzero().tolist()
     if bad: raise ValueError(f'A prior is finite and >= 0; row {bad[0][0]}, column {bad[0][1]} is {p[tuple(bad[0])].item()}')
