@@ -61,7 +61,7 @@ def main(n=3):
     space,preset = label_space('bp4d', 7),PRESETS['small']
     data,size = embedded_data(load_settings().paths.cache, SMALL),clip_config('small')['vision_cfg']['image_size']
     lab,wild = ({s:read_manifest(path(s), name, space) for s in ('train','test')} for path,name in ((data.lab, 'bp4d'), (data.wild, 'dfew')))
-    sets = (FEClips(wild['train'], data.wild_images, size, recipe=preset.fe_recipe, cache_mb=500), AUClips(lab['train'], data.lab_images, size, recipe=preset.au_recipe, cache_mb=500),
+    sets = (FEClips(wild['train'], data.wild_images, size, augmentation=preset.fe_augmentation, cache_mb=500), AUClips(lab['train'], data.lab_images, size, augmentation=preset.au_augmentation, cache_mb=500),
         FEClips(wild['test'], data.wild_images, size, cache_mb=500), AUClips(lab['test'], data.lab_images, size, cover=True, cache_mb=500), space,
         data.truth('test')['p_au'][:, [ALL_AUS.index(a) for a in space.aus]])
     runs = {}
