@@ -15,7 +15,9 @@ from ssm_nb import __version__
 from ssm_nb.model.backbone import clip_config
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
-from ssm_nb.training.learner import PRESETS, TrainingLoss, adapt_model
+from ssm_nb.training.learner import adapt_model
+from ssm_nb.training.recipe import PRESETS
+from ssm_nb.training.step import TrainingLoss
 from ssm_nb.model.losses import draw_mixup
 from ssm_nb.model.ssm import build_ssm, param_groups
 from ssm_nb.labels.prior import ssm_prior

@@ -12,7 +12,8 @@ from ssm_nb.faces.embedded import ALL_AUS, SMALL, embedded_data
 from ssm_nb.evaluation.protocols import evaluate
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
-from ssm_nb.training.learner import PRESETS, ssm_learner, train
+from ssm_nb.training.learner import ssm_learner, train
+from ssm_nb.training.recipe import PRESETS
 from ssm_nb.evaluation.bootstrap import mean_ci
 from ssm_nb.evaluation.scores import map_distance
 from ssm_nb.model.ssm import build_ssm
@@ -60,7 +61,7 @@ def main(n=3):
     space,preset = label_space('bp4d', 7),PRESETS['small']
     data,size = embedded_data(load_settings().paths.cache, SMALL),clip_config('small')['vision_cfg']['image_size']
     lab,wild = ({s:read_manifest(path(s), name, space) for s in ('train','test')} for path,name in ((data.lab, 'bp4d'), (data.wild, 'dfew')))
-    sets = (FEClips(wild['train'], data.wild_images, size, recipe=preset.fe_recipe, cache_mb=500), AUClips(lab['train'], data.lab_images, size, recipe=preset.au_recipe, cache_mb=500),
+    sets = (FEClips(wild['train'], data.wild_images, size, augmentation=preset.fe_augmentation, cache_mb=500), AUClips(lab['train'], data.lab_images, size, augmentation=preset.au_augmentation, cache_mb=500),
         FEClips(wild['test'], data.wild_images, size, cache_mb=500), AUClips(lab['test'], data.lab_images, size, cover=True, cache_mb=500), space,
         data.truth('test')['p_au'][:, [ALL_AUS.index(a) for a in space.aus]])
     runs = {}

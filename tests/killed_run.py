@@ -15,7 +15,9 @@ from ssm_nb.data.datasets import AUClips, FEClips
 from ssm_nb.training.checkpoint import safeguards
 from ssm_nb.faces.embedded import TINY, embedded_data
 from ssm_nb.labels.facs import label_space
-from ssm_nb.training.learner import PRESETS, Validation, ssm_learner, train
+from ssm_nb.training.learner import ssm_learner, train
+from ssm_nb.training.log import Validation
+from ssm_nb.training.recipe import PRESETS
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts
@@ -50,7 +52,7 @@ def data(folder):
     "Clips of the smallest rendered pair: training and validation."
     space,files = label_space('bp4d', 7),embedded_data(folder, TINY)
     lab,wild = ({s:read_manifest(path(s), name, space) for s in ('train','test')} for path,name in ((files.lab, 'bp4d'), (files.wild, 'dfew')))
-    return (FEClips(wild['train'], files.wild_images, 32, recipe=PRESET.fe_recipe), AUClips(lab['train'], files.lab_images, 32, recipe=PRESET.au_recipe),
+    return (FEClips(wild['train'], files.wild_images, 32, augmentation=PRESET.fe_augmentation), AUClips(lab['train'], files.lab_images, 32, augmentation=PRESET.au_augmentation),
             FEClips(wild['test'], files.wild_images, 32), AUClips(lab['test'], files.lab_images, 32, cover=True))
 
 

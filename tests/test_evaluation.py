@@ -112,7 +112,7 @@ def naive_vote(probs, lengths, t, K, m):
     return np.array(out)
 
 def naive_best(tracks):
-    "Every threshold and rule; ties as SSM.md writes them"
+    "Every threshold and rule; ties as the release breaks them"
     shares,found = {Fraction(j, 2*k+1) for k in range(8) for j in range(1, 2*k+2)},[]
     for K in range(8):
         for m in range(1, 2*K+2):

@@ -10,7 +10,8 @@ from ssm_nb.data.stream import JointBatches, JointLoader
 from ssm_nb.faces.embedded import ALL_AUS, PRESENT, TINY, embedded_data
 from ssm_nb.evaluation.protocols import score
 from ssm_nb.labels.facs import DISFA_AUS, label_space
-from ssm_nb.training.learner import PRESETS, ssm_learner, train
+from ssm_nb.training.learner import ssm_learner, train
+from ssm_nb.training.recipe import PRESETS
 from ssm_nb.model.losses import JointLoss
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import ssm_prior
