@@ -36,7 +36,7 @@ def run(sets, seed, task=None, precision='fp32'):
     "Train from one seed on both tasks or one; scores on people never seen, and how far the map is from the truth."
     fe_train,au_train,fe_test,au_test,space,p_true = sets
     preset,prior = PRESETS['small'],ssm_prior(space)
-    model = build_ssm(clip_config('small'), space, prior.matrix, *released_prompts(space), n_expert_blocks=preset.n_expert_blocks, expert_hidden=preset.expert_hidden,
+    model = build_ssm(clip_config('small'), space, prior, *released_prompts(space), n_expert_blocks=preset.n_expert_blocks, expert_hidden=preset.expert_hidden,
         routing=preset.routing, smoothing=preset.smoothing, seed=seed, clip_weights=clip_weights('small'))
     begun = time.time()
     learn = ssm_learner(model, fe_train, au_train, preset, seed=seed, precision=precision, cbs=[OnlyTask(task)] if task else [])

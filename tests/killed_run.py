@@ -59,7 +59,7 @@ def data(folder):
 def learner(folder, sets, cbs=(), preset=PRESET, every=2, device='cpu', **kwargs):
     fe,au,valid_fe,valid_au = sets
     cfg = clip_config('small'); cfg['vision_cfg'] |= dict(image_size=32, width=64, layers=2)
-    model = build_ssm(cfg, fe.space, ssm_prior(fe.space).matrix, *released_prompts(fe.space), n_expert_blocks=1, expert_hidden=32)
+    model = build_ssm(cfg, fe.space, ssm_prior(fe.space), *released_prompts(fe.space), n_expert_blocks=1, expert_hidden=32)
     return ssm_learner(model, fe, au, preset, folder=folder, device=device, validation=Validation(valid_fe, valid_au, folder=folder),
         cbs=[*safeguards(folder, every), *cbs], **kwargs)
 
