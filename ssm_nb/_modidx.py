@@ -529,8 +529,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'ssm_nb/evaluation/predict.py'),
                                            'ssm_nb.evaluation.predict.folder_frames': ( 'evaluation/predict.html#folder_frames',
                                                                                         'ssm_nb/evaluation/predict.py'),
-                                           'ssm_nb.evaluation.predict.in_order': ( 'evaluation/predict.html#in_order',
-                                                                                   'ssm_nb/evaluation/predict.py'),
                                            'ssm_nb.evaluation.predict.predict_folder': ( 'evaluation/predict.html#predict_folder',
                                                                                          'ssm_nb/evaluation/predict.py')},
             'ssm_nb.evaluation.protocols': { 'ssm_nb.evaluation.protocols.AUProtocols': ( 'evaluation/protocols.html#auprotocols',
