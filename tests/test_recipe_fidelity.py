@@ -72,8 +72,8 @@ def run(tmp_path_factory):
     "The package's own twelve steps from a released model's weights, with the release's preset but small batches"
     space,data = label_space('bp4d', 7),embedded_data(tmp_path_factory.mktemp('faces'), TINY)
     preset = replace(PRESETS['bp4d_dfew'], epochs=EPOCHS, fe_bs=2, au_bs=2)
-    fe = FEClips(read_manifest(data.wild('train'), 'dfew', space), data.wild_images, 32, recipe=preset.fe_recipe)
-    au = AUClips(read_manifest(data.lab('train'), 'bp4d', space), data.lab_images, 32, recipe=preset.au_recipe)
+    fe = FEClips(read_manifest(data.wild('train'), 'dfew', space), data.wild_images, 32, augmentation=preset.fe_augmentation)
+    au = AUClips(read_manifest(data.lab('train'), 'bp4d', space), data.lab_images, 32, augmentation=preset.au_augmentation)
     model = from_released(released_state('ssm_bp4d_dfew_seed11')[1])
     twin = deepcopy(model)
     learn = ssm_learner(model, fe, au, preset, seed=3, cbs=[Keep(), KeepAfter()], device='cpu')
