@@ -32,6 +32,7 @@ from .. import __version__
 from ..model.backbone import build_clip, clip_config
 from ..data.batches import AUClips, FEClips
 from ..training.checkpoint import safeguards
+from ..training.snapshots import Snapshots, watched_clips
 from ..data.clips import read_manifest
 from ..core.distributed import gather_lists, rank_and_size
 from ..faces.embedded import SMALL, TINY, embedded_data
@@ -313,7 +314,8 @@ def run_learner(
 )->SSMLearner:
     "The learner of a run."
     validation = Validation(data.fe_choose, data.au_choose, 'uar' if config.selection=='test' else 'mean', config.selection, folder, workers=config.workers)
-    return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, safeguards(folder, config.every, config.keep), validation,
+    snapshots = Snapshots(watched_clips(data.fe_choose, data.au_choose, split=config.selection), folder)
+    return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, [*safeguards(folder, config.every, config.keep), snapshots], validation,
         config.precision, config.workers, folder, accumulate=config.accumulate, checkpointing=config.checkpointing, compile=config.compile)
 
 # %% ../../nbs/runs/02_runs.ipynb #e2e8a70f
