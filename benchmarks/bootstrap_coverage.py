@@ -2,7 +2,7 @@
 
 People differ in how often they show an AU, how visibly, and how the detector is biased by their face; frames of one person
 hang together. The truth is the score of a crowd. Expression clips are independent; classes are unequally frequent.
-For each score: share of data sets whose interval holds the truth, for the expanded percentile interval of `ssm_nb.evaluation.scores`
+For each score: share of data sets whose interval holds the truth, for the expanded percentile interval of `ssm_nb.evaluation.bootstrap`
 and for the plain one, with the Monte-Carlo standard error, and the share of data sets that got no interval.
 
 Run: python benchmarks/bootstrap_coverage.py [data sets]    (writes benchmarks/results/bootstrap_coverage.json; default 2000)
@@ -13,7 +13,8 @@ from fastprogress.fastprogress import progress_bar
 from pathlib import Path
 from ssm_nb.labels.facs import LabelSpace, label_space
 from ssm_nb.core.files import write_json
-from ssm_nb.evaluation.scores import FEScores, au_bootstrap, fe_bootstrap, person_counts, weighted_scores
+from ssm_nb.evaluation.bootstrap import au_bootstrap, fe_bootstrap, person_counts, weighted_scores
+from ssm_nb.evaluation.scores import FEScores
 
 PEOPLE = {'a fold of DISFA':9, 'a fold of BP4D':14, 'DISFA':27, 'BP4D':41}
 CLIPS = {'200 clips':200, '1000 clips':1000, '2341 clips':2341}

@@ -19,8 +19,12 @@ import torchvision
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
 from torchvision import transforms as T
-from ssm_nb.data.batches import CLIP_MEAN, CLIP_STD, RECIPES, FrameCache, decode_frame, eval_transform, keyed_generator, normalise, train_transform
-from ssm_nb.data.clips import DATA_SETS, _clean_frames, find_segments, read_manifest, train_clips
+from ssm_nb.data.formats import DATA_SETS
+from ssm_nb.data.manifests import _clean_frames, read_manifest
+from ssm_nb.data.clips import find_segments, train_clips
+from ssm_nb.data.frames import decode_frame, FrameCache
+from ssm_nb.data.augment import CLIP_MEAN, CLIP_STD, eval_transform, normalise, RECIPES, train_transform
+from ssm_nb.data.datasets import keyed_generator
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
 

@@ -6,14 +6,15 @@ import sys, time
 from pathlib import Path
 from fastai.callback.core import Callback
 from ssm_nb.model.backbone import clip_config
-from ssm_nb.data.batches import AUClips, FEClips
-from ssm_nb.data.clips import read_manifest
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.datasets import AUClips, FEClips
 from ssm_nb.faces.embedded import ALL_AUS, SMALL, embedded_data
 from ssm_nb.evaluation.protocols import evaluate
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
 from ssm_nb.training.learner import PRESETS, ssm_learner, train
-from ssm_nb.evaluation.scores import map_distance, mean_ci
+from ssm_nb.evaluation.bootstrap import mean_ci
+from ssm_nb.evaluation.scores import map_distance
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts

@@ -9,7 +9,7 @@ import numpy as np
 from pathlib import Path
 from time import perf_counter
 from ssm_nb.core.files import write_json
-from ssm_nb.evaluation.scores import THRESHOLDS, VOTE_RULES, apply_vote, vote_search
+from ssm_nb.evaluation.votes import THRESHOLDS, VOTE_RULES, apply_vote, vote_search
 
 def film(rng, lengths, a=12, stay=0.95, noise=1.2):
     "AUs that switch rarely, seen through noise"

@@ -10,9 +10,9 @@ torch.set_num_threads(1)                                     # children are fork
 from fastai.callback.core import Callback
 from ssm_nb.training import checkpoint
 from ssm_nb.model.backbone import clip_config
-from ssm_nb.data.batches import AUClips, FEClips
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.datasets import AUClips, FEClips
 from ssm_nb.training.checkpoint import safeguards
-from ssm_nb.data.clips import read_manifest
 from ssm_nb.faces.embedded import TINY, embedded_data
 from ssm_nb.labels.facs import label_space
 from ssm_nb.training.learner import PRESETS, Validation, ssm_learner, train

@@ -6,9 +6,12 @@ from hypothesis import HealthCheck,given,settings,strategies as st
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import v2
-from ssm_nb.data.batches import (AUClips,CLIP_MEAN,CLIP_STD,FEClips,JointBatches,JointLoader,RECIPES,crop_window,
-                            keyed_generator,train_transform)
-from ssm_nb.data.clips import (DATA_SETS,ManifestError,eval_frame_indices,read_manifest)
+from ssm_nb.data.formats import DATA_SETS,ManifestError
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.clips import eval_frame_indices
+from ssm_nb.data.augment import CLIP_MEAN,CLIP_STD,crop_window,RECIPES,train_transform
+from ssm_nb.data.datasets import AUClips,FEClips,keyed_generator
+from ssm_nb.data.stream import JointBatches,JointLoader
 from ssm_nb.labels.facs import label_space
 
 GOLDEN = Path(__file__).parent/'golden'

@@ -8,10 +8,11 @@ from open_clip.tokenizer import tokenize
 from PIL import Image
 from sklearn.metrics import f1_score
 from ssm_nb.model.backbone import build_clip
-from ssm_nb.data.batches import AUClips, FEClips, normalise
-from ssm_nb.data.clips import read_manifest
-from ssm_nb.evaluation.protocols import (AUTracks, FEPredictions, au_protocols, au_tracks, au_transfer, check_held_out, decide, evaluate, fe_evaluation, fe_predictions,
-    score, shared_aus, zero_shot)
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.augment import normalise
+from ssm_nb.data.datasets import AUClips, FEClips
+from ssm_nb.evaluation.protocols import AUTracks, FEPredictions, au_protocols, au_tracks, check_held_out, decide, evaluate, fe_evaluation, fe_predictions, score
+from ssm_nb.evaluation.zero_shot import au_transfer, shared_aus, zero_shot
 from ssm_nb.labels.facs import EXPRESSIONS_7, LabelSpace, label_space
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import ssm_prior

@@ -5,7 +5,7 @@ import numpy as np,pytest,torch
 from open_clip.transformer import QuickGELU
 from recipe import GOLDEN,MODELS,golden
 from torch import nn
-from ssm_nb.model.backbone import Experts
+from ssm_nb.model.experts import Experts
 from ssm_nb.model.losses import JointLoss
 from ssm_nb.model.ssm import GROUP_LRS,param_groups
 from ssm_nb.model.released import from_released,to_released

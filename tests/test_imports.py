@@ -2,7 +2,7 @@
 import subprocess, sys
 import pytest
 
-@pytest.mark.parametrize('module', ['labels.facs', 'labels.prior'])
+@pytest.mark.parametrize('module', ['labels.facs', 'labels.prior', 'labels.cooccurrence', 'labels.choice'])
 @pytest.mark.parametrize('heavy', ['torch', 'fastai', 'plotly'])
 def test_module_stays_light(module, heavy):
     code = f'import sys, ssm_nb.{module}; sys.exit({heavy!r} in sys.modules)'

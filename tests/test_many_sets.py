@@ -4,8 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest, torch
 from ssm_nb.model.backbone import clip_config
-from ssm_nb.data.batches import AUClips, ClipSets, FEClips, JointBatches, JointLoader
-from ssm_nb.data.clips import read_manifest
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.datasets import AUClips, ClipSets, FEClips
+from ssm_nb.data.stream import JointBatches, JointLoader
 from ssm_nb.faces.embedded import ALL_AUS, PRESENT, TINY, embedded_data
 from ssm_nb.evaluation.protocols import score
 from ssm_nb.labels.facs import DISFA_AUS, label_space

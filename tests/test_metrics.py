@@ -5,8 +5,9 @@ from math import ceil, erfc, sqrt
 from recipe import GOLDEN
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 from ssm_nb.labels.facs import LabelSpace, label_space
-from ssm_nb.evaluation.scores import (FEScores, SCORES, apply_vote, au_bootstrap, au_scores, draw_confusions, draw_people, fe_bootstrap, fe_scores, mean_ci,
-    person_counts, rule_share, trivial_au_f1, vote_search, weighted_scores)
+from ssm_nb.evaluation.bootstrap import au_bootstrap, draw_confusions, draw_people, fe_bootstrap, mean_ci, person_counts, weighted_scores
+from ssm_nb.evaluation.scores import FEScores, SCORES, au_scores, fe_scores, trivial_au_f1
+from ssm_nb.evaluation.votes import apply_vote, rule_share, vote_search
 
 REFERENCE = json.loads((GOLDEN/'vote.json').read_text())
 

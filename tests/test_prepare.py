@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 from PIL import Image
-from ssm_nb.data.clips import DATA_SETS, ManifestError, check_files, frame_names, read_manifest
+from ssm_nb.data.formats import DATA_SETS, ManifestError
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.clips import check_files, frame_names
 from ssm_nb.labels.facs import BP4D_AUS, DISFA_AUS, EXPRESSIONS_7, label_space
 from ssm_nb.data.prepare import (bp4d_records, compare_labels, disfa_records, expression_records, extract_videos, make_folds, make_records,
                             published_fold, read_intensities, read_occurrence, recount, same_records, subject_folds, write_manifest)

@@ -3,8 +3,9 @@ import numpy as np, networkx as nx, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from ssm_nb.labels.facs import ACTION_UNITS, EXPRESSIONS, LabelOrderError, LabelSpace, label_space
-from ssm_nb.labels.prior import (CoOccurrence, PRIORS, Prior, PriorError, compare, cooccurrence, du2014_prior, emfacs_prior, load_cooccurrence,
-                          load_prior, ssm_prior)
+from ssm_nb.labels.choice import compare
+from ssm_nb.labels.cooccurrence import CoOccurrence, cooccurrence, load_cooccurrence
+from ssm_nb.labels.prior import PRIORS, Prior, PriorError, du2014_prior, emfacs_prior, load_prior, ssm_prior
 
 # '#' where the released prior is 1.00, '.' where it is 0.02; one row an expression, one column an AU
 RELEASED = {('bp4d', 7): '''...#..#.....

@@ -22,13 +22,15 @@ from pathlib import Path
 from PIL import Image,ImageOps
 from scipy.optimize import quadratic_assignment
 from .. import __version__
-from .batches import decode_frame
-from .clips import (DATA_SETS,ManifestError,Records,check_files,check_frames,clips_sha256,find_segments,frame_names,
-                          read_manifest,slow_progress,train_clips)
+from .formats import DATA_SETS,ManifestError
+from .manifests import read_manifest,Records
+from .clips import (check_files,check_frames,clips_sha256,find_segments,frame_names,slow_progress,
+                               train_clips)
+from .frames import decode_frame
 from ..labels.facs import AU_SETS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
 from ..core.files import write_json
 from ..show.plots import PALETTE,cooccurrence_heatmap,frame_strip,legend_above,themed
-from ..labels.prior import CoOccurrence,cooccurrence
+from ..labels.cooccurrence import CoOccurrence,cooccurrence
 from ..show.report import Section,write_page
 from ..core.settings import DataSet,Settings,SettingsError,load_settings
 

@@ -7,8 +7,9 @@ __all__ = ['subject_shares', 'split_cost', 'held_out_people', 'held_out_clips', 
 
 # %% ../../nbs/data/06_splits.ipynb #0596ee5a
 import numpy as np,torch
-from .batches import keyed_generator
-from .clips import ManifestError,Records
+from .formats import ManifestError
+from .manifests import Records
+from .datasets import keyed_generator
 
 # %% ../../nbs/data/06_splits.ipynb #bf591a35
 def subject_shares(

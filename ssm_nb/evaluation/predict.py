@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from fastprogress.fastprogress import progress_bar
 from pathlib import Path
-from ..data.batches import RECIPES,FrameCache,eval_transform,normalise
-from ..data.clips import Segments,eval_clips,eval_frame_indices,frame_names
+from ..data.clips import eval_clips,eval_frame_indices,frame_names,Segments
+from ..data.frames import FrameCache
+from ..data.augment import eval_transform,normalise,RECIPES
 from ..model.ssm import SSM
 from torch import Tensor
 from typing import NamedTuple

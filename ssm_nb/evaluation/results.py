@@ -16,7 +16,9 @@ import numpy as np
 from fastcore.basics import patch
 from .protocols import AUProtocols, FEEvaluation
 from ..core.files import write_json, write_text
-from .scores import PROTOCOLS, Interval, VoteSearch
+from .bootstrap import Interval
+from .scores import PROTOCOLS
+from .votes import VoteSearch
 from ..show.plots import confusion, score_bars
 from ..show.report import Section, write_page
 

@@ -17,7 +17,7 @@ from safetensors.torch import save as st_save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..model.backbone import build_clip, clip_config
-from ..data.batches import normalise
+from ..data.augment import normalise
 from ..labels.facs import ACTION_UNITS
 from .render import LAB, WILD, occlude, render, sample_people, sample_scene, to_uint8
 from ..core.files import replacing

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CAMERA_CM', 'FIELD_CM', 'LAB', 'WILD', 'FACE_CENTRE', 'rotation', 'project', 'visible', 'planes', 'Fragments',
-           'rasterize', 'Look', 'sample_look', 'eye_centres', 'brow_mask', 'fold_maps', 'People', 'sample_people',
-           'Scene', 'still', 'vertex_normals', 'shade', 'render', 'to_uint8', 'Domain', 'sample_scene', 'occlude',
-           'onset_apex_offset']
+           'rasterize', 'Look', 'sample_look', 'eye_centres', 'brow_mask', 'fold_shares', 'fold_maps', 'People',
+           'sample_people', 'Scene', 'still', 'vertex_normals', 'shade', 'render', 'to_uint8', 'Domain', 'sample_scene',
+           'occlude', 'onset_apex_offset']
 
 # %% ../../nbs/faces/02_render.ipynb #64217e96
 import math
@@ -240,7 +240,7 @@ def _flat_atlas(look):
 _FOLDS = dict(forehead=('browInnerUp','browOuterUpLeft','browOuterUpRight'), glabella=('browDownLeft','browDownRight'), nose=('noseSneerLeft','noseSneerRight'),
     crow=('cheekSquintLeft','cheekSquintRight'), chin=('mouthShrugLower',), nasolabial=('mouthSmileLeft','mouthSmileRight','mouthUpperUpLeft','mouthUpperUpRight'))
 
-def _fold_matrix(basis):
+def fold_shares(basis):
     "(m, 6) how strongly each mesh action shows each fold."
     w = torch.zeros(len(basis.action_names), len(_FOLDS), device=basis.mean.device)
     for j,acts in enumerate(_FOLDS.values()):
@@ -371,7 +371,7 @@ def render(
     fr,frame,normal,uv = _surface(basis, people, scene, size)
     texel = uv[:,1].long().clamp(0,ATLAS_H-1)*ATLAS_W+uv[:,0].long().clamp(0,ATLAS_W-1)
     of = lambda x: x.index_select(0, frame)
-    fold = (people.folds.index_select(0, texel)*of(scene.actions@_fold_matrix(basis))).sum(1, keepdim=True)
+    fold = (people.folds.index_select(0, texel)*of(scene.actions@fold_shares(basis))).sum(1, keepdim=True)
     albedo = people.atlas.flatten(0,1).index_select(0, of(scene.person)*(ATLAS_H*ATLAS_W)+texel)*(1-fold)
     img = F.interpolate(scene.background, (size,size), mode='bilinear', align_corners=False).clamp(0,1).permute(0,2,3,1).reshape(-1,3)
     img[fr.pixel] = shade(normal, albedo, of(scene.light), of(scene.colour), of(scene.ambient))

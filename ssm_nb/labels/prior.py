@@ -4,19 +4,16 @@
 
 # %% auto #0
 __all__ = ['OTHER', 'SSM_LINKS', 'EMFACS_LINKS', 'DU2014_LINKS', 'PRIORS', 'PriorError', 'Prior', 'ssm_prior', 'emfacs_prior',
-           'du2014_prior', 'get_prior', 'Comparison', 'compare', 'load_prior', 'CoOccurrence', 'cooccurrence',
-           'load_cooccurrence']
+           'du2014_prior', 'load_prior']
 
 # %% ../../nbs/labels/02_prior.ipynb #7fb9d54c
-import csv, json
+import csv
 import networkx as nx, numpy as np
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
-from importlib.resources import files
-from numbers import Integral
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
-from .facs import AU_SETS, LabelOrderError, LabelSpace, action_unit, expression, label_space
+from .facs import LabelOrderError, LabelSpace, action_unit, expression, label_space
 from ..core.files import replacing
 
 # %% ../../nbs/labels/02_prior.ipynb #8731b16f
@@ -158,17 +155,8 @@ def du2014_prior(
     "The proportions of Du, Tao & Martinez"
     return Prior.from_links(DU2014_LINKS, space, 'Du 2014', 'Du, Tao & Martinez 2014, PNAS 111(15):E1454, Table 1, 230 people')
 
-# %% ../../nbs/labels/02_prior.ipynb #13bb6b2e
+# %% ../../nbs/labels/02_prior.ipynb #dd19ec1b
 PRIORS = dict(ssm=ssm_prior, emfacs=emfacs_prior, du2014=du2014_prior) # name to function of a label space
-
-def get_prior(
-    which:str|Path, # 'ssm', 'emfacs', 'du2014', or the path of a .csv or .graphml file
-    space:LabelSpace # the labels it must have, in this order
-)->Prior:
-    "A prior by name or from a file"
-    if str(which).lower() in PRIORS: return PRIORS[str(which).lower()](space)
-    if Path(which).suffix not in ('.csv', '.graphml'): raise PriorError(f"{str(which)!r} is neither {', '.join(PRIORS)} nor the path of a .csv or .graphml file")
-    return load_prior(which, space)
 
 # %% ../../nbs/labels/02_prior.ipynb #ef612492
 @patch
@@ -179,31 +167,6 @@ def to(self:Prior,
     rows = [self.space.expression_index(e) for e in space.expressions]
     columns = [self.space.au_index(n) for n in space.aus]
     return replace(self, matrix=self.matrix[np.ix_(rows, columns)], space=space)
-
-# %% ../../nbs/labels/02_prior.ipynb #979157a2
-@dataclass(frozen=True)
-class Comparison:
-    "The pairs on which two priors differ"
-    left:str # name of the first
-    right:str # name of the second
-    rows:tuple # (expression, AU label, strength in the first, in the second), largest difference first
-    def __len__(self): return len(self.rows)
-    def _repr_markdown_(self):
-        cells = [(f'{au} {action_unit(au).name}', f'{l:.2f}', f'{r:.2f}', f'{r-l:+.2f}') for _,au,l,r in self.rows]
-        return _table('expression', ['action unit', self.left, self.right, 'difference'], [r[0] for r in self.rows], cells)
-
-# %% ../../nbs/labels/02_prior.ipynb #88f4ce32
-def compare(
-    left:Prior, # the one to start from
-    right:Prior, # the one to hold beside it, same label space
-    above:float=0. # only differences larger than this
-)->Comparison:
-    "The pairs on which two priors differ, largest difference first"
-    space = left.space.check(right.space, f'comparing {left.name!r} with {right.name!r}')
-    size = np.abs(right.matrix - left.matrix) # (e, a)
-    order = [divmod(int(k), space.n_aus) for k in np.argsort(-size, axis=None, kind='stable')]
-    return Comparison(left.name, right.name, tuple((space.expressions[i], space.au_labels[j], float(left.matrix[i,j]), float(right.matrix[i,j]))
-                                                   for i,j in order if size[i,j] > above))
 
 # %% ../../nbs/labels/02_prior.ipynb #c2820a57
 @patch
@@ -360,133 +323,3 @@ def load_prior(
     prior = _in_file(path, read, path, space)
     if space is not None: space.check(prior.space, str(path))
     return prior
-
-# %% ../../nbs/labels/02_prior.ipynb #3da49ed4
-@dataclass(frozen=True, eq=False)
-class CoOccurrence:
-    "How often action units are active in the same frame"
-    support:np.ndarray # (a, a) int64 frames with both; on the diagonal frames with one
-    frames:int # all labelled frames
-    space:LabelSpace # the AUs; `expressions` is empty
-    name:str='' # for titles and file headers
-    source:str='' # where the counts come from
-    def __post_init__(self):
-        labels, n = self.space.au_labels, _labelled(self.support, self.space.au_labels, self.space.au_labels)
-        if not np.issubdtype(n.dtype, np.integer): raise PriorError(f'counts must be whole numbers, found {n.dtype}')
-        if not isinstance(self.frames, Integral): raise PriorError(f'frames must be a whole number, found {self.frames!r}')
-        d = n.diagonal() # (a,)
-        _reject((n < 0) | (n > self.frames), n, labels, labels, f'A count is at least 0 and at most the {self.frames} frames')
-        _reject(n != n.T, n, labels, labels, 'The mirrored cell holds another number')
-        _reject(n > np.minimum(d[:,None], d), n, labels, labels, 'Two AUs cannot be active together more often than each alone')
-        for k,v in dict(support=n.astype(np.int64), frames=int(self.frames)).items(): object.__setattr__(self, k, v)
-        self.support.setflags(write=False)
-        for text in (self.name, self.source): _one_line(text)
-
-# %% ../../nbs/labels/02_prior.ipynb #fb06986e
-@patch
-def __eq__(self:CoOccurrence, other):
-    return (isinstance(other, CoOccurrence) and np.array_equal(self.support, other.support)
-            and (self.frames, self.space, self.name, self.source) == (other.frames, other.space, other.name, other.source))
-
-# %% ../../nbs/labels/02_prior.ipynb #c14e442e
-@patch(as_prop=True)
-def positives(self:CoOccurrence)->np.ndarray: # (a,) int64
-    "Frames in which each action unit is active"
-    return self.support.diagonal()
-
-# %% ../../nbs/labels/02_prior.ipynb #03200d3a
-def _ratio(a, b):
-    "a / b, NaN where b is 0"
-    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
-
-@patch
-def conditional(self:CoOccurrence)->np.ndarray: # (a, a), 0 to 1; NaN in the row of an AU that never occurs
-    "P(column | row)"
-    return _ratio(self.support, self.positives[:,None]) # (a, a) / (a, 1)
-
-# %% ../../nbs/labels/02_prior.ipynb #94ed56e6
-@patch
-def lift(self:CoOccurrence)->np.ndarray: # (a, a), 1 where independent; NaN for an AU that never occurs
-    "P(row, column) / (P(row) P(column))"
-    return _ratio(self.support * float(self.frames), np.outer(self.positives, self.positives).astype(float))
-
-# %% ../../nbs/labels/02_prior.ipynb #2d91bbc7
-@patch(cls_method=True)
-def from_labels(cls:CoOccurrence,
-    labels:np.ndarray, # (n, a), 1 active, 0 not, NaN not annotated
-    space:LabelSpace, # the columns of `labels`
-    name:str='', # for titles and file headers
-    source:str='' # where the labels come from
-)->CoOccurrence:
-    "Count fully annotated frames"
-    labels = np.asarray(labels, dtype=np.float64)
-    if labels.ndim != 2 or labels.shape[1] != space.n_aus: raise PriorError(f"labels are {labels.shape}; expected (frames, {space.n_aus}): {', '.join(space.au_labels)}")
-    known = labels[~np.isnan(labels).any(1)] # (frames, a)
-    if not np.isin(known, (0, 1)).all(): raise PriorError(f'labels must be 0, 1 or NaN; found {known[~np.isin(known, (0, 1))][0]}')
-    known = known.astype(np.int64)
-    return cls(known.T @ known, len(known), LabelSpace(space.aus, ()), name, source)
-
-# %% ../../nbs/labels/02_prior.ipynb #48f930eb
-def cooccurrence(
-    aus:str # 'bp4d' or 'disfa'
-)->CoOccurrence:
-    "The counts over all labelled frames of an AU data set"
-    aus = str(aus).lower()
-    if aus not in AU_SETS: raise PriorError(f"no counts for {aus!r}. Valid: {', '.join(AU_SETS)}")
-    d = json.loads(files('ssm_nb').joinpath('assets/au_counts.json').read_text(encoding='utf-8'))[aus.upper()]
-    space = LabelSpace(AU_SETS[aus], ()).check(LabelSpace(d['au_ids'], ()), f'au_counts.json, {aus.upper()}')
-    return CoOccurrence(d['joint_positives'], d['frames'], space, aus.upper(), 'counted over all labelled frames')
-
-# %% ../../nbs/labels/02_prior.ipynb #93cbf225
-@patch
-def to_graph(self:CoOccurrence)->nx.DiGraph: # edges row → column with `support`, `probability`, `lift`
-    "The counts as a directed graph, one edge for every ordered pair"
-    g, p, lift = nx.DiGraph(name=self.name, source=self.source, frames=self.frames), self.conditional(), self.lift()
-    for i,au in enumerate(self.space.au_labels): g.add_node(au, kind='action unit', position=i, positives=int(self.positives[i]))
-    for i,u in enumerate(self.space.au_labels):
-        for j,v in enumerate(self.space.au_labels):
-            if i != j: g.add_edge(u, v, support=int(self.support[i,j]), probability=float(p[i,j]), lift=float(lift[i,j]))
-    return g
-
-# %% ../../nbs/labels/02_prior.ipynb #3a879995
-@patch(cls_method=True)
-def from_graph(cls:CoOccurrence,
-    g:nx.DiGraph # as `to_graph` gives it: `frames`, nodes with `position` and `positives`, edges with `support`
-)->CoOccurrence:
-    "The counts of a graph"
-    space = _placed_space(g)
-    missing = [*(['frames'] if 'frames' not in g.graph else []), *(['positives'] if any(p is None for _,p in g.nodes(data='positives')) else []),
-               *(['position'] if space is None else []), *(['support'] if any(n is None for *_,n in g.edges(data='support')) else [])]
-    if missing: raise PriorError(f"the graph lacks {', '.join(missing)}; a co-occurrence graph has frames, positives and position of nodes, support of edges")
-    support = np.diag([g.nodes[au]['positives'] for au in space.au_labels]) # (a, a)
-    for u,v,n in g.edges(data='support'): support[space.au_index(u), space.au_index(v)] = n
-    return cls(support, g.graph['frames'], space, g.graph.get('name', ''), g.graph.get('source', ''))
-
-# %% ../../nbs/labels/02_prior.ipynb #a89a4864
-@patch
-def save(self:CoOccurrence,
-    path:str|Path # ends in .csv or .graphml
-)->None:
-    "Write the counts to a file, whole or not at all"
-    meta = dict(name=self.name, source=self.source, frames=self.frames)
-    _save(self, path, _csv_text(meta, 'action unit', self.space.au_labels, self.space.au_labels, self.support))
-
-# %% ../../nbs/labels/02_prior.ipynb #8532bf87
-def _count(text):
-    "A whole number of frames"
-    if not text.isdecimal(): raise ValueError(f'{text!r} is not a whole number of frames')
-    return int(text)
-
-def _cooccurrence_csv(path):
-    "The counts in a CSV file"
-    meta, rows, columns, values = _read_csv(path, 'action unit', lambda t: str(action_unit(t)), _count)
-    if 'frames' not in meta: raise PriorError(f"{path}: there is no line '# frames: N' with the number of labelled frames")
-    LabelSpace(columns, ()).check(LabelSpace(rows, ()), f'{path}, rows')
-    return CoOccurrence(np.array(values), _count(meta['frames']), LabelSpace(columns, ()), meta.get('name', Path(path).stem), meta.get('source', ''))
-
-# %% ../../nbs/labels/02_prior.ipynb #ed5d6dab
-def load_cooccurrence(
-    path:str|Path # a .csv or .graphml file
-)->CoOccurrence:
-    "Read and check co-occurrence counts"
-    return _in_file(path, _by_suffix(path, csv=_cooccurrence_csv, graphml=lambda p: CoOccurrence.from_graph(_read_graphml(p))), path)

@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from ..data.clips import ManifestError
+from ..data.formats import ManifestError
 from ..core.distributed import gather_lists, gather_rows, rank_and_size, unwrap
 from ..core.files import replacing
 from .learner import TrainingError

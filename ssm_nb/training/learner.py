@@ -29,7 +29,9 @@ from fastai.torch_core import default_device
 from fastcore.basics import patch
 from fastcore.docments import docments
 from torch import Tensor, nn
-from ..data.batches import RECIPES, JointBatches, JointLoader, Recipe, keyed_generator
+from ..data.augment import Recipe, RECIPES
+from ..data.datasets import keyed_generator
+from ..data.stream import JointBatches, JointLoader
 from ..core.distributed import Distributed, gather_rows, own_slots, rank_and_size, unwrap
 from ..evaluation.protocols import score
 from ..core.files import write_csv
