@@ -6,7 +6,7 @@
 __all__ = ['spread_classes', 'spread_recordings', 'Watched', 'watched_clips', 'map_numbers', 'clip_numbers', 'Snapshots',
            'read_snapshots']
 
-# %% ../../nbs/training/07_snapshots.ipynb #88c7c436
+# %% ../../nbs/training/07_snapshots.ipynb #9af03786
 import numpy as np
 import torch
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from fastai.callback.core import Callback
 from fastcore.basics import patch
 from pathlib import Path
 from ..core.distributed import rank_and_size, unwrap
-from ..data.batches import AUClips, FEClips, normalise
+from ..data.augment import normalise
+from ..data.datasets import AUClips, FEClips
 from ..model.ssm import SSM
 from .checkpoint import read_state, write_state
 from torch import Tensor
 from torch.nn import functional as F
 
-# %% ../../nbs/training/07_snapshots.ipynb #a62029a4
+# %% ../../nbs/training/07_snapshots.ipynb #66c66a7c
 def spread_classes(
     labels, # (n,) int class of each clip
     n:int   # clips wanted
@@ -30,7 +31,7 @@ def spread_classes(
     turn = np.array([(labels[:i]==l).sum() for i,l in enumerate(labels)], dtype=int) # how many of its class came before
     return sorted(np.argsort(turn, kind='stable')[:n].tolist())
 
-# %% ../../nbs/training/07_snapshots.ipynb #a52f4825
+# %% ../../nbs/training/07_snapshots.ipynb #7cf8e9db
 def spread_recordings(
     segment, # (n,) number of the recording that each clip is from, ascending
     n:int,   # clips wanted
@@ -42,7 +43,7 @@ def spread_recordings(
     chosen = all_segments[np.unique(np.linspace(0, len(all_segments)-1, max(1, n//each)).round().astype(int))] if len(segment) else []
     return [int(i) for s in chosen for i in np.flatnonzero(segment==s)[:each]][:n]
 
-# %% ../../nbs/training/07_snapshots.ipynb #d508dd99
+# %% ../../nbs/training/07_snapshots.ipynb #388b9364
 @dataclass(frozen=True, eq=False)
 class Watched:
     "Clips to look at after each epoch, with what is known of them"
@@ -55,7 +56,7 @@ class Watched:
     split:str=''         # what the clips were held out for: 'validation' or 'test'
     def __len__(self): return len(self.names)
 
-# %% ../../nbs/training/07_snapshots.ipynb #0db374f1
+# %% ../../nbs/training/07_snapshots.ipynb #09699804
 def _au_texts(
     labels:Tensor # (t, a) in {0, 1, NaN}
 )->list[str]:     # one a frame
@@ -64,7 +65,7 @@ def _au_texts(
 
 def _folder(path): return str(Path(str(path)).parent).replace('\\', '/')
 
-# %% ../../nbs/training/07_snapshots.ipynb #f3248ea1
+# %% ../../nbs/training/07_snapshots.ipynb #58fbf4f9
 def watched_clips(
     fe:FEClips|None, # held-out expression clips
     au:AUClips|None, # held-out AU clips, with `cover=True`
@@ -83,7 +84,7 @@ def watched_clips(
     return Watched(pixels, tuple(f'{w} {ds.paths(i)[0].split("/")[-1]}' for (ds,i),w in zip(rows, where)), tuple(where), tuple(ds.task for ds,_ in rows),
         tuple(classes), tuple(texts), split)
 
-# %% ../../nbs/training/07_snapshots.ipynb #3c1aa4de
+# %% ../../nbs/training/07_snapshots.ipynb #88a49c4d
 @torch.no_grad()
 def map_numbers(
     model:SSM # in eval mode
@@ -93,7 +94,7 @@ def map_numbers(
     some = dict(d1=m.d1, d2=m.d2, alpha=m.alpha, beta=m.beta, gram=p.double()@p.double().T, taps=model.smoother.conv.weight[:,0])
     return {k:v.detach().float().cpu().clone() for k,v in some.items()}
 
-# %% ../../nbs/training/07_snapshots.ipynb #ec114e30
+# %% ../../nbs/training/07_snapshots.ipynb #55829645
 @torch.no_grad()
 def clip_numbers(
     model:SSM,     # in eval mode
@@ -108,7 +109,7 @@ def clip_numbers(
         out.append((model.fe_head(v), F.normalize(v.float(), dim=-1)@p.T, model.au_head(f), F.normalize(f.float(), dim=-1)@p.T))
     return {k:torch.cat(o).float().cpu() for k,o in zip(('fe_head', 'fe_dot', 'au_head', 'au_dot'), zip(*out))}
 
-# %% ../../nbs/training/07_snapshots.ipynb #f94a113d
+# %% ../../nbs/training/07_snapshots.ipynb #aac3749d
 class Snapshots(Callback):
     "Keep what each epoch says of a few held-out clips."
     def __init__(self,
@@ -116,7 +117,7 @@ class Snapshots(Callback):
         folder=None      # of the run; gets a folder `snapshots`. None: kept in memory only
     ): self.watched,self.folder,self.epochs = watched,folder and Path(folder)/'snapshots',[]
 
-# %% ../../nbs/training/07_snapshots.ipynb #50a6cdab
+# %% ../../nbs/training/07_snapshots.ipynb #4ca66f83
 @patch
 def take(self:Snapshots)->dict: # `map_numbers` and `clip_numbers`, the epoch (from 0) and its row of scores
     "The model as it is, as an entry of `epochs`"
@@ -126,7 +127,7 @@ def take(self:Snapshots)->dict: # `map_numbers` and `clip_numbers`, the epoch (f
     finally: model.train(training)
     return dict(epoch=self.epoch, scores=scores[-1] if scores and scores[-1]['epoch']==self.epoch else None, **numbers)
 
-# %% ../../nbs/training/07_snapshots.ipynb #5cb5f4bf
+# %% ../../nbs/training/07_snapshots.ipynb #d5f0458d
 @patch
 def after_validate(self:Snapshots):
     if rank_and_size()[0] or not len(self.watched): return # of several processes, the first keeps them
@@ -140,7 +141,7 @@ def write(self:Snapshots):
     known = {k:list(getattr(w, k)) for k in ('names', 'recordings', 'tasks', 'expressions', 'aus')}
     write_state(self.folder/f"epoch-{self.epoch:03d}.safetensors", dict(self.epochs[-1], clips=known, split=w.split))
 
-# %% ../../nbs/training/07_snapshots.ipynb #cb5a83d0
+# %% ../../nbs/training/07_snapshots.ipynb #7803c036
 def read_snapshots(
     folder:str|Path # of a run
 )->list[dict]:      # one an epoch, as `Snapshots.take` gives it, with clips and split
