@@ -90,7 +90,7 @@ def hold_out(
     if not held.any(): raise ManifestError('nothing to hold out', str(records.manifest), 'Every class has one clip only.')
     return records[~held],records[held]
 
-# %% ../../nbs/data/08_splits.ipynb #d75a0ca9
+# %% ../../nbs/data/08_splits.ipynb #1148ed99
 def kept_clips(
     labels:np.ndarray, # (n,) class of each clip
     n:int, # to keep, at least one of each class
@@ -105,7 +105,7 @@ def kept_clips(
         kept[at[torch.randperm(len(at), generator=generator)[:m+1].numpy()]] = True
     return kept
 
-# %% ../../nbs/data/08_splits.ipynb #adb65d08
+# %% ../../nbs/data/08_splits.ipynb #92fbf14e
 def thin(
     records:Records, # to train on
     n:int, # people (AU) or clips (expressions) to keep
