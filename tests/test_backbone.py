@@ -19,7 +19,7 @@ def mixtures(draw):
     return r(N,d),*route(r(N,E), k),(r(E,h,d), r(E,h), r(E,d,h), r(E,d))
 
 def naive(x, weights, chosen, routing, w1, b1, w2, b2):
-    "The mixture as SSM.md says it: slot s of token n runs the choice at flat position s*N+n, with its own weight"
+    "The mixture as the release computes it: slot s of token n runs the choice at flat position s*N+n, with its own weight"
     N,k = chosen.shape
     out = torch.zeros_like(x)
     for n in range(N):
