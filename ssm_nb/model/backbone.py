@@ -112,7 +112,7 @@ class ImageTower(nn.Module):
         generator:torch.Generator=None, # of the experts' first weights
     ):
         super().__init__()
-        self.visual,self.checkpointing,self.block = visual,False,run_block # `block`: as it is, or compiled
+        self.visual,self.recompute,self.block = visual,False,run_block # `block`: as it is, or compiled
         for b in last_blocks(visual, n_expert_blocks):
             if exact_gelu or (exact_gelu is None and routing=='released'): b.mlp.gelu = nn.GELU()
             b.mlp = Experts(b.mlp, expert_hidden, n_experts, k, routing, True, generator)
@@ -162,8 +162,8 @@ def class_only(self:ImageTower) -> bool: # False under the released routing
 
 @patch
 def run(self:ImageTower, block, x, noise):
-    "One block, as `checkpointing` and `compile_blocks` want it"
-    if not (self.checkpointing and torch.is_grad_enabled()): return self.block(block, x, noise)
+    "One block, as `recompute` and `compile_blocks` want it"
+    if not (self.recompute and torch.is_grad_enabled()): return self.block(block, x, noise)
     return checkpoint(self.block, block, x, noise, use_reentrant=False, preserve_rng_state=False)
 
 # %% ../../nbs/model/03_backbone.ipynb #b54a8720
