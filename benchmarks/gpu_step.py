@@ -15,7 +15,9 @@ from ssm_nb import __version__
 from ssm_nb.model.backbone import clip_config
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
-from ssm_nb.training.learner import PRESETS, TrainingLoss, adapt_model
+from ssm_nb.training.learner import adapt_model
+from ssm_nb.training.recipe import PRESETS
+from ssm_nb.training.step import TrainingLoss
 from ssm_nb.model.losses import draw_mixup
 from ssm_nb.model.ssm import build_ssm, param_groups
 from ssm_nb.labels.prior import ssm_prior
@@ -29,7 +31,7 @@ class Step:
     def __init__(self, device, small, precision, **how):
         space,self.preset = label_space('bp4d', 7),PRESETS['small' if small else 'bp4d_dfew']
         cfg = clip_config(self.preset.clip)
-        self.model = build_ssm(cfg, space, ssm_prior(space).matrix, *released_prompts(space), n_expert_blocks=self.preset.n_expert_blocks,
+        self.model = build_ssm(cfg, space, ssm_prior(space), *released_prompts(space), n_expert_blocks=self.preset.n_expert_blocks,
             expert_hidden=self.preset.expert_hidden, routing=self.preset.routing, smoothing=self.preset.smoothing).to(device).train()
         adapt_model(self.model, **how)
         g,size = torch.Generator().manual_seed(0),cfg['vision_cfg']['image_size']
@@ -106,8 +108,8 @@ def main():
     del first                                                                        # its memory is not part of what is measured
     rate = matmul_rate(device, 512 if small else 8192)
     rows = []
-    for precision,compile,checkpointing in itertools.product(('fp32','bf16'), (False,) if small else (False,True), (False,True)):
-        rows.append(measure(device, small, work, peak, precision, compile=compile, checkpointing=checkpointing)); print(rows[-1], flush=True)
+    for precision,compile,recompute in itertools.product(('fp32','bf16'), (False,) if small else (False,True), (False,True)):
+        rows.append(measure(device, small, work, peak, precision, compile=compile, recompute=recompute)); print(rows[-1], flush=True)
     out = dict(card=card, gib=torch.cuda.get_device_properties(0).total_memory/2**30 if device.type=='cuda' else None, torch=torch.__version__, ssm_nb=__version__, clips=clips, frames=16,
         tflop_per_step=work/1e12, bf16_peak_tflops=peak, bf16_matmul_tflops=rate, steps=rows)
     if not small: write_json(Path(__file__).parent/'results'/f"gpu_step_{re.sub('[^a-z0-9]+', '_', card.lower())}.json", out)

@@ -22,7 +22,7 @@ AU_CLIPS,FE_CLIPS = 2,3   # the release evaluates 8 and 12 at a time
 def model():
     "A ViT-B/16 SSM."
     space = label_space('bp4d', 7)
-    return build_ssm(clip_config('ViT-B-16-quickgelu'), space, ssm_prior(space).matrix, *released_prompts(space), n_expert_blocks=6)
+    return build_ssm(clip_config('ViT-B-16-quickgelu'), space, ssm_prior(space), *released_prompts(space), n_expert_blocks=6)
 
 
 def clips(n): return torch.randn(n, 16, 3, 224, 224, generator=torch.Generator().manual_seed(n))
@@ -79,7 +79,7 @@ def experts(frames=64, d=768, h=512, n_experts=4):
 
 def step(m, checkpointing):
     "Gradients of one step on one clip of each task, router noise from one seed."
-    m.train().image.checkpointing = checkpointing
+    m.train().image.recompute = checkpointing
     noise = torch.randn(1, 16, *m.image.noise_shape, generator=torch.Generator().manual_seed(0))
     out = m(clips(1), clips(1), noise, noise)
     (out.fe.square().mean()+out.au.square().mean()).backward()

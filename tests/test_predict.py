@@ -5,7 +5,8 @@ from PIL import Image
 from hypothesis import given,settings,strategies as st
 from ssm_nb.labels.facs import label_space
 from ssm_nb.model.ssm import build_ssm
-from ssm_nb.evaluation.predict import au_probabilities,in_order,predict_folder
+from ssm_nb.data.folders import in_order
+from ssm_nb.evaluation.predict import au_probabilities,predict_folder
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts
 from ssm_nb.model.released import load_model,load_released,save_model,to_released
@@ -16,7 +17,7 @@ TINY = dict(embed_dim=64, quick_gelu=True, vision_cfg=dict(image_size=16, patch_
 
 def ssm(t=4, routing='token', smoothing='clip', aus='disfa', e=7):
     space = label_space(aus, e)
-    return build_ssm(TINY, space, ssm_prior(space).matrix, *released_prompts(space), n_frames=t, n_expert_blocks=1, expert_hidden=4,
+    return build_ssm(TINY, space, ssm_prior(space), *released_prompts(space), n_frames=t, n_expert_blocks=1, expert_hidden=4,
                      routing=routing, smoothing=smoothing).eval()
 
 def frames(folder, n, seed=0, name='{}.png', size=(20,24)):
@@ -82,7 +83,7 @@ def test_our_own_files_and_theirs_say_the_same(tmp_path, aus, e):
 def test_bad_folders_are_one_clear_error(tmp_path):
     with pytest.raises(ValueError, match='nowhere: no such folder'): predict_folder(MODELS[2], tmp_path/'nowhere')
     (tmp_path/'empty').mkdir()
-    with pytest.raises(ValueError, match='no JPEG or PNG frames'): predict_folder(MODELS[2], tmp_path/'empty')
+    with pytest.raises(ValueError, match='no frames in it'): predict_folder(MODELS[2], tmp_path/'empty')
     folder = frames(tmp_path/'mixed', 2)
     Image.new('RGB', (50,50)).save(folder/'2.png')
     Image.new('RGB', (60,50)).save(folder/'3.png')

@@ -9,7 +9,9 @@ __all__ = ['FACE_SEED', 'action_side', 'person', 'face_model', 'face_words']
 import torch
 from .spec import FaceModel
 from ..faces.mesh import ATLAS_H, ATLAS_W, FaceBasis, au_matrix, load_basis
-from ..faces.render import CAMERA_CM, FIELD_CM, People, fold_shares, sample_people, still
+from ..faces.camera import CAMERA_CM, FIELD_CM
+from ..faces.skin import People, fold_shares, sample_people
+from ..faces.scenes import still
 from ..labels.facs import ACTION_UNITS
 
 # %% ../../nbs/explore/03_face.ipynb #6984541e

@@ -24,11 +24,12 @@ from .face import face_model
 from .spec import FORMAT, Clip, Epoch, Labels, Matrix, Pictures, PriorTable, Provenance, Spec
 from ..faces.embedded import ALL_AUS, true_probability
 from ..labels.facs import ACTION_UNITS, LabelSpace
-from ..labels.prior import PRIORS, Prior, PriorError
+from ..labels.choice import PRIORS
+from ..labels.prior import Prior, PriorError
 from ..model.ssm import SSM
 from ..runs.config import read_config, run_data
 from ..runs.runs import best_model, run_title
-from ..training.learner import best_epoch
+from ..training.log import best_epoch
 from ..training.snapshots import Watched, clip_numbers, map_numbers, read_snapshots, watched_clips
 from torch import Tensor
 

@@ -26,12 +26,12 @@ from ..core.files import write_json, write_text
 from ..core.settings import Run, Settings, closest, keys_of
 from ..data.datasets import AUClips, FEClips
 from ..data.manifests import read_manifest
-from ..data.prepare import make_folds
+from ..data.folds import make_folds
 from ..data.splits import hold_out
 from ..faces.embedded import SMALL, TINY, embedded_data
 from ..labels.facs import LabelSpace, label_space
 from ..model.backbone import clip_config
-from ..training.learner import PRESETS, Preset
+from ..training.recipe import PRESETS, Preset
 
 # %% ../../nbs/runs/01_config.ipynb #d0e117c8
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class RunConfig:
     held_out:float = .15      # share of the training data held out for 'validation'
     precision:str = 'fp32'    # 'fp32', 'bf16' or 'fp16'
     accumulate:int = 1        # parts that a batch is computed in
-    checkpointing:bool = False # recompute activations instead of keeping them
+    recompute:bool = False # recompute activations instead of keeping them
     compile:bool = False      # torch.compile
     workers:int = 0           # processes that read pictures
     every:int = 500           # steps from one checkpoint to the next
     keep:int = 2              # checkpoints to keep
 
-HOW = ('precision', 'accumulate', 'checkpointing', 'compile', 'workers', 'every', 'keep') # may change when a run goes on
+HOW = ('precision', 'accumulate', 'recompute', 'compile', 'workers', 'every', 'keep') # may change when a run goes on
 
 # %% ../../nbs/runs/01_config.ipynb #a388873a
 @patch(as_prop=True)
@@ -190,8 +190,8 @@ def run_data(
     sets,c = run_sets(config, settings),config.constants
     records = {k:_three_parts(config, getattr(config, k), o) for k,o in sets.items()}
     kw = dict(size=clip_config(c.clip)['vision_cfg']['image_size'], cache_mb=500 if config.embedded else 0)
-    fe = [FEClips(r, sets['fe'].images, recipe=c.fe_recipe, **kw) for r in records['fe']]
-    au = [AUClips(r, sets['au'].images, recipe=c.au_recipe, cover=i>0, **kw) for i,r in enumerate(records['au'])]
+    fe = [FEClips(r, sets['fe'].images, augmentation=c.fe_augmentation, **kw) for r in records['fe']]
+    au = [AUClips(r, sets['au'].images, augmentation=c.au_augmentation, cover=i>0, **kw) for i,r in enumerate(records['au'])]
     return RunData(run_space(config), *(o for pair in zip(fe, au) for o in pair))
 
 # %% ../../nbs/runs/01_config.ipynb #ecbb39f0
