@@ -31,7 +31,7 @@ class Step:
     def __init__(self, device, small, precision, **how):
         space,self.preset = label_space('bp4d', 7),PRESETS['small' if small else 'bp4d_dfew']
         cfg = clip_config(self.preset.clip)
-        self.model = build_ssm(cfg, space, ssm_prior(space).matrix, *released_prompts(space), n_expert_blocks=self.preset.n_expert_blocks,
+        self.model = build_ssm(cfg, space, ssm_prior(space), *released_prompts(space), n_expert_blocks=self.preset.n_expert_blocks,
             expert_hidden=self.preset.expert_hidden, routing=self.preset.routing, smoothing=self.preset.smoothing).to(device).train()
         adapt_model(self.model, **how)
         g,size = torch.Generator().manual_seed(0),cfg['vision_cfg']['image_size']

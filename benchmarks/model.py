@@ -22,7 +22,7 @@ AU_CLIPS,FE_CLIPS = 2,3   # the release evaluates 8 and 12 at a time
 def model():
     "A ViT-B/16 SSM."
     space = label_space('bp4d', 7)
-    return build_ssm(clip_config('ViT-B-16-quickgelu'), space, ssm_prior(space).matrix, *released_prompts(space), n_expert_blocks=6)
+    return build_ssm(clip_config('ViT-B-16-quickgelu'), space, ssm_prior(space), *released_prompts(space), n_expert_blocks=6)
 
 
 def clips(n): return torch.randn(n, 16, 3, 224, 224, generator=torch.Generator().manual_seed(n))

@@ -51,7 +51,7 @@ def joined(sets, weights=None): return [ClipSets([sets[n] for n in names], WIDE,
 def small_model():
     cfg = clip_config('small'); cfg['vision_cfg'] |= dict(image_size=32, width=64, layers=2)
     prior = ssm_prior(WIDE)
-    return build_ssm(cfg, WIDE, prior.matrix, *facs_prompts(WIDE, prior.matrix), n_expert_blocks=1, expert_hidden=32)
+    return build_ssm(cfg, WIDE, prior, *facs_prompts(WIDE, prior), n_expert_blocks=1, expert_hidden=32)
 
 
 def test_union_of_labels_and_priors():

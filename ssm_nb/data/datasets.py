@@ -12,7 +12,7 @@ from fastai.data.load import DataLoader
 from fastcore.basics import patch
 from hashlib import sha256
 from pathlib import Path
-from .augment import RECIPES,Recipe,_enlarged,eval_transform,normalise,train_transform
+from .augment import AUGMENTATIONS,Augmentation,enlarged,eval_transform,normalise,train_transform
 from .clips import (check_files,eval_clips,eval_frame_indices,find_segments,frame_names,train_clips,
                                train_frame_indices)
 from .formats import ManifestError
@@ -31,7 +31,7 @@ class ClipDataset:
         root:str|Path, # the image root
         size:int=224, # pixels of a frame
         length:int=16, # frames of a clip, `t`
-        recipe:Recipe|None=None, # default: the data set's own, from `RECIPES`
+        augmentation:Augmentation|None=None, # default: the data set's own, from `AUGMENTATIONS`
         cache_mb:float=0, # memory for decoded frames, MiB
         check:bool=True, # look for all files now
         faults:list|None=None, # None: an absent file is an error; a list: such records are left out and collected
@@ -40,7 +40,7 @@ class ClipDataset:
         if records.dataset.task!=self.task: raise ValueError(f'{type(self).__name__} reads {self.task} records, {records.manifest} holds {records.dataset.task}')
         self.records = check_files(records, root, faults) if check else records
         self.frames,self.size,self.length,self.strict = FrameCache(root, cache_mb),size,length,strict
-        self.recipe = recipe or RECIPES[records.dataset.name]
+        self.augmentation = augmentation or AUGMENTATIONS[records.dataset.name]
         self.space,self.where = self.records.space,str(records.manifest) # what the labels mean; a name for messages
 
     def order(self, generator): return torch.randperm(len(self), generator=generator).tolist() # of one pass
@@ -50,7 +50,7 @@ class ClipDataset:
 @patch
 def _clip(self:ClipDataset, i, generator=None):
     "(t, 3, h, w) uint8: as stored, or for training at a reduced scale where that is enough"
-    at_least = _enlarged(self.size) if generator and self.recipe.resize else None
+    at_least = enlarged(self.size) if generator and self.augmentation.resize else None
     try: return self.frames.clip(self.paths(i, generator), at_least)
     except ManifestError as e: raise ManifestError(*e.args[:3], self.records.manifest, self.line(i, e.value)) from e
 
@@ -61,7 +61,7 @@ def __getitem__(self:ClipDataset,
 )->tuple[Tensor,Tensor]: # (t, 3, size, size) uint8, label
     "Clip `i` as evaluation sees it"
     if not 0<=i<len(self): raise IndexError(f'clip {i} of {len(self)}')
-    return eval_transform(self._clip(i), self.recipe, self.size),self.label(i)
+    return eval_transform(self._clip(i), self.augmentation, self.size),self.label(i)
 
 # %% ../../nbs/data/06_datasets.ipynb #dfbbd8ce
 @patch
@@ -70,7 +70,7 @@ def draw(self:ClipDataset,
     generator:torch.Generator # where the draws come from
 )->tuple[Tensor,Tensor]: # (t, 3, size, size) uint8, label
     "A training view of clip `i`"
-    return train_transform(self._clip(i, generator), self.recipe, self.size, generator),self.label(i)
+    return train_transform(self._clip(i, generator), self.augmentation, self.size, generator),self.label(i)
 
 # %% ../../nbs/data/06_datasets.ipynb #e49ccd1e
 class AUClips(ClipDataset):
@@ -174,7 +174,7 @@ def draw(self:ClipSets,
     i:int, # clip of all
     generator:torch.Generator # where the draws come from
 )->tuple[Tensor,Tensor]: # (t, 3, size, size) uint8, label in the wide space
-    "A training view of clip `i`, with the recipe of its data set"
+    "A training view of clip `i`, with the augmentation of its data set"
     ds,j = self.at(i)
     return ds.draw(j, generator)
 

@@ -190,8 +190,8 @@ def run_data(
     sets,c = run_sets(config, settings),config.constants
     records = {k:_three_parts(config, getattr(config, k), o) for k,o in sets.items()}
     kw = dict(size=clip_config(c.clip)['vision_cfg']['image_size'], cache_mb=500 if config.embedded else 0)
-    fe = [FEClips(r, sets['fe'].images, recipe=c.fe_recipe, **kw) for r in records['fe']]
-    au = [AUClips(r, sets['au'].images, recipe=c.au_recipe, cover=i>0, **kw) for i,r in enumerate(records['au'])]
+    fe = [FEClips(r, sets['fe'].images, augmentation=c.fe_augmentation, **kw) for r in records['fe']]
+    au = [AUClips(r, sets['au'].images, augmentation=c.au_augmentation, cover=i>0, **kw) for i,r in enumerate(records['au'])]
     return RunData(run_space(config), *(o for pair in zip(fe, au) for o in pair))
 
 # %% ../../nbs/runs/01_config.ipynb #ecbb39f0

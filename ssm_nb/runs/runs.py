@@ -56,7 +56,7 @@ def run_model(
 )->SSM:                # untrained, on the CPU
     "The model that a run starts from."
     c,space = config.constants,run_space(config)
-    return build_ssm(clip_config(c.clip), space, ssm_prior(space).matrix, *released_prompts(space), n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden,
+    return build_ssm(clip_config(c.clip), space, ssm_prior(space), *released_prompts(space), n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden,
         routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=start_weights(config, settings))
 
 # %% ../../nbs/runs/02_runs.ipynb #bbc394e9
@@ -157,7 +157,7 @@ def unseen_expressions(
     "Expressions by description alone: among all, and among the unseen only."
     space,name = data.space,data.records.dataset.name
     unseen = unseen_labels(model.space, data, zero_shot=True)
-    said = fe_predictions(zero_shot(model, clip, space, ssm_prior(space).matrix, released_prompts(space)[1]), data, bs, device)
+    said = fe_predictions(zero_shot(model, clip, space, ssm_prior(space), released_prompts(space)[1]), data, bs, device)
     return {f'{name}, all expressions':fe_evaluation(said), f"{name}, {', '.join(unseen)}":fe_evaluation(said.only(tuple(unseen)))}
 
 # %% ../../nbs/runs/02_runs.ipynb #0a67761a

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from fastai.callback.core import Callback
 from fastcore.basics import patch
 from fastcore.docments import docments
-from ..data.augment import RECIPES, Recipe
+from ..data.augment import AUGMENTATIONS, Augmentation
 
 # %% ../../nbs/training/01_recipe.ipynb #c674092d
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Preset:
     clip_norm:float = 1.                   # largest gradient norm
     ema:float = .99                        # decay a step
     mixup:float = .4                       # both parameters of the Beta distribution; 0: none
-    fe_recipe:Recipe|None = None           # crops and variations of expression clips; None: the data set's own
-    au_recipe:Recipe|None = None           # the same of AU clips
+    fe_augmentation:Augmentation|None = None           # crops and variations of expression clips; None: the data set's own
+    au_augmentation:Augmentation|None = None           # the same of AU clips
 
 # %% ../../nbs/training/01_recipe.ipynb #1fadabd3
 PRESETS = dict(
     small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(3e-4,1e-2,2e-3), schedule='one_cycle', mixup=.1,
-        fe_recipe=Recipe(None, (.6,1), (.85,1.18), brightness=.3), au_recipe=Recipe('short', (.8,1), (.9,1.1))),
-    **{f'{au}_{fe}': Preset(fe_bs=10 if fe=='mafw' else 12, fe_recipe=RECIPES[fe], au_recipe=RECIPES[au]) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
+        fe_augmentation=Augmentation(None, (.6,1), (.85,1.18), brightness=.3), au_augmentation=Augmentation('short', (.8,1), (.9,1.1))),
+    **{f'{au}_{fe}': Preset(fe_bs=10 if fe=='mafw' else 12, fe_augmentation=AUGMENTATIONS[fe], au_augmentation=AUGMENTATIONS[au]) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
 
 # %% ../../nbs/training/01_recipe.ipynb #267f2235
 @patch
