@@ -71,7 +71,7 @@ class SetFiles:
     images:Path # folder that the manifests' image names start from
     train:Path  # training manifest; `{fold}` stands for the fold
     test:Path   # test manifest; `{fold}` stands for the fold
-    fold:int = 1 # which split, counted from 1
+    fold:Count = 1 # which split, counted from 1
     written:'SetFiles|None' = field(default=None, repr=False, compare=False) # the same with `{fold}` in the names
 
 # %% ../../nbs/core/01_settings.ipynb #56b7f5f5
@@ -99,7 +99,7 @@ def option_words(
 )->dict: # key to what is said about it
     "The comment of every key"
     inherited = {k:v for base in reversed(section.__mro__[1:-1]) for k,v in option_words(base).items()}
-    own = {k:' '.join(v.split()) for k,v in docments(section).items() if k in section.__annotations__ and v}
+    own = {k:' '.join(v.split()) for k,v in docments(section).items() if k in keys_of(section) and v}
     return inherited | own
 
 # %% ../../nbs/core/01_settings.ipynb #3130588b

@@ -156,7 +156,7 @@ class RunData(NamedTuple):
 def run_sets(
     config:RunConfig,  # of the run
     settings:Settings, # of this machine
-)->dict:               # 'au' and 'fe' to `DataSet`, at the run's folds
+)->dict:               # 'au' and 'fe' to `SetFiles`, at the run's folds
     "The data sets of a run."
     settings = embedded_settings(settings, config.embedded) if config.embedded else settings
     sets = {k:getattr(settings, getattr(config, k)).at_fold(getattr(config, f'{k}_fold')) for k in ('au', 'fe')}
