@@ -32,7 +32,8 @@ from ..model.prototypes import released_prompts
 from ..model.released import load_model
 from ..model.ssm import SSM, build_ssm
 from ..model.weights import clip_weights
-from .config import EnterFolder, RunConfig, RunData, check_choice, check_folder, description, read_config, run_data, run_sets, run_space
+from ..core.options import RunConfig
+from .config import EnterFolder, RunData, check_choice, check_folder, description, read_config, run_data, run_prior, run_sets, run_space
 from ..show.plots import legend_above, map_triptych, themed
 from ..show.run_plots import gates, loss_curves
 from ..show.report import Section
