@@ -57,7 +57,7 @@ def method_callbacks(
 )->list:
     "The callbacks that make the method."
     own = [EpochLoss(), RouterNoise(seed), ClipNorm(preset.clip_norm), EMA(preset.ema)]
-    if preset.mixup: own.append(AUMixup(seed, preset.mixup))
+    if preset.mixup: own.append(AUMixup(seed, preset.mixup, preset.lam_of))
     if preset.schedule=='steps': own.append(LRSteps())
     return own
 
@@ -108,7 +108,7 @@ def ssm_learner(
     if precision!='fp32': own.append(HalfPrecision(precision))
     if folder and find_spec('tensorboard'): own.append(TensorBoard(folder))
     opt = partial(OptimWrapper, opt=partial(torch.optim.AdamW, betas=(.9,.999), eps=1e-8))
-    return SSMLearner(DataLoaders(loader, loader, device=device), adapt_model(model, **how), TrainingLoss(preset.epochs), opt_func=opt, lr=preset.lrs[-1],
+    return SSMLearner(DataLoaders(loader, loader, device=device), adapt_model(model, **how), TrainingLoss(preset.ramp_pace), opt_func=opt, lr=preset.lrs[-1],
         splitter=param_groups, cbs=[*own, *cbs], wd=preset.wd, moms=None, train_bn=False)
 
 # %% ../../nbs/training/04_learner.ipynb #cf1d555e
