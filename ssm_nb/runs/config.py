@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EMBEDDED', 'FOLDS', 'check_choice', 'run_config', 'embedded_settings', 'RunData', 'run_sets', 'run_space',
-           'run_prior', 'prior_words', 'run_data', 'git_state', 'environment', 'description', 'differences',
-           'check_folder', 'read_config', 'enter_folder', 'EnterFolder']
+           'run_prior', 'run_data', 'git_state', 'environment', 'description', 'differences', 'check_folder',
+           'read_config', 'enter_folder', 'EnterFolder']
 
 # %% ../../nbs/runs/01_config.ipynb #978e1294
 import json, os, platform, subprocess, sys
@@ -31,7 +31,7 @@ from ..data.manifests import read_manifest
 from ..data.folds import make_folds
 from ..data.splits import hold_out
 from ..faces.embedded import SMALL, TINY, embedded_data
-from ..labels.choice import get_prior
+from ..labels.choice import choose_prior, prior_record
 from ..labels.facs import LabelSpace, label_space
 from ..labels.prior import Prior
 from ..model.backbone import clip_config
@@ -158,13 +158,7 @@ def run_prior(
     config:RunConfig, # of the run
 )->Prior:             # of the labels of the run, in their order
     "The prior that a run starts from"
-    return get_prior(config.prior, run_space(config))
-
-def prior_words(
-    config:RunConfig, # of the run
-)->str:
-    "The prior's word, or the hash of its file"
-    return sha256(Path(config.prior).read_bytes()).hexdigest() if Path(config.prior).suffix else config.prior
+    return choose_prior(config.prior, run_space(config), config.seed)
 
 # %% ../../nbs/runs/01_config.ipynb #7f41d900
 def _three_parts(config, name, where):
@@ -217,7 +211,7 @@ def description(
     "What a run is, in full"
     files = {f'{k}_{part}':getattr(o, part) for k,o in sets.items() for part in ('train', 'test')}
     manifests = {k:dict(file=str(f), sha256=sha256(f.read_bytes()).hexdigest()) for k,f in files.items()}
-    return json.loads(json.dumps(dict(config=asdict(config), constants=asdict(config.constants), manifests=manifests, prior=prior_words(config))))
+    return json.loads(json.dumps(dict(config=asdict(config), constants=asdict(config.constants), manifests=manifests, prior=prior_record(config.prior, run_prior(config)))))
 
 # %% ../../nbs/runs/01_config.ipynb #f37b2956
 def differences(
@@ -228,7 +222,7 @@ def differences(
     def parts(d):
         config = {k:v for k,v in d['config'].items() if k not in (*HOW, 'prior')} # a prior is known by its content
         constants = {f'preset {k}':v for k,v in d['constants'].items()}
-        return {**config, 'prior':d['prior'], **constants, **{f'manifest {k}':v['sha256'][:12] for k,v in d['manifests'].items()}}
+        return {**config, 'prior':d['prior']['sha256'][:12], **constants, **{f'manifest {k}':v['sha256'][:12] for k,v in d['manifests'].items()}}
     was,now = parts(was),parts(now)
     return [f'{k} was {was.get(k)}, is now {v}' for k,v in now.items() if was.get(k)!=v]
 

@@ -57,7 +57,8 @@ def run_model(
 )->SSM:                # untrained, on the CPU
     "The model that a run starts from."
     c,space = config.constants,run_space(config)
-    return build_ssm(clip_config(c.clip), space, ssm_prior(space), *released_prompts(space), n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden,
+    size = dict(n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden)
+    return build_ssm(clip_config(c.clip), space, run_prior(config), *released_prompts(space), **size,
         routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=start_weights(config, settings))
 
 # %% ../../nbs/runs/02_runs.ipynb #bbc394e9
