@@ -30,7 +30,7 @@ class RunConfig(Run):
     au_bs:Count = 8 # AU clips a step
 
 # %% ../../nbs/core/04_options.ipynb #89d67eaa
-HOW = ('precision', 'accumulate', 'checkpointing', 'compile', 'workers', 'every', 'keep') # may change when a run goes on
+HOW = ('precision', 'accumulate', 'recompute', 'compile', 'workers', 'every', 'keep') # may change when a run goes on
 GROUPS = {
     'data':('au', 'fe', 'au_fold', 'fe_fold', 'embedded'),
     'recipe':('prior', 'preset', 'epochs', 'fe_bs', 'au_bs', 'seed'),

@@ -54,7 +54,7 @@ class Run:
     # compute each batch in so many parts, one after the other: less memory, the same result to rounding (with released routing,
     # as the full-size presets have, only nearly: experts depend on the batch)
     accumulate:Count = 1
-    checkpointing:bool = False # compute activations again on the way back: less memory, about a third more time
+    recompute:bool = False # compute activations again on the way back: less memory, about a third more time
     compile:bool = False # torch.compile: minutes at the start, faster steps afterwards, on GPUs
     workers:int = 0 # processes that read pictures; 0: the training process reads them itself
     # what chooses epochs and thresholds; validation: a part of the training data, held out; test: the test set, as the SSM

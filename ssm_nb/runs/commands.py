@@ -66,7 +66,7 @@ _TRAIN_EXAMPLES = '''  ssm-train --embedded small
         rendered faces, the small model; minutes on a laptop
   ssm-train runs/first --precision bf16 --workers 8
         the data sets and folds of settings.ini, on a GPU
-  ssm-train runs/first --precision bf16 --workers 8 --checkpointing
+  ssm-train runs/first --precision bf16 --workers 8 --recompute
         the same run, after it ran out of memory: it goes on
   ssm-train runs/released --selection test
         as the SSM release chose its epochs; says so everywhere'''

@@ -40,6 +40,7 @@ from ..show.report import Section
 from ..training.checkpoint import safeguards
 from ..training.learner import SSMLearner, ssm_learner, train
 from ..training.log import Validation, best_epoch
+from ..training.snapshots import Snapshots, watched_clips
 
 # %% ../../nbs/runs/02_runs.ipynb #b1459b55
 def start_weights(
@@ -71,8 +72,9 @@ def run_learner(
 )->SSMLearner:
     "The learner of a run."
     validation = Validation(data.fe_choose, data.au_choose, 'uar' if config.selection=='test' else 'mean', config.selection, folder, workers=config.workers)
-    return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, safeguards(folder, config.every, config.keep), validation,
-        config.precision, config.workers, folder, accumulate=config.accumulate, checkpointing=config.checkpointing, compile=config.compile)
+    snapshots = Snapshots(watched_clips(data.fe_choose, data.au_choose, split=config.selection), folder)
+    return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, [*safeguards(folder, config.every, config.keep), snapshots], validation,
+        config.precision, config.workers, folder, accumulate=config.accumulate, recompute=config.recompute, compile=config.compile)
 
 # %% ../../nbs/runs/02_runs.ipynb #e2e8a70f
 def join_processes(
