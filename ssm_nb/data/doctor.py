@@ -26,14 +26,14 @@ from ..core.files import write_json
 from ..show.plots import PALETTE,cooccurrence_heatmap,legend_above,themed
 from ..labels.cooccurrence import CoOccurrence,cooccurrence
 from ..show.report import Section,write_page
-from ..core.settings import DataSet,Run,Settings,SettingsError,load_settings
+from ..core.settings import SetFiles,Run,Settings,SettingsError,load_settings
 
 # %% ../../nbs/data/15_doctor.ipynb #028ef9de
 @dataclass
 class Checkup:
     "What the doctor found in one data set"
     name:str # a key of `DATA_SETS`
-    where:DataSet # from the settings
+    where:SetFiles # from the settings
     records:dict = field(default_factory=dict) # 'train' and 'test' to `Records`, where they can be read
     counts:dict = field(default_factory=dict) # '<data set>/<fold>/<split>' to `tally`
     published:dict = field(default_factory=dict) # the same, of what they are compared with
@@ -135,7 +135,7 @@ def check_images(self:Checkup,
         self.decoded += len(chosen)
     copies(sides, root, self.faults, self.warnings)
 
-# %% ../../nbs/data/15_doctor.ipynb #44ac8b60
+# %% ../../nbs/data/15_doctor.ipynb #67227bc9
 @patch
 def check_start(self:Checkup,
     run:Run, # section [run] of the settings
@@ -150,7 +150,7 @@ def check_start(self:Checkup,
 # %% ../../nbs/data/15_doctor.ipynb #7156e5dd
 def check_up(
     name:str, # a key of `DATA_SETS`
-    where:DataSet, # its section of the settings
+    where:SetFiles, # its section of the settings
     known:dict, # from `load_published`
     n:int|None=None, # images to decode of each manifest; None: all
     run:Run=Run(), # section [run] of the settings; its seed chooses the images too
@@ -260,7 +260,7 @@ def _table(faults, n=20):
     rows = [dict(where=f'{Path(o.file).name}, line {o.line}' if o.file else '', what=o.problem, value=str(o.value)[:120], mend=o.fix) for all in kinds for o in all[:n]]
     return [rows, *(f'… and {len(all)-n:,} more: {all[0].problem}' for all in kinds if len(all)>n)] if rows else []
 
-# %% ../../nbs/data/15_doctor.ipynb #6ec2e3f7
+# %% ../../nbs/data/15_doctor.ipynb #86970f7a
 def count_column(
     counts:dict, # from `tally`; empty: there is none
     space:LabelSpace # whose labels are counted

@@ -74,12 +74,12 @@ def warn_of_routing(
 def adapt_model(
     model:SSM,          # changed in place
     accumulate:int=1,   # parts in which a batch goes through the image tower
-    checkpointing:bool=False, # recompute activations instead of keeping them
+    recompute:bool=False, # recompute activations instead of keeping them
     compile:bool=False, # `torch.compile` the blocks of the image tower
 )->SSM:                 # the same
     "What a run may do to save memory or time; under 'token' routing the result stays the same, to rounding."
     if accumulate<1: raise ValueError(f'a batch goes through the image tower in 1 part or more, not {accumulate}')
-    model.micro_batches,model.image.checkpointing = accumulate,checkpointing
+    model.accumulate,model.image.recompute = accumulate,recompute
     if accumulate>1: warn_of_routing(model, f'{accumulate} parts of a batch')
     if compile: model.image.compile_blocks()
     return model
@@ -97,7 +97,7 @@ def ssm_learner(
     precision:str='fp32', # one of `PRECISIONS`
     workers:int=0, # processes that load clips; 0: none but this
     folder=None,   # gets the log
-    **how          # accumulate, checkpointing, compile: see `adapt_model`
+    **how          # accumulate, recompute, compile: see `adapt_model`
 )->SSMLearner:     # `learn.ema`, `learn.step_log`, `learn.validation` are the callbacks of those names
     "Everything joint training needs, in a fastai `Learner`."
     device = torch.device(device or default_device())
@@ -118,7 +118,7 @@ class TrainingError(RuntimeError):
     def __str__(self): return self.why # fastai writes where an exception came from into its `args`
 
 # %% ../../nbs/training/04_learner.ipynb #38de2501
-WAYS_OUT = ('Ways out, the gentlest first: precision bf16, checkpointing, accumulate 2 or more, smaller batches (that is another run). '
+WAYS_OUT = ('Ways out, the gentlest first: precision bf16, recompute, accumulate 2 or more, smaller batches (that is another run). '
             'What was written stays good: start again and the run goes on from its newest checkpoint.')
 
 # %% ../../nbs/training/04_learner.ipynb #4c4c610a
