@@ -48,8 +48,9 @@ def run_folder(
     c = config
     data = f"{c.au}{c.au_fold}_{c.fe}{c.fe_fold}{f'_{c.embedded}' if c.embedded else ''}"
     prior = '' if c.prior=='ssm' else f'_prior_{Path(c.prior).stem}'
+    variant = ''.join(f'_{o}' for o in (c.variant*(c.variant!='ssm'), f'au_people{c.au_people}'*(c.au_people>0), f'fe_clips{c.fe_clips}'*(c.fe_clips>0)) if o)
     chosen = '_chosen_on_test' if c.selection=='test' else ''
-    return settings.paths.out/'runs'/f'{data}{prior}_seed{c.seed}{chosen}'
+    return settings.paths.out/'runs'/f'{data}{variant}{prior}_seed{c.seed}{chosen}'
 
 # %% ../../nbs/runs/05_commands.ipynb #7583ecb8
 _TRAIN = '''Train one model on an AU data set and an expression data set, and evaluate it.
@@ -98,8 +99,9 @@ def score_words(
     results:'Results', # of a run
 )->str:
     "The main scores, for a terminal"
-    au,fe = ', '.join(f'{p} {s.mean():.3f}' for p,s in results.au.scores.items()),results.fe.scores
-    return f"AU mean F1: {au}\nUAR {fe.uar:.3f}, WAR {fe.war:.3f}{', epochs chosen on the TEST set'*(results.selection=='test')}"
+    au = 'AU mean F1: '+', '.join(f'{p} {s.mean():.3f}' for p,s in results.au.scores.items()) if results.au else 'AUs were not trained'
+    fe = f'UAR {results.fe.scores.uar:.3f}, WAR {results.fe.scores.war:.3f}' if results.fe else 'expressions were not trained'
+    return f"{au}\n{fe}{', epochs chosen on the TEST set'*(results.selection=='test')}"
 
 # %% ../../nbs/runs/05_commands.ipynb #2becdc7a
 def _evaluated(folder, settings, device, **kwargs):
