@@ -578,11 +578,11 @@ const CSS = `
 .sx { --ground:#fff; --card:#f5f7f9; --text:#1b1f24; --soft:#57606a; --line:#d3d9e0; --ink:#1662b8; --up:#a34700; --down:#1a5fb4; --focus:#0a58ca; --on:#fff;
   container-type: inline-size; background: var(--ground); color: var(--text); font: 14px/1.45 system-ui, sans-serif; text-align: left; color-scheme: light }
 .sx[data-dark=true] { --ground:#14171b; --card:#1d2229; --text:#e8eaed; --soft:#a6b0bb; --line:#39414b; --ink:#7db7ff; --up:#ffb347; --down:#8fbdf5; --focus:#9ecbff; --on:#10151b; color-scheme: dark }
-.sx *, .sx *::before { box-sizing: border-box }
+.sx *, .sx *::before { box-sizing: border-box } .sx [hidden] { display: none !important }
 .sx-head { padding: 12px 14px 6px } .sx h2 { font-size: 19px; line-height: 1.25; margin: 0 0 4px; color: var(--text) } .sx h3 { font-size: 15px; margin: 0 0 6px; color: var(--text) }
 .sx p { margin: 0 0 6px } .sx-story { font-size: 15px; max-width: 62em } .sx-soft { color: var(--soft); font-size: 13px }
 .sx-grid { display: grid; gap: 12px; padding: 6px 14px 14px } .sx-card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0 }
-@container (min-width: 820px) { .sx-grid { grid-template-columns: minmax(0,1.75fr) minmax(270px,1fr) } .sx-wide { grid-column: 1 / -1 } .sx-drawer dl { grid-template-columns: max-content 1fr } }
+@container (min-width: 820px) { .sx-grid { grid-template-columns: minmax(0,1.75fr) minmax(270px,1fr) } .sx-wide { grid-column: 1 / -1 } .sx-face { grid-column: 2; grid-row: 1 / span 2 } .sx-drawer dl, .sx-honest dl { grid-template-columns: max-content 1fr } .sx-drawer dt { max-width: 16em } }
 .sx-bar { display: flex; flex-wrap: wrap; gap: 6px 10px; align-items: center; margin-bottom: 8px }
 .sx button, .sx select, .sx textarea { font: inherit; color: var(--text); background: var(--ground); border: 1px solid var(--line); border-radius: 6px; padding: 3px 9px; min-height: 28px }
 .sx button { cursor: pointer } .sx button:disabled { opacity: .55; cursor: default } .sx button[aria-pressed=true] { background: var(--ink); color: var(--on); border-color: var(--ink) }
@@ -596,7 +596,7 @@ const CSS = `
 .sx-face { display: grid; gap: 8px; justify-items: center } .sx-face canvas { width: min(100%, 320px); aspect-ratio: 1; border-radius: 8px; touch-action: none; cursor: grab } .sx-face > * { max-width: 100% } .sx-sliders { width: 100%; max-height: 216px; overflow-y: auto; display: grid; gap: 1px } .sx-sliders label { display: grid; grid-template-columns: minmax(0,1fr) 88px 38px; font-size: 13px; min-height: 24px } .sx-sliders span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap } .sx-sliders input { width: 100%; min-width: 0 } .sx-dict button { text-align: left; width: 100%; margin-bottom: 3px }
 .sx-drawer dl, .sx-honest dl { display: grid; gap: 2px 12px; margin: 0 0 8px } .sx dt { color: var(--soft) } .sx dd { margin: 0 0 4px; overflow-wrap: anywhere } .sx-pics { display: flex; flex-wrap: wrap; gap: 8px } .sx-pics button { display: flex; gap: 8px; align-items: center; text-align: left; padding: 4px 8px } .sx-pics canvas { width: 48px; height: 48px; border-radius: 4px; flex: none }
 .sx-tracks { display: grid; gap: 10px } @container (min-width: 820px) { .sx-tracks { grid-template-columns: minmax(0,1.7fr) minmax(0,1fr) } } .sx-row { display: grid; grid-template-columns: max-content minmax(0,1fr) } .sx-names { font-size: 12px; color: var(--soft); text-align: right; padding-right: 6px }
-.sx table { border-collapse: collapse; width: 100%; font-size: 13px; background: none } .sx th, .sx td { text-align: left; padding: 1px 6px 1px 0; border: 0; background: none; color: var(--text) } .sx td.sx-n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .sx .sx-fill { position: relative; width: 45% } .sx-fill i { position: absolute; top: 4px; bottom: 4px; background: var(--ink); border-radius: 2px } .sx-fill i.sx-was { background: none; border: 1px solid var(--soft); top: 1px; bottom: 1px } .sx-fill i.sx-neg { background: var(--down) } .sx-fill i.sx-pos { background: var(--up) }
+.sx table { border-collapse: collapse; width: 100%; font-size: 13px; background: none } .sx table + h3 { margin-top: 10px } .sx th, .sx td { text-align: left; padding: 1px 6px 1px 0; border: 0; background: none; color: var(--text) } .sx td.sx-n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .sx .sx-fill { position: relative; width: 45% } .sx-fill i { position: absolute; top: 4px; bottom: 4px; background: var(--ink); border-radius: 2px } .sx-fill i.sx-was { background: none; border: 1px solid var(--soft); top: 1px; bottom: 1px } .sx-fill i.sx-neg { background: var(--down) } .sx-fill i.sx-pos { background: var(--up) }
 .sx textarea { width: 100%; resize: vertical; font: 12px/1.4 ui-monospace, monospace; min-height: 44px } .sx details > summary { cursor: pointer; color: var(--text); min-height: 24px } .sx kbd { border: 1px solid var(--line); border-radius: 4px; padding: 0 4px; background: var(--ground); color: var(--text); font-size: 12px; box-shadow: none } .sx-say { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) } .sx-note { color: var(--up); font-weight: 600 } .sx-error { padding: 12px; border: 2px solid var(--up); border-radius: 8px }
 `;
 
@@ -663,7 +663,7 @@ function mapView(store, ui) {
     for (const {i, j, v} of all) {
       const [x, y] = box.cell(i, j), strong = v === null ? 0 : Math.min(1, Math.abs(v) / top), ink = signed ? (v > 0 ? c.up : c.down) : c.ink;
       ctx.fillStyle = c.ground; ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2);
-      if (strong > .01) { ctx.fillStyle = colour(ink, .08 + .87 * strong); ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2); }
+      if (strong > .01 && Math.abs(v) >= .005) { ctx.fillStyle = colour(ink, .08 + .87 * strong); ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2); }
       if (v === null || fixed(w, i)) hatch(ctx, x + 1, y + 1, cw - 2, rh - 2, c.soft);
       ctx.fillStyle = strong > .55 ? c.on : c.text;
       const tiny = v !== null && Math.abs(v) < .005, said = v === null ? '?' : signed ? (tiny ? '' : `${v > 0 ? '▲' : '▼'}${small ? '' : Math.abs(v).toFixed(2).replace(/^0/, '')}`) : tiny ? '' : small ? v.toFixed(1).replace(/^0/, '') : v.toFixed(2).replace(/^0/, '');
@@ -971,8 +971,8 @@ export function mount(root, spec, link = null) {
   const add = v => { views.push(v); grid.append(v.el); return v; };
   if (spec.priors.length) map = add(mapView(store, ui));
   if (spec.face) face = add(faceView(store, ui));
+  if (spec.priors.length) drawer = add(drawerView(store, ui));
   if (spec.epochs.length) add(epochView(store, ui));
-  if (spec.priors.length) { drawer = add(drawerView(store, ui)); drawer.el.classList.add('sx-wide'); }
   if (spec.clips.length) add(clipView(store, ui));
   if (spec.epochs.length) add(prototypeView(store, ui));
   add(honestView(store));
