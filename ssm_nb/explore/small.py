@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['explore_aus', 'explore_priors', 'explore_prototypes']
 
-# %% ../../nbs/explore/08_small.ipynb #7bb84525
+# %% ../../nbs/explore/08_small.ipynb #cb44f749
 from datetime import date
 from .face import face_model
 from .sources import epoch_of, labels_of, prior_spec, prior_tables, sealed, versions
@@ -17,20 +17,20 @@ from ..model.ssm import SSM
 from ..training.snapshots import map_numbers
 import torch
 
-# %% ../../nbs/explore/08_small.ipynb #1d788298
+# %% ../../nbs/explore/08_small.ipynb #a1aa8681
 def explore_aus()->Explorer:
     "A dictionary of action units, on the face"
     made = Provenance('none: a face that is drawn', 'yes', 'none', 'none', None, versions(), str(date.today()), '')
     return Explorer(sealed(Spec(FORMAT, 'Action units: one at a time', labels_of(LabelSpace((), ())), [], None, None, [], 0, 'clip', [], None, None, face_model(), made)))
 
-# %% ../../nbs/explore/08_small.ipynb #48cde2a8
+# %% ../../nbs/explore/08_small.ipynb #33fbf282
 def explore_priors(
     *priors:Prior # of the same labels
 )->Explorer:
     "Priors as matrix and graph, and as faces"
     return Explorer(prior_spec(*priors))
 
-# %% ../../nbs/explore/08_small.ipynb #f4a7a60b
+# %% ../../nbs/explore/08_small.ipynb #ca2f588f
 def explore_prototypes(
     model:SSM # trained or not
 )->Explorer:
