@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['explorer_html', 'write_explorer', 'ssm_explore']
 
-# %% ../../nbs/explore/06_page.ipynb #1e0b3dbc
+# %% ../../nbs/explore/06_page.ipynb #13666cd1
 import argparse, sys
 from fastcore.xml import Body, Head, Html, Main, Meta, Safe, Script, Style, Title, to_xml
 from pathlib import Path
@@ -15,14 +15,14 @@ from .spec import Spec, explorer_js
 from ..runs.commands import command_parser, run_command, settings_first
 from ..show.report import policy
 
-# %% ../../nbs/explore/06_page.ipynb #edafad14
+# %% ../../nbs/explore/06_page.ipynb #fb526fb6
 _PAGE_CSS = 'html { color-scheme: light dark } body { margin: 0 } @media (prefers-color-scheme: dark) { body { background: #14171b } }'
 
 def explorer_html(
     spec:Spec # what to show
 )->str: # HTML
     "A self-contained page"
-    mount = "showPage(document.getElementById('explorer'), document.getElementById('payload').textContent);"
+    mount = "globalThis.explorer = showPage(document.getElementById('explorer'), document.getElementById('payload').textContent);"
     head = Head(Meta(charset='utf-8'), Meta(http_equiv='Content-Security-Policy', content=policy), Meta(name='viewport', content='width=device-width, initial-scale=1'),
         Meta(name='color-scheme', content='light dark'), Title(spec.title), Style(Safe(_PAGE_CSS)))
     body = Body(Main(id='explorer'), Script(Safe(spec.payload()), type='text/plain', id='payload'), Script(Safe(f'{explorer_js()}\n{mount}\n'), type='module'))
@@ -35,7 +35,7 @@ def write_explorer(
     "Write a self-contained page, whole or not at all"
     return write_text(path, explorer_html(spec))
 
-# %% ../../nbs/explore/06_page.ipynb #6a9d859c
+# %% ../../nbs/explore/06_page.ipynb #ca3a41fb
 _ABOUT = '''Write the explorer of a run: one page that shows what was learned and answers "what if".
 
 Reads the folder of a run and, where they are at hand, the data sets of settings.ini: the evidence of every edge is
@@ -48,7 +48,7 @@ _EXAMPLES = '''  ssm-explore runs/first
   ssm-explore runs/first --pictures
         with small pictures of the clips, also where they show real people: check that you may give them away'''
 
-# %% ../../nbs/explore/06_page.ipynb #ba283657
+# %% ../../nbs/explore/06_page.ipynb #ca30fdee
 def ssm_explore(
     args:list|None=None # command line; None: that of the process
 )->int:                 # exit status
@@ -63,5 +63,5 @@ def ssm_explore(
     if wrong or a.clips<1: p.error(wrong or f'--clips {a.clips}: give 1 or more')
     return run_command('ssm-explore', lambda: print(write_explorer(a.folder/'explorer.html', run_spec(a.folder, settings, a.seeds, a.pictures, a.clips))), a)
 
-# %% ../../nbs/explore/06_page.ipynb #8aca6dc2
+# %% ../../nbs/explore/06_page.ipynb #7647541e
 if __name__=='__main__': sys.exit(ssm_explore())

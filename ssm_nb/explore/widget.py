@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PIECE', 'pieces', 'Explorer', 'posed_clip', 'explore']
 
-# %% ../../nbs/explore/07_widget.ipynb #e0abbaf1
+# %% ../../nbs/explore/07_widget.ipynb #733fa514
 import anywidget, torch, traitlets
 from fastcore.basics import patch
 from functools import cached_property
@@ -23,7 +23,7 @@ from ..model.ssm import SSM
 from ..runs.runs import best_model
 from torch import Tensor
 
-# %% ../../nbs/explore/07_widget.ipynb #98c76a5d
+# %% ../../nbs/explore/07_widget.ipynb #25688b76
 PIECE = 512*1024 # bytes of a message
 
 def pieces(
@@ -33,7 +33,7 @@ def pieces(
     parts = [text[i:i+PIECE] for i in range(0, len(text), PIECE)]
     return [dict(kind='piece', i=i, n=len(parts), data=o) for i,o in enumerate(parts)]
 
-# %% ../../nbs/explore/07_widget.ipynb #fb4924d4
+# %% ../../nbs/explore/07_widget.ipynb #26e781f4
 class Explorer(anywidget.AnyWidget):
     "An explorer in a notebook"
     _esm = explorer_js()
@@ -53,7 +53,7 @@ class Explorer(anywidget.AnyWidget):
     @cached_property
     def payload(self): return self.spec.payload()
 
-# %% ../../nbs/explore/07_widget.ipynb #b084e138
+# %% ../../nbs/explore/07_widget.ipynb #ef93f47f
 @patch
 def heard(self:Explorer,
     message:dict # from the browser
@@ -65,7 +65,7 @@ def heard(self:Explorer,
     elif kind=='ping': self.send(dict(kind='pong'))
     elif kind=='ask': self.send(dict(kind='answer', text=self.answer(message)))
 
-# %% ../../nbs/explore/07_widget.ipynb #c440a6c2
+# %% ../../nbs/explore/07_widget.ipynb #6c5885fa
 def posed_clip(
     left:dict,      # AU number to intensity in [0, 1], of the person's left side
     right:dict,     # the same of the right side
@@ -79,7 +79,7 @@ def posed_clip(
     scene = still(basis, torch.zeros(1, len(aus)))._replace(actions=actions)
     return to_uint8(render(basis, person(), scene, size)).permute(0, 3, 1, 2)[:,None].expand(-1, t, -1, -1, -1)
 
-# %% ../../nbs/explore/07_widget.ipynb #8bd70b8b
+# %% ../../nbs/explore/07_widget.ipynb #9f4909b8
 @patch
 @torch.no_grad()
 def answer(self:Explorer,
@@ -100,7 +100,7 @@ def answer(self:Explorer,
     return (f"The model sees {', '.join(rows) or 'no AU'}"+(f"; misses {', '.join(missed)}" if missed else '')+(f"; was never taught {', '.join(blind)}" if blind else '')
             +f'. It calls the face {space.expressions[int(fe.argmax())]} ({float(fe.max()):.0%}). A still, even-lit face is unlike the clips it was trained on.')
 
-# %% ../../nbs/explore/07_widget.ipynb #f47cb090
+# %% ../../nbs/explore/07_widget.ipynb #2fffcdc4
 def explore(
     what,                        # the folder of a run, or a `Spec`
     model:SSM|None=None,         # to ask about posed faces; that of the run if not given
