@@ -111,12 +111,17 @@ def shuffled_prior(
             matrix = base.matrix.copy()
             matrix[rows] = dealt
             return Prior(matrix, space, f'shuffled, seed {seed}', f'control: rows of {base.name}, permuted')
-    raise PriorError(f"the links of {', '.join(space.expressions)} cannot be dealt so that none keeps its own; use 'uniform' as the control")
+    labels = ', '.join(space.expressions)
+    raise PriorError(f"the links of {labels} cannot be dealt so that none keeps its own; use 'uniform' as the control")
 
 # %% ../../nbs/labels/04_choice.ipynb #213ebe58
-_SEEDLESS = dict(ssm=_ssm, emfacs=emfacs_prior, du2014=du2014_prior, counted=counted_prior, uniform=uniform_prior)
-PRIORS = {word: lambda space, seed, make=make: make(space) for word,make in _SEEDLESS.items()} # word to function of a label space and a seed
-PRIORS['shuffled'] = shuffled_prior
+def _seedless(make):
+    "`make(space)` as a function of a label space and a seed that it does not need"
+    return lambda space, seed: make(space)
+
+PRIORS = {word: _seedless(make) for word,make in dict(
+    ssm=_ssm, emfacs=emfacs_prior, du2014=du2014_prior, counted=counted_prior, uniform=uniform_prior).items()}
+PRIORS['shuffled'] = shuffled_prior # word to function of a label space and a seed
 
 # %% ../../nbs/labels/04_choice.ipynb #754b578b
 def _prior_file(path, space):
@@ -177,5 +182,5 @@ def compare(
     space = left.space.check(right.space, f'comparing {left.name!r} with {right.name!r}')
     size = np.abs(right.matrix - left.matrix) # (e, a)
     order = [divmod(int(k), space.n_aus) for k in np.argsort(-size, axis=None, kind='stable')]
-    return Comparison(left.name, right.name, tuple((space.expressions[i], space.au_labels[j], float(left.matrix[i,j]), float(right.matrix[i,j]))
-                                                   for i,j in order if size[i,j] > above))
+    rows = [(space.expressions[i], space.au_labels[j], float(left.matrix[i,j]), float(right.matrix[i,j])) for i,j in order if size[i,j] > above]
+    return Comparison(left.name, right.name, tuple(rows))

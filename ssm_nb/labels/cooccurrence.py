@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from importlib.resources import files
 from numbers import Integral
 from pathlib import Path
-from .facs import AU_SETS, LabelSpace, action_unit
+from .facs import AU_SETS, LabelSpace, action_unit, in_words
 from .prior import (PriorError, _by_suffix, _csv_text, _in_file, _labelled, _one_line, _placed_space, _read_csv,
                                  _read_graphml, _reject, _save)
 
@@ -29,7 +29,7 @@ class CoOccurrence:
     def __post_init__(self):
         labels, n = self.space.au_labels, _labelled(self.support, self.space.au_labels, self.space.au_labels)
         if not np.issubdtype(n.dtype, np.integer): raise PriorError(f'counts must be whole numbers, found {n.dtype}')
-        if not isinstance(self.frames, Integral): raise PriorError(f'frames must be a whole number, found {self.frames!r}')
+        if not isinstance(self.frames, Integral): raise PriorError(f'frames must be a whole number, found {in_words(self.frames)}')
         d = n.diagonal() # (a,)
         _reject((n < 0) | (n > self.frames), n, labels, labels, f'A count is at least 0 and at most the {self.frames} frames')
         _reject(n != n.T, n, labels, labels, 'The mirrored cell holds another number')
@@ -76,7 +76,8 @@ def from_labels(cls:CoOccurrence,
 )->CoOccurrence:
     "Count fully annotated frames"
     labels = np.asarray(labels, dtype=np.float64)
-    if labels.ndim != 2 or labels.shape[1] != space.n_aus: raise PriorError(f"labels are {labels.shape}; expected (frames, {space.n_aus}): {', '.join(space.au_labels)}")
+    if labels.ndim != 2 or labels.shape[1] != space.n_aus:
+        raise PriorError(f"labels are {labels.shape}; expected (frames, {space.n_aus}): {', '.join(space.au_labels)}")
     known = labels[~np.isnan(labels).any(1)] # (frames, a)
     if not np.isin(known, (0, 1)).all(): raise PriorError(f'labels must be 0, 1 or NaN; found {known[~np.isin(known, (0, 1))][0]}')
     known = known.astype(np.int64)
@@ -111,9 +112,11 @@ def from_graph(cls:CoOccurrence,
 )->CoOccurrence:
     "The counts of a graph"
     space = _placed_space(g)
-    missing = [*(['frames'] if 'frames' not in g.graph else []), *(['positives'] if any(p is None for _,p in g.nodes(data='positives')) else []),
-               *(['position'] if space is None else []), *(['support'] if any(n is None for *_,n in g.edges(data='support')) else [])]
-    if missing: raise PriorError(f"the graph lacks {', '.join(missing)}; a co-occurrence graph has frames, positives and position of nodes, support of edges")
+    lacks = dict(frames='frames' not in g.graph, positives=any(p is None for _,p in g.nodes(data='positives')),
+                 position=space is None, support=any(n is None for *_,n in g.edges(data='support')))
+    if missing := [k for k,absent in lacks.items() if absent]:
+        raise PriorError(f"the graph lacks {', '.join(missing)}; "
+                         'a co-occurrence graph has frames, positives and position of nodes, support of edges')
     support = np.diag([g.nodes[au]['positives'] for au in space.au_labels]) # (a, a)
     for u,v,n in g.edges(data='support'): support[space.au_index(u), space.au_index(v)] = n
     return cls(support, g.graph['frames'], space, g.graph.get('name', ''), g.graph.get('source', ''))
@@ -138,7 +141,8 @@ def _cooccurrence_csv(path):
     meta, rows, columns, values = _read_csv(path, 'action unit', lambda t: str(action_unit(t)), _count)
     if 'frames' not in meta: raise PriorError(f"{path}: there is no line '# frames: N' with the number of labelled frames")
     LabelSpace(columns, ()).check(LabelSpace(rows, ()), f'{path}, rows')
-    return CoOccurrence(np.array(values), _count(meta['frames']), LabelSpace(columns, ()), meta.get('name', Path(path).stem), meta.get('source', ''))
+    space,name = LabelSpace(columns, ()),meta.get('name', Path(path).stem)
+    return CoOccurrence(np.array(values), _count(meta['frames']), space, name, meta.get('source', ''))
 
 # %% ../../nbs/labels/03_cooccurrence.ipynb #ed5d6dab
 def load_cooccurrence(
