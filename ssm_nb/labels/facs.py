@@ -56,9 +56,9 @@ _TABLE = (
 ACTION_UNITS = {number: ActionUnit(number, name, muscle, region, tuple(a for stem in actions.split() for a in both_sides(stem)))
                 for number, name, muscle, region, actions in _TABLE} # FACS number to ActionUnit, in ascending order
 
-# %% ../../nbs/labels/01_facs.ipynb #df784200
+# %% ../../nbs/labels/01_facs.ipynb #e93b0cfd
 def in_words(
-    x, # a label, a number, a list of them; NumPy's kinds too
+    x:object, # a label, a number, a list of them; NumPy's kinds too
 )->str: # as Python would write it
     "A value as messages print it: 'AU3', never np.str_('AU3')"
     if isinstance(x, (list, tuple)):
@@ -108,7 +108,8 @@ class LabelSpace:
     def __post_init__(self):
         for field, find in (('aus', lambda k: action_unit(k).number), ('expressions', expression)):
             given = getattr(self, field)
-            if not isinstance(given, (tuple, list)): raise ValueError(f'{field} is {in_words(given)}; give a list of labels, such as [{in_words(given)}]')
+            if not isinstance(given, (tuple, list)):
+                raise ValueError(f'{field} is {in_words(given)}; give a list of labels, such as [{in_words(given)}]')
             labels = tuple(find(k) for k in given)
             twice = [l for i,l in enumerate(labels) if l in labels[:i]]
             if twice: raise ValueError(f'{field} lists {twice[0]!r} twice: {labels}. Each label has one position; remove one')
@@ -214,7 +215,7 @@ def from_dict(cls:LabelSpace,
 )->LabelSpace:
     "The space that `to_dict` described"
     if not isinstance(d, dict) or set(d) != {'aus', 'expressions'}:
-        raise ValueError(f"a label space has the keys 'aus' and 'expressions'; found {d!r}")
+        raise ValueError(f"a label space has the keys 'aus' and 'expressions'; found {in_words(d)}")
     return cls(d['aus'], d['expressions'])
 
 # %% ../../nbs/labels/01_facs.ipynb #e7cd3eb5
