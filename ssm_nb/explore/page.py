@@ -12,7 +12,7 @@ from pathlib import Path
 from ..core.files import write_text
 from .sources import run_spec
 from .spec import Spec, explorer_js
-from ..runs.commands import command_parser, run_command, settings_first
+from ..core.shell import command_parser, run_command, settings_first
 from ..show.report import policy
 
 # %% ../../nbs/explore/06_page.ipynb #fb526fb6
