@@ -11,6 +11,7 @@ from fastai.callback.core import Callback
 from fastcore.basics import patch
 from fastcore.docments import docments
 from ..data.augment import AUGMENTATIONS, Augmentation
+from ..data.stream import released_batch
 
 # %% ../../nbs/training/01_recipe.ipynb #c674092d
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Preset:
 PRESETS = dict(
     small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(3e-4,1e-2,2e-3), schedule='one_cycle', mixup=.1, lam_of='clip', ramp_pace=6,
         fe_augmentation=Augmentation(None, (.6,1), (.85,1.18), brightness=.3), au_augmentation=Augmentation('short', (.8,1), (.9,1.1))),
-    **{f'{au}_{fe}': Preset(fe_bs=10 if fe=='mafw' else 12, fe_augmentation=AUGMENTATIONS[fe], au_augmentation=AUGMENTATIONS[au]) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
+    **{f'{au}_{fe}': Preset(fe_bs=released_batch(fe), fe_augmentation=AUGMENTATIONS[fe], au_augmentation=AUGMENTATIONS[au]) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
 
 # %% ../../nbs/training/01_recipe.ipynb #267f2235
 @patch
