@@ -8,7 +8,7 @@ from ssm_nb.data.formats import DATA_SETS,ManifestError
 from ssm_nb.data.manifests import read_manifest
 from ssm_nb.data.counts import compare_joint,load_published,own_labels,permuted,tally
 from ssm_nb.data.doctor import Checkup,by_kind,check_up,main
-from ssm_nb.labels.cooccurrence import cooccurrence
+from ssm_nb.labels.cooccurrence import dataset_cooccurrence
 from ssm_nb.core.settings import load_settings
 from ssm_nb.runs.config import run_config,run_data
 
@@ -298,7 +298,7 @@ def test_published_manifests_are_healthy(here, name):
 def test_shipped_counts_are_complete(name, key):
     published = load_published()
     assert all(key in published[f'{name}/1/{o}'] for o in ('train', 'test'))
-    assert np.array_equal(np.sum([published[f'bp4d/1/{o}']['positives'] for o in ('train', 'test')], 0), cooccurrence('bp4d').positives)
+    assert np.array_equal(np.sum([published[f'bp4d/1/{o}']['positives'] for o in ('train', 'test')], 0), dataset_cooccurrence('bp4d').positives)
 
 @pytest.fixture(scope='module')
 def bp4d(here): return [read_manifest(getattr(here['bp4d'], o), 'bp4d', own_labels('bp4d')) for o in ('train', 'test')]

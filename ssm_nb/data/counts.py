@@ -17,7 +17,7 @@ from .manifests import Records
 from .clips import Segments,clips_sha256,find_segments,train_clips
 from .splits import person_lines
 from ..labels.facs import AU_SETS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
-from ..labels.cooccurrence import CoOccurrence,cooccurrence
+from ..labels.cooccurrence import CoOccurrence, dataset_cooccurrence
 
 # %% ../../nbs/data/13_counts.ipynb #49ff8857
 def own_labels(
@@ -116,7 +116,7 @@ def compare_joint(
     parts:list[Records] # training and test
 )->list[ManifestError]: # one at most
     "Where two AUs go together in other numbers of frames than published"
-    first,known = parts[0],cooccurrence(parts[0].dataset.name)
+    first,known = parts[0],dataset_cooccurrence(parts[0].dataset.name)
     found = CoOccurrence.from_labels(np.concatenate([o.labels for o in parts]), first.space)
     if found.frames!=known.frames or np.array_equal(found.support, known.support): return []
     i,j = np.argwhere(found.support!=known.support)[0]
@@ -153,7 +153,7 @@ def permuted(
     records:Records # with AU labels
 )->list[ManifestError]: # one at most
     "Columns that go together as other AUs should"
-    found,known = CoOccurrence.from_labels(records.labels, records.space),cooccurrence(records.dataset.name)
+    found,known = CoOccurrence.from_labels(records.labels, records.space),dataset_cooccurrence(records.dataset.name)
     if not found.frames: return []
     phi = au_correlation(known)
     order,as_is,best = best_order(au_correlation(found), phi)

@@ -24,7 +24,7 @@ from .counts import compare_counts,compare_joint,load_published,item_lengths,own
 from ..labels.facs import AU_SETS,LabelSpace
 from ..core.files import write_json
 from ..show.plots import PALETTE,cooccurrence_heatmap,legend_above,themed
-from ..labels.cooccurrence import CoOccurrence,cooccurrence
+from ..labels.cooccurrence import CoOccurrence, dataset_cooccurrence
 from ..show.report import Section,write_page
 from ..core.settings import SetFiles,Run,Settings,SettingsError,load_settings
 
@@ -204,7 +204,7 @@ def shares(self:Checkup)->dict[str,np.ndarray]: # 'training', 'test', 'published
     "How often each label occurs"
     part = lambda o: np.array(o.get('positives', o.get('per_class')))/o['records']
     res = {dict(train='training', test='test')[k.rpartition('/')[2]]:part(v) for k,v in self.counts.items()}
-    if self.name in AU_SETS: return {**res, 'published': cooccurrence(self.name).positives/cooccurrence(self.name).frames}
+    if self.name in AU_SETS: return {**res, 'published': dataset_cooccurrence(self.name).positives/dataset_cooccurrence(self.name).frames}
     return {**res, 'published': part(together(list(self.published.values())))} if self.published else res
 
 # %% ../../nbs/data/15_doctor.ipynb #fc4416dd
@@ -290,7 +290,7 @@ def figures(self:Checkup)->list:
     if self.sizes: res.append(self.size_figure())
     if self.name in AU_SETS and 'train' in self.records:
         r = self.records['train']
-        for c,title in ((CoOccurrence.from_labels(r.labels, r.space), 'training'), (cooccurrence(self.name), 'published')):
+        for c,title in ((CoOccurrence.from_labels(r.labels, r.space), 'training'), (dataset_cooccurrence(self.name), 'published')):
             res.append(cooccurrence_heatmap(c.lift(), c.space, c.support, f'How much more often than by chance two AUs go together, {title}', lift=True))
     return res
 
