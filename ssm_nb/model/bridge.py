@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Bridge']
 
-# %% ../../nbs/model/08_bridge.ipynb #a0b99d0a
+# %% ../../nbs/model/08_bridge.ipynb #cb2e20f2
 import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
-# %% ../../nbs/model/08_bridge.ipynb #f893d450
+# %% ../../nbs/model/08_bridge.ipynb #454f5aa1
 class Bridge(nn.Module):
     "What a clip's expression says about its AUs, and what AUs say about an expression, through one learned table"
     def __init__(self,
@@ -29,10 +29,10 @@ class Bridge(nn.Module):
         self.register_buffer('start', p) # (e, a)
         self.register_buffer('table', p.clone()) # (e, a)
         self.register_buffer('shift', torch.zeros_like(p)) # (e, a), λ
-        self.register_buffer('seen', p.new_full((len(p), memory, p.shape[1]), torch.nan)) # (e, m, a) logits
-        self.register_buffer('at', torch.zeros(len(p), dtype=torch.long)) # (e,) frames seen so far
+        self.register_buffer('seen', p.new_full((len(p), memory, p.shape[1]), torch.nan), persistent=False) # (e, m, a) logits
+        self.register_buffer('at', torch.zeros(len(p), dtype=torch.long), persistent=False) # (e,) frames seen so far
 
-# %% ../../nbs/model/08_bridge.ipynb #1473684c
+# %% ../../nbs/model/08_bridge.ipynb #a4410c2b
 @patch
 def evidence(self:Bridge,
     au:Tensor, # (b, t, a) AU logits of expression clips
@@ -42,7 +42,7 @@ def evidence(self:Bridge,
     l = q@self.table.log().T + (1-q)@(1-self.table).log().T # (b, a) @ (a, e)
     return self.weight*(l - l.mean(1, keepdim=True))
 
-# %% ../../nbs/model/08_bridge.ipynb #ba0ac363
+# %% ../../nbs/model/08_bridge.ipynb #24316816
 @patch
 def remember(self:Bridge,
     au:Tensor, # (b, t, a) AU logits of expression clips
@@ -54,7 +54,7 @@ def remember(self:Bridge,
         place = (self.at[e]+torch.arange(len(x), device=x.device)) % self.seen.shape[1]
         self.seen[e,place],self.at[e] = x,self.at[e]+len(x)
 
-# %% ../../nbs/model/08_bridge.ipynb #e04807c0
+# %% ../../nbs/model/08_bridge.ipynb #1203e607
 @patch
 def means(self:Bridge,
     shift:Tensor, # (e, a) added to the logits
@@ -65,7 +65,7 @@ def means(self:Bridge,
     n = known.sum(1).clamp(min=1)
     return p.sum(1)/n,(p*(1-p)).sum(1)/n
 
-# %% ../../nbs/model/08_bridge.ipynb #a3876a71
+# %% ../../nbs/model/08_bridge.ipynb #e7526c47
 @patch
 def balance(self:Bridge,
     steps:int=4, # of Newton's method, from where it stood
@@ -78,7 +78,7 @@ def balance(self:Bridge,
         step = ((self.held*self.table-mean)/(slope+.02)).clamp(-1, 1)
         self.shift.copy_(torch.where(there, self.shift+step, 0.).clamp(-largest, largest))
 
-# %% ../../nbs/model/08_bridge.ipynb #56ad1240
+# %% ../../nbs/model/08_bridge.ipynb #c6003ff4
 @patch
 def learn(self:Bridge):
     "Move the table towards prior and observation"
@@ -86,7 +86,7 @@ def learn(self:Bridge):
     observed = torch.where((self.at>0)[:,None], (mean/self.held).clamp(.03, .9), self.start)
     self.table.lerp_(self.trust*self.start + (1-self.trust)*observed, self.pace)
 
-# %% ../../nbs/model/08_bridge.ipynb #99b3b236
+# %% ../../nbs/model/08_bridge.ipynb #b12c7439
 @patch
 def loss(self:Bridge,
     au:Tensor, # (b, t, a) AU logits of expression clips

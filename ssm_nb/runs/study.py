@@ -6,7 +6,7 @@
 __all__ = ['Study', 'read_study', 'run_one', 'study_row', 'paired', 'difference_figure', 'write_study', 'study_rows', 'run_study',
            'finish_study', 'run_and_tell']
 
-# %% ../../nbs/runs/04_study.ipynb #98557c4c
+# %% ../../nbs/runs/04_study.ipynb #f674e11c
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from ..show.plots import themed
 from ..show.report import Section, write_page
 from ..training.variants import VARIANTS
 
-# %% ../../nbs/runs/04_study.ipynb #de87a83b
+# %% ../../nbs/runs/04_study.ipynb #c2ea7258
 @dataclass(frozen=True)
 class Study:
     "What is to be compared"
@@ -44,7 +44,7 @@ def _words(entry:Entry, valid)->tuple:
         if o not in valid: raise SettingsError(entry, f'{o!r} is unknown here: {closest(o, valid)}')
     return words
 
-# %% ../../nbs/runs/04_study.ipynb #b5f19bc0
+# %% ../../nbs/runs/04_study.ipynb #bc1e2388
 def _value(entry:Entry)->Any:
     "An option of a run, read by the type of its default"
     if entry.key not in keys_of(RunConfig): raise SettingsError(entry, f'{entry.key!r} is no option of a run: {closest(entry.key, keys_of(RunConfig))}')
@@ -53,7 +53,7 @@ def _value(entry:Entry)->Any:
     try: return entry.value.lower() in ('yes', 'true', '1') if kind is bool else kind(entry.value) if kind in (int, float) else entry.value
     except ValueError: raise SettingsError(entry, f'{entry.value!r} is no {kind.__name__}') from None
 
-# %% ../../nbs/runs/04_study.ipynb #41772d75
+# %% ../../nbs/runs/04_study.ipynb #d69d90bb
 def read_study(
     file:str|Path, # an ini file
 )->Study:
@@ -72,7 +72,7 @@ def read_study(
     except ValueError: raise SettingsError(said['seeds'], 'seeds are whole numbers, such as 0 1 2 3 4') from None
     return Study(variants, seeds, {r:of(r) for r in names}, tuple(tuple(o.split('-')) for o in pairs), of('run'))
 
-# %% ../../nbs/runs/04_study.ipynb #fdb5832e
+# %% ../../nbs/runs/04_study.ipynb #d06997a0
 @patch
 def runs(self:Study,
     settings:Settings, # of this machine
@@ -81,7 +81,7 @@ def runs(self:Study,
     one = lambda s,r,v: run_config(settings, **self.options|self.regimes[r], seed=s, variant=v)
     return {f'{r}/{v}/seed{s}':one(s, r, v) for s in self.seeds for r in self.regimes for v in self.variants}
 
-# %% ../../nbs/runs/04_study.ipynb #dd1939c9
+# %% ../../nbs/runs/04_study.ipynb #3c4c8f39
 def run_one(
     config:RunConfig,  # of the run
     settings:Settings, # of this machine
@@ -99,7 +99,7 @@ def run_one(
             return True
     except Timeout: return False
 
-# %% ../../nbs/runs/04_study.ipynb #586a7c41
+# %% ../../nbs/runs/04_study.ipynb #7526cf6a
 def study_row(
     where:Path, # an evaluated run
 )->dict: # score to number
@@ -109,7 +109,7 @@ def study_row(
     fe = {k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')} if 'fe' in kept else {}
     return au|fe
 
-# %% ../../nbs/runs/04_study.ipynb #3a5dd6d0
+# %% ../../nbs/runs/04_study.ipynb #e38b9d41
 def paired(
     rows:list[dict], # regime, variant, seed and scores
     compare:tuple,   # pairs of variants
@@ -125,7 +125,7 @@ def paired(
                 if d: out.append(dict(regime=regime, compare=f'{a} − {b}', score=score, **mean_ci(d)._asdict()))
     return out
 
-# %% ../../nbs/runs/04_study.ipynb #63b3d8ac
+# %% ../../nbs/runs/04_study.ipynb #80443031
 def difference_figure(
     table:list[dict], # from `paired`
 )->go.Figure:
@@ -138,7 +138,7 @@ def difference_figure(
     fig.update_layout(scattermode='group', xaxis_title='paired difference, 95 % interval over seeds').update_yaxes(autorange='reversed')
     return themed(fig, 'What each part adds', 160+60*len({(o['regime'], o['compare']) for o in table}))
 
-# %% ../../nbs/runs/04_study.ipynb #9879dd12
+# %% ../../nbs/runs/04_study.ipynb #d39c8d3b
 def write_study(
     folder:Path,     # gets study.json, .csv, .md and .html
     study:Study,     # what it is
@@ -152,12 +152,13 @@ def write_study(
     md = '\n'.join(['| regime | variants | score | mean difference | ± (95 %) | seeds |', '|---|---|---|---|---|---|', *lines])
     note = f'{len(rows)} of {planned} runs. Differences of runs with the same seed; Student t over seeds; protocol `fixed`.'
     write_text(folder/'study.md', f'# Study\n\n{note}\n\n{md}\n')
-    if rows: write_text(folder/'study.csv', csv_text([dict(dict.fromkeys(k for r in rows for k in r), **r) for r in rows]))
+    even = [dict(dict.fromkeys((k for r in rows for k in r), ''), **r) for r in rows] # a single task has no scores of the other
+    if rows: write_text(folder/'study.csv', csv_text(even))
     write_json(folder/'study.json', dict(note=note, planned=planned, runs=rows, table=table))
-    write_page(folder/'study.html', 'Study', [Section('Differences', [note, *([difference_figure(table), table] if table else [])]), Section('Runs', [rows] if rows else [note])], '', study.options)
+    write_page(folder/'study.html', 'Study', [Section('Differences', [note, *([difference_figure(table), table] if table else [])]), Section('Runs', [even] if rows else [note])], '', study.options)
     return table
 
-# %% ../../nbs/runs/04_study.ipynb #4f47523a
+# %% ../../nbs/runs/04_study.ipynb #617581e1
 def study_rows(
     planned:dict,      # from `Study.runs`
     settings:Settings, # of this machine
@@ -171,7 +172,7 @@ def study_rows(
             out.append(dict(regime=regime, variant=variant, seed=c.seed, **study_row(folder/place)))
     return out
 
-# %% ../../nbs/runs/04_study.ipynb #baab739f
+# %% ../../nbs/runs/04_study.ipynb #bf8ae076
 def run_study(
     study:Study,       # what to compare
     settings:Settings, # of this machine
@@ -188,7 +189,7 @@ def run_study(
         if left: sleep(2) # other processes are at them
     return finish_study(study, planned, settings, folder)
 
-# %% ../../nbs/runs/04_study.ipynb #081199be
+# %% ../../nbs/runs/04_study.ipynb #382e6cd1
 def finish_study(study, planned, settings, folder):
     "The table of what is done, written by one process at a time"
     with FileLock(folder/'.table.lock'): return write_study(folder, study, study_rows(planned, settings, folder), len(planned))

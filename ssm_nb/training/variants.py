@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['VARIANTS', 'SHUT', 'Variant', 'parts_of', 'leave_out', 'OnlyTasks', 'BridgeLoss', 'variant_callbacks']
 
-# %% ../../nbs/training/08_variants.ipynb #fc7d1dee
+# %% ../../nbs/training/08_variants.ipynb #13447af3
 from fastai.callback.core import Callback
 from typing import NamedTuple
 from ..core.distributed import unwrap
 from ..model.ssm import SSM
 
-# %% ../../nbs/training/08_variants.ipynb #c07dcf2b
+# %% ../../nbs/training/08_variants.ipynb #d3fae56f
 class Variant(NamedTuple):
     "What a variant of the method has"
     tasks:tuple = ('fe','au') # streams that train
@@ -21,20 +21,20 @@ class Variant(NamedTuple):
     residuals:bool = True     # the maps are learned
     bridge:bool = False       # predictions speak to each other too
 
-# %% ../../nbs/training/08_variants.ipynb #49343cfb
+# %% ../../nbs/training/08_variants.ipynb #013a32f4
 _APART = dict(au2fe=False, fe2au=False, residuals=False)
 VARIANTS = dict(
     au_only=Variant(('au',), **_APART), fe_only=Variant(('fe',), **_APART), shared=Variant(prototypes=False, **_APART), no_exchange=Variant(**_APART),
     fixed_prior=Variant(residuals=False), au2fe_only=Variant(fe2au=False), fe2au_only=Variant(au2fe=False), ssm=Variant(), ssm_bridge=Variant(bridge=True))
 
-# %% ../../nbs/training/08_variants.ipynb #4441327e
+# %% ../../nbs/training/08_variants.ipynb #cad0e306
 def parts_of(
     variant:Variant, # of a run
 ) -> dict: # for `build_ssm`
     "What the model of a variant is built with"
     return dict(semantic_weight=.1*variant.prototypes, bridge=variant.bridge)
 
-# %% ../../nbs/training/08_variants.ipynb #5a5b87b0
+# %% ../../nbs/training/08_variants.ipynb #bd7df2a8
 SHUT = -200. # σ of it is 0 in 32 bits; a saved model holds finite numbers only
 
 def leave_out(
@@ -47,23 +47,27 @@ def leave_out(
     for residual in (model.mapping.d1, model.mapping.d2): residual.requires_grad_(variant.residuals)
     return model
 
-# %% ../../nbs/training/08_variants.ipynb #235f2dfd
+# %% ../../nbs/training/08_variants.ipynb #2902f69c
 class OnlyTasks(Callback):
     "Train some branches: the others get no clip"
     order = 10
     def __init__(self, tasks:tuple): self.tasks = tasks # of 'fe' and 'au'
     def before_batch(self): self.learn.xb = tuple(x if task in self.tasks else None for task,x in zip(('fe','au'), self.xb))
 
-# %% ../../nbs/training/08_variants.ipynb #16d11a17
+# %% ../../nbs/training/08_variants.ipynb #18fd67eb
 class BridgeLoss(Callback):
-    "What expressions say about AUs, beside the four losses"
+    "What expressions say about AUs, beside the four losses; a run that goes on remembers the same frames"
+    def state_dict(self): return {k:getattr(unwrap(self.model).bridge, k) for k in ('seen', 'at')}
+    def load_state_dict(self, state):
+        for k,v in state.items(): getattr(unwrap(self.model).bridge, k).copy_(v)
+
     def after_loss(self):
         if not self.training: return
         bridge,done = unwrap(self.model).bridge,self.train_iter/(self.n_epoch*self.n_iter)
         self.learn.loss_grad = self.loss_grad + bridge.loss(self.pred.fe_au, self.yb[0], done)
         self.learn.loss = self.loss_grad.clone()
 
-# %% ../../nbs/training/08_variants.ipynb #54fbff3d
+# %% ../../nbs/training/08_variants.ipynb #215d56af
 def variant_callbacks(
     variant:Variant, # of a run
 ) -> list: # of callbacks, for `ssm_learner(…, cbs=…)`
