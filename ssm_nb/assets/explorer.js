@@ -842,7 +842,7 @@ function drawerView(store, ui) {
     if (ev) {
       const lift = ev.lift[i][j], lo = ev.low[i][j], hi = ev.high[i][j], effect = w ? ev.cut_fe2au[j][i] : ev.cut_au2fe[i][j], sd = w ? ev.seeds_fe2au[j][i] : ev.seeds_au2fe[i][j];
       items.push(...row('Support', ev.support[i][j] === null ? 'not measured' : `the AU was seen in ${ev.together[i][j]} of ${ev.support[i][j]} ${s.expression} clips`),
-        ...row('Lift', lift === null ? 'undefined: too little was seen' : `${num(lift)}${lo === null ? ', no interval: too few clips' : ` (95 % interval ${num(lo)} to ${num(hi)}${lo > 1 || hi < 1 ? '' : ', includes 1'})`}`),
+        ...row('Lift', lift === null ? 'undefined: too little was seen' : `${num(lift)}${lo === null ? ', no interval: too few clips, or all alike' : ` (95 % interval ${num(lo)} to ${num(hi)}${lo > 1 || hi < 1 ? '' : ', includes 1'})`}`),
         ...row(`Cut, on ${ev.cut_on}`, effect === null ? 'not measured' : `${w ? 'AU F1' : 'UAR'} ${change(effect, 3)}`), ...row('Over seeds', ev.seeds < 2 ? 'not measured: one run' : `standard deviation ${num(sd, 3)} over ${ev.seeds} runs${Math.abs(then - p[i * a + j]) < sd ? '; more than this edge moved' : ''}`));
     } else items.push(...row('Evidence', 'not measured'));
     if (spec.truth) items.push(...row('Truth', `P(${`AU${s.au}`} | ${s.expression}) = ${num(spec.truth.table[i][j])}`));
