@@ -107,7 +107,9 @@ def _slips(name):
 def _last_letter(a, b):
     "Do two plain names differ in the last letter of a word and nowhere else?"
     pairs = [(x, y) for x,y in zip(a, b) if x!=y]
-    return len(a)==len(b) and len(pairs)==1 and len(str(pairs[0][0]))==len(str(pairs[0][1])) and str(pairs[0][0])[:-1]==str(pairs[0][1])[:-1]
+    if len(a)!=len(b) or len(pairs)!=1: return False
+    x,y = map(str, pairs[0])
+    return len(x)==len(y) and x[:-1]==y[:-1]
 
 # %% ../../nbs/data/00_folders.ipynb #c538fde8
 def near_names(

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from fastai.torch_core import to_device
 from fastcore.basics import patch
-from .datasets import AUClips,ClipLoader,ClipSets,DataWarning,FEClips,keyed_generator
+from .datasets import AUClips,ClipLoader,ClipSets,DataWarning,FEClips,check_batch,keyed_generator
 from .formats import Faults,ManifestError
 from torch import Tensor
 from warnings import warn
@@ -28,8 +28,7 @@ class JointBatches:
     ):
         fe.space.check(au.space, where=au.where)
         self.fe,self.au,self.bs,self.seed,self.space,self._orders = fe,au,dict(fe=fe_bs, au=au_bs),seed,fe.space,{}
-        for o in (fe, au):
-            if not 1<=self.bs[o.task]<=len(o): raise ValueError(f'{o.where}: batches of {self.bs[o.task]} from {len(o)} {o.task} clips')
+        for o in (fe, au): check_batch(len(o), self.bs[o.task], o.task, o.where)
     def __len__(self): return max(len(o)//self.bs[o.task] for o in (self.fe, self.au))
 
 # %% ../../nbs/data/07_stream.ipynb #52a93dde
@@ -83,7 +82,8 @@ def _view(self:JointBatches, ds, candidates, keys, faults):
 def _views(self:JointBatches, ds, epoch, k, slots, faults):
     "Clips, (b, t, 3, size, size) uint8 and labels of some slots of one task"
     (order,at),bs = self._pass(ds.task, epoch, k),self.bs[ds.task]
-    if not slots or not 0<=min(slots)<=max(slots)<bs: raise ValueError(f'slots {slots} of {bs} {ds.task} clips a step: give one at least, of 0 to {bs-1}')
+    if not slots or not 0<=min(slots)<=max(slots)<bs:
+        raise ValueError(f'slots {slots} of {bs} {ds.task} clips a step: give one at least, of 0 to {bs-1}')
     rows,*views = zip(*(self._view(ds, _candidates(order, at, bs, slot), (epoch, k, slot), faults) for slot in slots))
     return rows,*map(torch.stack, views)
 
@@ -133,10 +133,11 @@ class JointLoader(ClipLoader):
         super().__init__(dataset, **{**kwargs, 'bs':None, 'shuffle':False, 'drop_last':False, 'indexed':True})
         self.slots,self.epoch,self.batch,self.resumed = slots,0,0,False
     def get_idxs(self): return [(self.epoch,k) for k in range(self.batch, len(self.dataset))]
-    def create_item(self, place): return self.dataset.batch(*place, self.slots)
-    def new(self, dataset=None, cls=None, **kwargs): return super().new(dataset, cls, **{'slots':self.slots, **kwargs})
+    def create_item(self, place:tuple): return self.dataset.batch(*place, self.slots)
+    def new(self, dataset:JointBatches|None=None, cls:type|None=None, **kwargs):
+        return super().new(dataset, cls, **{'slots':self.slots, **kwargs})
     def _pass_name(self): return f'epoch {self.epoch}'
-    def create_batch(self, batch): return batch
+    def create_batch(self, batch:tuple): return batch
     def before_iter(self):
         if self.batch and not self.resumed: self.epoch,self.batch = self.epoch+1,0
         self.resumed = False
