@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['frame_names', 'slow_progress', 'check_files', 'Segments', 'cut_frames', 'find_segments', 'folder_segments',
-           'check_frames', 'check_names', 'Clips', 'train_clips', 'eval_clips', 'clips_sha256', 'same_pictures',
+           'check_frames', 'check_names', 'Clips', 'train_clips', 'eval_clips', 'clips_sha256', 'shared_frames',
            'eval_frame_indices', 'train_frame_indices']
 
 # %% ../../nbs/data/03_clips.ipynb #f2bf87f2
@@ -241,7 +241,7 @@ def _listed(records, root):
 def _digests(root, paths): return [sha256((Path(root)/o).read_bytes()).digest() for o in paths]
 
 # %% ../../nbs/data/03_clips.ipynb #1765ee52
-def same_pictures(
+def shared_frames(
     a:Records, # of one split
     a_root:str|Path, # its image root
     b:Records, # of another

@@ -32,7 +32,8 @@ from ..model.prototypes import released_prompts
 from ..model.released import load_model
 from ..model.ssm import SSM, build_ssm
 from ..model.weights import clip_weights
-from .config import EnterFolder, RunConfig, RunData, check_choice, check_folder, description, read_config, run_data, run_sets, run_space
+from ..core.options import RunConfig
+from .config import EnterFolder, RunData, check_choice, check_folder, description, read_config, run_data, run_prior, run_sets, run_space
 from ..show.plots import legend_above, map_triptych, themed
 from ..show.run_plots import gates, loss_curves
 from ..show.report import Section
@@ -57,7 +58,8 @@ def run_model(
 )->SSM:                # untrained, on the CPU
     "The model that a run starts from."
     c,space = config.constants,run_space(config)
-    return build_ssm(clip_config(c.clip), space, ssm_prior(space), *released_prompts(space), n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden,
+    size = dict(n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden)
+    return build_ssm(clip_config(c.clip), space, run_prior(config), *released_prompts(space), **size,
         routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=start_weights(config, settings))
 
 # %% ../../nbs/runs/02_runs.ipynb #bbc394e9
