@@ -156,9 +156,10 @@ def _clean_frames(data, a):
     b = np.frombuffer(data, np.uint8)
     if (marks := _marks(b, a)) is None: return None
     starts,slashes,path_ends,ends = marks
-    text,labels,frames = data.decode('ascii'),_last_fields(b, ends, a),_last_numbers(b, path_ends-4)
-    found = _sequences(text, b, starts, slashes)
-    if labels is None or frames is None or found is None: return None
+    labels,frames = _last_fields(b, ends, a),_last_numbers(b, path_ends-4)
+    if labels is None or frames is None: return None
+    text = data.decode('ascii') # every odd byte is accounted for now
+    if (found := _sequences(text, b, starts, slashes)) is None: return None
     paths = np.array([text[i:j] for i,j in zip(starts.tolist(), path_ends.tolist())], object)
     lines = np.arange(1, len(ends)+1, dtype=np.int32)
     return found[0],dict(lines=lines, sequence=found[1], paths=paths, frames=frames, labels=_au_floats(labels))
