@@ -85,7 +85,8 @@ def decoded(
 
 # %% ../../nbs/data/01_formats.ipynb #8899a5c7
 _NO_TEXT = { # how a file begins → what it is
-    b'PK\x03\x04': 'a workbook (xlsx) or another archive', b'\xd0\xcf\x11\xe0': 'an old workbook (xls)', b'\x1f\x8b': 'a packed file (gzip)'}
+    b'PK\x03\x04': 'a workbook (xlsx) or another archive', b'\xd0\xcf\x11\xe0': 'an old workbook (xls)',
+    b'\x1f\x8b': 'a packed file (gzip)'}
 
 def no_text(
     data:bytes # what a file holds

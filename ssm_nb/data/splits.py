@@ -207,7 +207,8 @@ def crossing(
     "People, or folders, that appear in both"
     (kind,seen),(_,again) = _first_lines(train),_first_lines(test)
     why = 'a network would know the face' if kind=='person' else 'a clip to train on is none to test on'
-    return [ManifestError(f'{kind} in training and in test', o, f'Also in {train.manifest}, line {seen[o]}: {why}. Keep each {kind} on one side.', test.manifest, line)
+    problem,fix = f'{kind} in training and in test',f'{why}. Keep each {kind} on one side.'
+    return [ManifestError(problem, o, f'Also in {train.manifest}, line {seen[o]}: {fix}', test.manifest, line)
             for o,line in again.items() if o in seen]
 
 # %% ../../nbs/data/08_splits.ipynb #a597a56e
