@@ -4,21 +4,21 @@ clean   what nbdev-clean does, in nbs/ and tutorials/, and beyond it: no widget 
         Plotly figure, no picture both as PNG and as JPEG, no warnings (they hold paths of the machine), no output over
         60 kB (200 kB with a picture)
 check   name what `clean` would change, and change nothing
-style   the house numbers over nbs/: assert cells per exported cell, lines per exported cell
+style   the rules of the house (`house.py`), notebook by notebook; `style runs/` looks at some only
+paths   the paths, links and modules that prose, docstrings and messages cite: each must exist
 """
 import re, sys
 from copy import deepcopy
 from json import dumps, loads
 from pathlib import Path
-from statistics import median, quantiles
-import fastcore.test
-from fastcore.nbio import nb2str, read_nb, write_nb
+from statistics import median
+from fastcore.nbio import nb2str, write_nb
 from nbdev.clean import clean_nb
+import house
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_OUTPUT, MAX_PICTURE = 60_000, 200_000 # bytes of an output as it stands in the file
 PLOTLY, WIDGET = 'application/vnd.plotly.v1+json', 'application/vnd.jupyter.widget-view+json'
-MIN_ASSERTS, MAX_MEDIAN, MAX_P90 = 0.9, 8, 22 # of the house style
 
 def notebooks(*folders): return [f for d in folders for f in sorted((ROOT/d).rglob('*.ipynb'))]
 
@@ -56,36 +56,27 @@ def check():
 
 # style ------------------------------------------------------------------------------------------------------------
 
-TESTS = [o for o in fastcore.test.__all__ if o.startswith('test')] + ['expect_fail', r'assert_\w+']
-ASSERTION = re.compile(rf"^\s*assert\b|\b({'|'.join(TESTS)})\(", re.M)
+def style(only=''):
+    "Print the counts of each notebook and all findings; of all notebooks, or of those with `only` in their path"
+    found = [f for f in notebooks('nbs') if house.counts(f)[0] and only in str(f.relative_to(ROOT))]
+    print(f"{'':28}{'cells':>6}{'words':>7}{'exported':>9}{'asserts':>8}{'ratio':>7}{'median':>7}{'p90':>6}{'to do':>6}")
+    wrong = {f:[*house.findings(f)] for f in found}
+    for f in found:
+        lines,asserts,cells,words = house.counts(f)
+        name = f'{f.parent.name}/{f.stem}'
+        print(f'{name:28}{cells:6}{words:7}{len(lines):9}{asserts:8}{asserts/len(lines):7.2f}{median(lines):7.1f}{house.p90(lines):6.1f}{len(wrong[f]):6}')
+    for f,os in wrong.items():
+        for cell,o in os: print(f"{f.relative_to(ROOT)}{f' [{cell}]' if cell else ''}: {o}")
+    print(f"{sum(map(len, wrong.values()))} findings in {sum(map(bool, wrong.values()))} of {len(found)} notebooks")
+    return not any(wrong.values())
 
-def exported(c): return bool({'export', 'exporti', 'exports'} & c.directives.keys())
-
-def code_lines(c): return len([l for l in c.source.splitlines() if l.strip() and not l.startswith('#|')])
-
-def counts(f):
-    "Lines of each exported cell of notebook `f`, and its number of assert cells."
-    code = [c for c in read_nb(f).cells if c.cell_type=='code']
-    return ([code_lines(c) for c in code if exported(c)],
-            sum(bool(ASSERTION.search(c.source)) for c in code if not exported(c)))
-
-def p90(ns): return quantiles(ns, n=10, method='inclusive')[-1] if len(ns)>1 else ns[0]
-
-def row(name, lines, asserts):
-    ratio,mid,high = asserts/len(lines), median(lines), p90(lines)
-    print(f'{name:24}{len(lines):9}{asserts:9}{ratio:9.2f}{mid:8.1f}{high:8.1f}')
-    return ratio>=MIN_ASSERTS, mid<=MAX_MEDIAN, high<=MAX_P90
-
-def style():
-    print(f"{'':24}{'exported':>9}{'asserts':>9}{'ratio':>9}{'median':>8}{'p90':>8}")
-    found = {f'{f.parent.name}/{f.stem}':n for f in notebooks('nbs') if (n := counts(f))[0]}
-    for k,n in found.items(): row(k, *n)
-    ok = row('all', [l for ls,_ in found.values() for l in ls], sum(a for _,a in found.values()))
-    limits = f'assert cells per exported cell >= {MIN_ASSERTS}', f'median lines <= {MAX_MEDIAN}', f'90th percentile <= {MAX_P90}'
-    for good,limit in zip(ok, limits): print('ok  ' if good else 'NOT ', limit)
-    return all(ok)
+def paths():
+    "Print every path, link and module that prose cites and that is not there"
+    wrong = [*house.citations()]
+    for f,cell,o in wrong: print(f"{f}{f' [{cell}]' if cell else ''}: {o}")
+    return not wrong
 
 if __name__=='__main__':
-    cmds = dict(clean=clean, check=check, style=style)
-    if len(sys.argv)!=2 or sys.argv[1] not in cmds: sys.exit(f'usage: notebooks.py {"|".join(cmds)}')
-    if cmds[sys.argv[1]]() is False: sys.exit(1)
+    cmds = dict(clean=clean, check=check, style=style, paths=paths)
+    if len(sys.argv)<2 or sys.argv[1] not in cmds: sys.exit(f'usage: notebooks.py {"|".join(cmds)}')
+    if cmds[sys.argv[1]](*sys.argv[2:]) is False: sys.exit(1)

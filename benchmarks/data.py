@@ -19,8 +19,12 @@ import torchvision
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
 from torchvision import transforms as T
-from ssm_nb.data.batches import CLIP_MEAN, CLIP_STD, RECIPES, FrameCache, decode_frame, eval_transform, keyed_generator, normalise, train_transform
-from ssm_nb.data.clips import DATA_SETS, _clean_frames, find_segments, read_manifest, train_clips
+from ssm_nb.data.formats import DATA_SETS
+from ssm_nb.data.manifests import _clean_frames, read_manifest
+from ssm_nb.data.clips import find_segments, train_clips
+from ssm_nb.data.frames import decode_frame, FrameCache
+from ssm_nb.data.augment import CLIP_MEAN, CLIP_STD, eval_transform, normalise, AUGMENTATIONS, train_transform
+from ssm_nb.data.datasets import keyed_generator
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
 
@@ -61,7 +65,7 @@ def write_clip(folder, pixels):
 
 def plain(name, training):
     "torchvision's transforms of a data set, for one frame."
-    r,big = RECIPES[name],round(SIZE*256/224)
+    r,big = AUGMENTATIONS[name],round(SIZE*256/224)
     crop = T.RandomResizedCrop(SIZE, r.scale, r.ratio)
     first = [] if r.resize is None else [T.Resize(big if r.resize=='short' and training else (big, big))]
     change = [T.RandomRotation(r.rotation, T.InterpolationMode.BILINEAR)]*(r.rotation>0)+[T.ColorJitter(r.brightness)]*(r.brightness>0)
@@ -73,8 +77,8 @@ def plain(name, training):
 def clip_ways(folder, name, training):
     "The plain way and ours of getting one clip."
     paths,cache,g,tfm = [f'{i}.jpg' for i in range(FRAMES)],FrameCache(folder),keyed_generator(0, 'benchmark'),plain(name, training)
-    at_least = round(SIZE*256/224) if training and RECIPES[name].resize else None
-    ours = (lambda x: train_transform(x, RECIPES[name], SIZE, g)) if training else (lambda x: eval_transform(x, RECIPES[name], SIZE))
+    at_least = round(SIZE*256/224) if training and AUGMENTATIONS[name].resize else None
+    ours = (lambda x: train_transform(x, AUGMENTATIONS[name], SIZE, g)) if training else (lambda x: eval_transform(x, AUGMENTATIONS[name], SIZE))
     return dict(plain=lambda: torch.stack([tfm(Image.open(folder/o).convert('RGB')) for o in paths]), ours=lambda: normalise(ours(cache.clip(paths, at_least))[None]))
 
 
@@ -83,7 +87,7 @@ def clips(tmp):
     size = write_clip(tmp/'400', 400)
     out = {}
     for training in (True, False):
-        for name in RECIPES:
+        for name in AUGMENTATIONS:
             t = in_turns(clip_ways(tmp/'400', name, training), REPEATS)
             out[f"{name} {'training' if training else 'evaluation'}"] = dict(plain=1/t['plain'], ours=1/t['ours'], ratio=t['plain']/t['ours'])
     files = [tmp/'400'/f'{i}.jpg' for i in range(FRAMES)]
@@ -96,7 +100,7 @@ def reduced(tmp):
     size = write_clip(tmp/'1040', 1040)
     t = in_turns(clip_ways(tmp/'1040', 'bp4d', True), 5)
     cache,paths = FrameCache(tmp/'1040'),[f'{i}.jpg' for i in range(FRAMES)]
-    a,b = (eval_transform(cache.clip(paths, o), RECIPES['bp4d'], SIZE).float() for o in (None, 256))
+    a,b = (eval_transform(cache.clip(paths, o), AUGMENTATIONS['bp4d'], SIZE).float() for o in (None, 256))
     off = (a-b).abs()
     return dict(pixels=1040, kB=size/1000, decoded_to=cache.clip(paths, 256).shape[-1], plain=1/t['plain'], ours=1/t['ours'], ratio=t['plain']/t['ours'],
         levels_apart=dict(mean=off.mean().item(), p99=off.flatten()[::7].quantile(.99).item(), max=off.max().item()))

@@ -15,7 +15,9 @@ from ssm_nb import __version__
 from ssm_nb.model.backbone import clip_config
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
-from ssm_nb.training.learner import PRESETS, TrainingLoss, adapt_model
+from ssm_nb.training.learner import adapt_model
+from ssm_nb.training.recipe import PRESETS
+from ssm_nb.training.step import TrainingLoss
 from ssm_nb.model.losses import draw_mixup
 from ssm_nb.model.ssm import build_ssm, param_groups
 from ssm_nb.labels.prior import ssm_prior
@@ -29,7 +31,7 @@ class Step:
     def __init__(self, device, small, precision, **how):
         space,self.preset = label_space('bp4d', 7),PRESETS['small' if small else 'bp4d_dfew']
         cfg = clip_config(self.preset.clip)
-        self.model = build_ssm(cfg, space, ssm_prior(space).matrix, *released_prompts(space), n_expert_blocks=self.preset.n_expert_blocks,
+        self.model = build_ssm(cfg, space, ssm_prior(space), *released_prompts(space), n_expert_blocks=self.preset.n_expert_blocks,
             expert_hidden=self.preset.expert_hidden, routing=self.preset.routing, smoothing=self.preset.smoothing).to(device).train()
         adapt_model(self.model, **how)
         g,size = torch.Generator().manual_seed(0),cfg['vision_cfg']['image_size']

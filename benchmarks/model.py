@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import median
 import torch
 from torch.nn import functional as F
-from ssm_nb.model.backbone import clip_config, experts_run, route, sorted_mixture
+from ssm_nb.model.backbone import clip_config
+from ssm_nb.model.experts import experts_run, route, sorted_mixture
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
 from ssm_nb.model.ssm import build_ssm
@@ -21,7 +22,7 @@ AU_CLIPS,FE_CLIPS = 2,3   # the release evaluates 8 and 12 at a time
 def model():
     "A ViT-B/16 SSM."
     space = label_space('bp4d', 7)
-    return build_ssm(clip_config('ViT-B-16-quickgelu'), space, ssm_prior(space).matrix, *released_prompts(space), n_expert_blocks=6)
+    return build_ssm(clip_config('ViT-B-16-quickgelu'), space, ssm_prior(space), *released_prompts(space), n_expert_blocks=6)
 
 
 def clips(n): return torch.randn(n, 16, 3, 224, 224, generator=torch.Generator().manual_seed(n))

@@ -6,13 +6,14 @@ import sys, time
 from pathlib import Path
 from fastai.callback.core import Callback
 from ssm_nb.model.backbone import clip_config
-from ssm_nb.data.batches import AUClips, FEClips
-from ssm_nb.data.clips import read_manifest
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.datasets import AUClips, FEClips
 from ssm_nb.faces.embedded import ALL_AUS, SMALL, embedded_data
 from ssm_nb.evaluation.protocols import evaluate
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
-from ssm_nb.training.learner import PRESETS, ssm_learner, train
+from ssm_nb.training.learner import ssm_learner, train
+from ssm_nb.training.recipe import PRESETS
 from ssm_nb.evaluation.bootstrap import mean_ci
 from ssm_nb.evaluation.scores import map_distance
 from ssm_nb.model.ssm import build_ssm
@@ -35,7 +36,7 @@ def run(sets, seed, task=None, precision='fp32'):
     "Train from one seed on both tasks or one; scores on people never seen, and how far the map is from the truth."
     fe_train,au_train,fe_test,au_test,space,p_true = sets
     preset,prior = PRESETS['small'],ssm_prior(space)
-    model = build_ssm(clip_config('small'), space, prior.matrix, *released_prompts(space), n_expert_blocks=preset.n_expert_blocks, expert_hidden=preset.expert_hidden,
+    model = build_ssm(clip_config('small'), space, prior, *released_prompts(space), n_expert_blocks=preset.n_expert_blocks, expert_hidden=preset.expert_hidden,
         routing=preset.routing, smoothing=preset.smoothing, seed=seed, clip_weights=clip_weights('small'))
     begun = time.time()
     learn = ssm_learner(model, fe_train, au_train, preset, seed=seed, precision=precision, cbs=[OnlyTask(task)] if task else [])
@@ -60,7 +61,7 @@ def main(n=3):
     space,preset = label_space('bp4d', 7),PRESETS['small']
     data,size = embedded_data(load_settings().paths.cache, SMALL),clip_config('small')['vision_cfg']['image_size']
     lab,wild = ({s:read_manifest(path(s), name, space) for s in ('train','test')} for path,name in ((data.lab, 'bp4d'), (data.wild, 'dfew')))
-    sets = (FEClips(wild['train'], data.wild_images, size, recipe=preset.fe_recipe, cache_mb=500), AUClips(lab['train'], data.lab_images, size, recipe=preset.au_recipe, cache_mb=500),
+    sets = (FEClips(wild['train'], data.wild_images, size, augmentation=preset.fe_augmentation, cache_mb=500), AUClips(lab['train'], data.lab_images, size, augmentation=preset.au_augmentation, cache_mb=500),
         FEClips(wild['test'], data.wild_images, size, cache_mb=500), AUClips(lab['test'], data.lab_images, size, cover=True, cache_mb=500), space,
         data.truth('test')['p_au'][:, [ALL_AUS.index(a) for a in space.aus]])
     runs = {}

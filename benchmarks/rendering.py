@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastprogress.fastprogress import progress_bar
-from ssm_nb.faces.render import LAB, project, rasterize, render, rotation, sample_people, sample_scene
+from ssm_nb.faces.camera import project, rasterize, rotation
+from ssm_nb.faces.scenes import LAB, render, sample_scene
+from ssm_nb.faces.skin import sample_people
 from ssm_nb.core.files import write_json
 from ssm_nb.faces.mesh import load_basis, vertices
 

@@ -10,12 +10,14 @@ torch.set_num_threads(1)                                     # children are fork
 from fastai.callback.core import Callback
 from ssm_nb.training import checkpoint
 from ssm_nb.model.backbone import clip_config
-from ssm_nb.data.batches import AUClips, FEClips
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.datasets import AUClips, FEClips
 from ssm_nb.training.checkpoint import safeguards
-from ssm_nb.data.clips import read_manifest
 from ssm_nb.faces.embedded import TINY, embedded_data
 from ssm_nb.labels.facs import label_space
-from ssm_nb.training.learner import PRESETS, Validation, ssm_learner, train
+from ssm_nb.training.learner import ssm_learner, train
+from ssm_nb.training.log import Validation
+from ssm_nb.training.recipe import PRESETS
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts
@@ -50,14 +52,14 @@ def data(folder):
     "Clips of the smallest rendered pair: training and validation."
     space,files = label_space('bp4d', 7),embedded_data(folder, TINY)
     lab,wild = ({s:read_manifest(path(s), name, space) for s in ('train','test')} for path,name in ((files.lab, 'bp4d'), (files.wild, 'dfew')))
-    return (FEClips(wild['train'], files.wild_images, 32, recipe=PRESET.fe_recipe), AUClips(lab['train'], files.lab_images, 32, recipe=PRESET.au_recipe),
+    return (FEClips(wild['train'], files.wild_images, 32, augmentation=PRESET.fe_augmentation), AUClips(lab['train'], files.lab_images, 32, augmentation=PRESET.au_augmentation),
             FEClips(wild['test'], files.wild_images, 32), AUClips(lab['test'], files.lab_images, 32, cover=True))
 
 
 def learner(folder, sets, cbs=(), preset=PRESET, every=2, device='cpu', **kwargs):
     fe,au,valid_fe,valid_au = sets
     cfg = clip_config('small'); cfg['vision_cfg'] |= dict(image_size=32, width=64, layers=2)
-    model = build_ssm(cfg, fe.space, ssm_prior(fe.space).matrix, *released_prompts(fe.space), n_expert_blocks=1, expert_hidden=32)
+    model = build_ssm(cfg, fe.space, ssm_prior(fe.space), *released_prompts(fe.space), n_expert_blocks=1, expert_hidden=32)
     return ssm_learner(model, fe, au, preset, folder=folder, device=device, validation=Validation(valid_fe, valid_au, folder=folder),
         cbs=[*safeguards(folder, every), *cbs], **kwargs)
 

@@ -1,8 +1,8 @@
 """Properties of the experts and the image tower, for any shape"""
 import pytest,torch
 from hypothesis import given,settings,strategies as st
-from ssm_nb.model.backbone import (ROUTINGS,SMALL_CLIP,Experts,ImageTower,build_clip,clip_config,experts_run,route,
-                             sorted_mixture,wide_mixture)
+from ssm_nb.model.backbone import SMALL_CLIP,ImageTower,build_clip,clip_config
+from ssm_nb.model.experts import ROUTINGS,Experts,experts_run,route,sorted_mixture,wide_mixture
 
 torch.set_num_threads(1)
 TINY = dict(embed_dim=16, quick_gelu=True, vision_cfg=dict(image_size=16, patch_size=8, width=32, layers=3, head_width=16),
@@ -19,7 +19,7 @@ def mixtures(draw):
     return r(N,d),*route(r(N,E), k),(r(E,h,d), r(E,h), r(E,d,h), r(E,d))
 
 def naive(x, weights, chosen, routing, w1, b1, w2, b2):
-    "The mixture as SSM.md says it: slot s of token n runs the choice at flat position s*N+n, with its own weight"
+    "The mixture as the release computes it: slot s of token n runs the choice at flat position s*N+n, with its own weight"
     N,k = chosen.shape
     out = torch.zeros_like(x)
     for n in range(N):

@@ -6,9 +6,12 @@ from hypothesis import HealthCheck,given,settings,strategies as st
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import v2
-from ssm_nb.data.batches import (AUClips,CLIP_MEAN,CLIP_STD,FEClips,JointBatches,JointLoader,RECIPES,crop_window,
-                            keyed_generator,train_transform)
-from ssm_nb.data.clips import (DATA_SETS,ManifestError,eval_frame_indices,read_manifest)
+from ssm_nb.data.formats import DATA_SETS,ManifestError
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.clips import eval_frame_indices
+from ssm_nb.data.augment import CLIP_MEAN,CLIP_STD,crop_window,AUGMENTATIONS,train_transform
+from ssm_nb.data.datasets import AUClips,FEClips,keyed_generator
+from ssm_nb.data.stream import JointBatches,JointLoader
 from ssm_nb.labels.facs import label_space
 
 GOLDEN = Path(__file__).parent/'golden'
@@ -176,11 +179,11 @@ def test_crops_are_spread_as_torchvisions():
     sd = np.sqrt((ours.var(0)+theirs.var(0))/4000)
     assert (abs(ours.mean(0)-theirs.mean(0)) < 4*sd).all()
 
-@pytest.mark.parametrize('name', RECIPES)
+@pytest.mark.parametrize('name', AUGMENTATIONS)
 def test_a_clip_gets_one_draw(name):
     still = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8, generator=keyed_generator(3)).expand(16, -1, -1, -1)
     for seed in range(5):
-        view = train_transform(still, RECIPES[name], 32, keyed_generator(seed))
+        view = train_transform(still, AUGMENTATIONS[name], 32, keyed_generator(seed))
         assert (view==view[:1]).all()
 
 def test_pixels_are_scaled_as_clip_was():

@@ -3,9 +3,12 @@ import warnings
 import numpy as np,pytest,torch
 from hypothesis import given,settings,strategies as st
 from PIL import Image
-from ssm_nb.data.batches import AUClips,ClipLoader,DataWarning,FEClips,JointBatches,JointLoader,decode_frame
-from ssm_nb.data.clips import (DATA_SETS,Faults,ManifestError,_clean_frames,_read_lines,check_files,check_frames,find_segments,lenient,
-                          read_manifest)
+from ssm_nb.data.formats import DATA_SETS,Faults,lenient,ManifestError
+from ssm_nb.data.manifests import _clean_frames,_read_lines,read_manifest
+from ssm_nb.data.clips import check_files,check_frames,find_segments
+from ssm_nb.data.frames import decode_frame
+from ssm_nb.data.datasets import AUClips,ClipLoader,DataWarning,FEClips
+from ssm_nb.data.stream import JointBatches,JointLoader
 from ssm_nb.labels.facs import label_space
 
 SPACE,DISFA = label_space('bp4d', 7),label_space('disfa', 7)
@@ -195,7 +198,7 @@ def streams(images, **kwargs):
 
 def same(a, b): return all(torch.equal(x.nan_to_num(9.), y.nan_to_num(9.)) for x,y in zip(a, b, strict=True))
 
-@pytest.mark.filterwarnings('ignore::ssm_nb.data.batches.DataWarning')
+@pytest.mark.filterwarnings('ignore::ssm_nb.data.datasets.DataWarning')
 def test_the_run_goes_on_and_is_the_same_again(images):
     healthy = streams(images)
     empty(images/'lab/2F23_10/20.jpg'); half(images/'wild/001/4.jpg')

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest, torch
 from safetensors.torch import load_file
-from ssm_nb.training.learner import LOSS_NAMES
+from ssm_nb.model.losses import LOSS_NAMES
 from killed_run import data
 
 HERE = Path(__file__).parent

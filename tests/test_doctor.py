@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np,pytest
 from PIL import Image
-from ssm_nb.data.clips import DATA_SETS,ManifestError,read_manifest
-from ssm_nb.data.doctor import Checkup,by_kind,check_up,compare_joint,load_published,main,own_labels,permuted,tally
+from ssm_nb.data.formats import DATA_SETS,ManifestError
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.counts import compare_joint,load_published,own_labels,permuted,tally
+from ssm_nb.data.doctor import Checkup,by_kind,check_up,main
 from ssm_nb.labels.cooccurrence import cooccurrence
 from ssm_nb.core.settings import load_settings
 

@@ -1,7 +1,7 @@
 "What the operating system refuses: the old file stays, nothing is left over, and the error names the file"
 import os,shutil,subprocess,sys
 import pytest
-from ssm_nb.core.files import replacing
+from ssm_nb.core.files import new_folder, replacing
 
 WRITERS = { # ways to put 3 MB into `new`
     'bytes': "new.write_bytes(bytes(3_000_000))",
@@ -76,3 +76,51 @@ def test_killed_while_writing(tmp_path):
     assert path.read_bytes()==b'the old one' and len(os.listdir(tmp_path))==2 # the dead one's half
     with replacing(path) as new: new.write_bytes(b'the new one')
     assert path.read_bytes()==b'the new one' and os.listdir(tmp_path)==['weights']
+
+# folders ---------------------------------------------------------------------------------------------------------------
+
+MAKER = '''
+import os, sys, time
+from pathlib import Path
+from ssm_nb.core.files import made_once, new_folder
+folder,how = Path(sys.argv[1]),sys.argv[2]
+def fill(new):
+    for i in range(20): (new/f'{i}.jpg').write_text(str(os.getpid())); time.sleep(.05)
+print('ready', flush=True); sys.stdin.readline()
+if how=='once': made_once(folder, fill)
+else:
+    with new_folder(folder) as new: fill(new)
+assert len(list(folder.iterdir()))==20
+'''
+
+@pytest.mark.parametrize('how', ['once', 'each'])
+def test_processes_that_make_one_folder(tmp_path, how):
+    "Four start at the same moment on an empty cache: all end well on one whole folder of one maker, and nothing is left over"
+    folder = tmp_path/'cache'/'faces'
+    makers = [subprocess.Popen([sys.executable, '-c', MAKER, folder, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for p in makers: assert p.stdout.readline()=='ready\n'
+    for p in makers: p.stdin.write('go\n'); p.stdin.flush()
+    said = [p.communicate(timeout=120) for p in makers]
+    assert [p.returncode for p in makers]==[0]*4, said
+    assert len({o.read_text() for o in folder.iterdir()})==1
+    assert [o for o in os.listdir(folder.parent) if o!='faces'] in ([], ['.faces.lock'])
+    if how=='once': assert sum('another process makes it' in out for out,_ in said)==3
+
+@pytest.mark.skipif(os.name!='posix', reason='SIGKILL')
+def test_killed_while_making_a_folder(tmp_path):
+    folder = tmp_path/'faces'
+    maker = lambda: subprocess.Popen([sys.executable, '-c', MAKER, folder, 'once'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    p = maker()
+    p.stdin.write('go\n'); p.stdin.flush()
+    while not list(tmp_path.glob('.faces.*.new/faces/3.jpg')): assert p.poll() is None
+    p.kill(); p.wait()
+    assert not folder.exists()
+    p = maker()
+    assert 'another process' not in p.communicate('go\n', timeout=60)[0] and p.returncode==0 # a dead maker holds no lock
+    assert len(os.listdir(folder))==20 and sorted(os.listdir(tmp_path)) in (['faces'], ['.faces.lock', 'faces'])
+
+def test_a_folder_on_a_full_disk(small_disk):
+    with pytest.raises(OSError, match='No space left on device; not written.*faces'):
+        with new_folder(small_disk/'faces') as new:
+            for i in range(30): (new/f'{i}.jpg').write_bytes(bytes(100_000))
+    assert os.listdir(small_disk)==[]

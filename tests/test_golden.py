@@ -5,7 +5,7 @@ import numpy as np,pytest,torch
 from open_clip.transformer import QuickGELU
 from recipe import GOLDEN,MODELS,golden
 from torch import nn
-from ssm_nb.model.backbone import Experts
+from ssm_nb.model.experts import Experts
 from ssm_nb.model.losses import JointLoss
 from ssm_nb.model.ssm import GROUP_LRS,param_groups
 from ssm_nb.model.released import from_released,to_released
@@ -49,13 +49,13 @@ def test_local_attention():
     with torch.no_grad(): close(m(x), y, 1e-5)
 
 def released_state(name):
-    "The drawn state of a reference model, with its stored prior and the row sums that belong to it"
+    "The drawn state of a reference model, with the stored prior and its sums as the release's code makes them, the neutral row included"
     z,w = golden(name)
-    p,neutral = z['prior'],2
-    rest = np.maximum(0, p.sum(0)-p[neutral])
-    extra = dict(init_map=p, row_targets_au2emo=p.sum(1), row_targets_emo2au=rest)
+    init_map = torch.tensor(z['prior'])
+    state = {n: torch.tensor(v) for n,v in w.items()}
+    state |= dict(init_map=init_map, row_targets_au2emo=init_map.sum(dim=1), row_targets_emo2au=init_map.sum(dim=0))
     order = [r[0] for r in json.loads((GOLDEN/f'{MODELS[name]}.json').read_text())]
-    return z,{n: torch.tensor({**w, **extra}[n]) for n in order}
+    return z,{n: state[n] for n in order}
 
 @cache
 def clips(name):

@@ -1,7 +1,8 @@
 "Whatever the data, a held-out part shares nobody with training and nothing is lost"
 import numpy as np,pytest,torch
 from hypothesis import given,settings,strategies as st
-from ssm_nb.data.clips import ManifestError,read_manifest
+from ssm_nb.data.formats import ManifestError
+from ssm_nb.data.manifests import read_manifest
 from ssm_nb.labels.facs import label_space
 from ssm_nb.data.splits import held_out_clips,held_out_people,hold_out
 

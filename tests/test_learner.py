@@ -2,7 +2,7 @@
 from dataclasses import replace
 import numpy as np
 import pytest, torch
-from ssm_nb.training.learner import LOSS_NAMES
+from ssm_nb.model.losses import LOSS_NAMES
 from killed_run import PRESET, data, run
 from test_distributed import close
 

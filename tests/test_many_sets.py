@@ -4,12 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest, torch
 from ssm_nb.model.backbone import clip_config
-from ssm_nb.data.batches import AUClips, ClipSets, FEClips, JointBatches, JointLoader
-from ssm_nb.data.clips import read_manifest
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.datasets import AUClips, ClipSets, FEClips
+from ssm_nb.data.stream import JointBatches, JointLoader
 from ssm_nb.faces.embedded import ALL_AUS, PRESENT, TINY, embedded_data
 from ssm_nb.evaluation.protocols import score
 from ssm_nb.labels.facs import DISFA_AUS, label_space
-from ssm_nb.training.learner import PRESETS, ssm_learner, train
+from ssm_nb.training.learner import ssm_learner, train
+from ssm_nb.training.recipe import PRESETS
 from ssm_nb.model.losses import JointLoss
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import ssm_prior
@@ -49,7 +51,7 @@ def joined(sets, weights=None): return [ClipSets([sets[n] for n in names], WIDE,
 def small_model():
     cfg = clip_config('small'); cfg['vision_cfg'] |= dict(image_size=32, width=64, layers=2)
     prior = ssm_prior(WIDE)
-    return build_ssm(cfg, WIDE, prior.matrix, *facs_prompts(WIDE, prior.matrix), n_expert_blocks=1, expert_hidden=32)
+    return build_ssm(cfg, WIDE, prior, *facs_prompts(WIDE, prior), n_expert_blocks=1, expert_hidden=32)
 
 
 def test_union_of_labels_and_priors():

@@ -2,10 +2,10 @@
 import copy,json
 import numpy as np,pytest,torch
 from hypothesis import given,settings,strategies as st
-from ssm_nb.labels.facs import LabelSpace,label_space
+from ssm_nb.labels.facs import BP4D_AUS,EXPRESSIONS_7,LabelOrderError,LabelSpace,label_space
 from ssm_nb.model.ssm import GROUP_LRS,AUSmoother,build_ssm,from_config,param_groups
-from ssm_nb.labels.prior import ssm_prior
-from ssm_nb.model.prototypes import released_prompts
+from ssm_nb.labels.prior import Prior,ssm_prior
+from ssm_nb.model.prototypes import facs_prompts,released_prompts
 
 torch.set_num_threads(1)
 TINY = dict(embed_dim=64, quick_gelu=True, vision_cfg=dict(image_size=16, patch_size=8, width=32, layers=2, head_width=16),
@@ -15,7 +15,7 @@ def gen(seed): return torch.Generator().manual_seed(seed)
 
 def ssm(aus='bp4d', e=7, **kwargs):
     space = label_space(aus, e)
-    return build_ssm(TINY, space, ssm_prior(space).matrix, *released_prompts(space), **dict(n_frames=4, expert_hidden=8)|kwargs).eval()
+    return build_ssm(TINY, space, ssm_prior(space), *released_prompts(space), **dict(n_frames=4, expert_hidden=8)|kwargs).eval()
 
 def clips(b, t=4, seed=0): return torch.randn(b, t, 3, 16, 16, generator=gen(seed))
 
@@ -114,11 +114,11 @@ def test_groups_hold_every_trainable_parameter_once(kwargs):
 def test_any_labels_any_prior(a, e, neutral, seed):
     names = ['happiness', 'anger', 'fear', 'disgust', 'contempt'][:e]
     space = LabelSpace((1,2,4,6,12)[:a], (['neutral'] if neutral else [])+names)
-    prior = np.random.default_rng(seed).random((space.n_expressions, a))
+    prior = Prior(np.random.default_rng(seed).random((space.n_expressions, a)), space)
     model = build_ssm(TINY, space, prior, list(space.au_names), list(space.expressions), n_frames=4, expert_hidden=8).eval()
     with torch.no_grad(): out = model(clips(2), clips(1))
     assert out.fe.shape==(2, space.n_expressions) and out.au.shape==(1, 4, a) and all(o.isfinite().all() for o in out)
-    np.testing.assert_allclose(out.au2fe, prior, atol=1e-5)
+    np.testing.assert_allclose(out.au2fe, prior.matrix, atol=1e-5)
     twin = from_config(json.loads(json.dumps(model.config)), model.state_dict())
     with torch.no_grad(): assert all(torch.equal(x, y) for x,y in zip(out, twin(clips(2), clips(1))))
 
@@ -157,6 +157,19 @@ def test_bad_options_are_one_clear_error(kwargs, words):
 def test_bad_clips_are_one_clear_error(model):
     for fe,au,words in ((clips(1)[0], None, 'b, t, 3, h, w'), (None, clips(1)[0], 'b, t, 3, h, w'), (clips(1, 5), None, '4 frames, not 5'), (clips(1)[...,:8], None, '16, 16')):
         with pytest.raises(ValueError, match=words): model(fe, au)
-    bad = ssm_prior(label_space('bp4d', 7)).matrix.copy(); bad[0,0] = np.nan
+
+@pytest.mark.parametrize('aus,expressions,words', [
+    (BP4D_AUS[::-1], EXPRESSIONS_7, 'expected AU1, AU2, AU4.*found    AU24, AU23, AU17'),      # AUs in another order
+    (BP4D_AUS, EXPRESSIONS_7[::-1], 'expected happiness.*found    fear'),                       # expressions in another order
+    (BP4D_AUS[:-1], EXPRESSIONS_7, 'AU24 / nothing'),                                           # fewer AUs
+    ((2, 1)+BP4D_AUS[2:], EXPRESSIONS_7, 'differ at position 0')])                              # two AUs swapped, the shape and most cells the same
+def test_a_prior_with_other_labels_never_reaches_a_model(aus, expressions, words):
     space = label_space('bp4d', 7)
-    with pytest.raises(ValueError, match='finite'): build_ssm(TINY, space, bad, *released_prompts(space))
+    prior = ssm_prior(space).to(LabelSpace(aus, expressions))
+    with pytest.raises(LabelOrderError, match='(?s)'+words): build_ssm(TINY, space, prior, *released_prompts(space))
+    with pytest.raises(LabelOrderError, match='(?s)'+words): facs_prompts(space, prior)
+
+@pytest.mark.parametrize('bare', [lambda p: p.matrix, lambda p: torch.tensor(p.matrix), lambda p: p.matrix.tolist(), lambda p: None])
+def test_a_bare_matrix_never_reaches_a_model(bare):
+    space = label_space('bp4d', 7)
+    with pytest.raises(ValueError, match='write Prior'): build_ssm(TINY, space, bare(ssm_prior(space)), *released_prompts(space))

@@ -6,7 +6,7 @@ import pytest
 from fastcore.nbio import mk_cell, new_nb, nb2dict, write_nb
 
 sys.path.insert(0, str(Path(__file__).parents[1]/'.ci'))
-import notebooks as N
+import house, notebooks as N
 
 def out(**data): return dict(output_type='display_data', metadata={}, data=data)
 
@@ -35,7 +35,57 @@ def test_clean_twice_is_clean_once(nb):
     once = N.cleaned(nb)
     assert N.cleaned(once)==once
 
+# style ---------------------------------------------------------------------------------------------------------------
+
 def test_style_counts(nb, tmp_path):
-    "One exported cell of two lines; one cell that asserts; a name that begins with test_ does not."
+    "One exported cell of two lines; one cell that asserts; a name that begins with test_ does not; a title of three words"
     write_nb(nb, tmp_path/'a.ipynb')
-    assert N.counts(tmp_path/'a.ipynb') == ([2], 1)
+    assert house.counts(tmp_path/'a.ipynb') == ([2], 1, 4, 3)
+
+def found(tmp_path, *cells):
+    write_nb(new_nb([mk_cell(*(c if isinstance(c, tuple) else (c,))) for c in cells]), tmp_path/'a.ipynb')
+    return [o for _,o in house.findings(tmp_path/'a.ipynb')]
+
+GOOD = """#| export
+def smile(
+    au:int=12, # its number
+    size:int=224, # pixels
+): # nothing
+    "Draw a smile"
+    print(au, size)"""
+
+def test_a_good_notebook_has_no_findings(tmp_path):
+    assert not found(tmp_path, ('AU12 → happiness, `a->b`', 'markdown'), '#| export\nfrom ssm_nb.core.files import plain\nimport re', GOOD, 'assert smile', 'test_eq(1, 1)')
+
+BAD = {
+    'columns: break it': f"#| export\nx = '{'a'*140}'",
+    'imports stand beside other code': '#| export\nimport re\nx = 1',
+    'relative import of core.files': '#| export\nfrom ..core.files import plain',
+    'list the names': '#| export\nfrom ssm_nb.core.files import *',
+    'ends with a full stop': '#| export\ndef f():\n    "It draws."',
+    'has 3 lines': '#| export\ndef f():\n    """It\n\n    draws"""',
+    'no type for size': '#| export\ndef f(self, size):\n    "It draws"',
+    '4 parameters in one line': '#| export\ndef f(a:int, b:int, c:int, d:int): pass',
+    'two parameters in one of several lines': '#| export\ndef f(a:int, b:int, # both\n    c:int, # the third\n): pass',
+    'no comment for b': '#| export\ndef f(\n    a:int, # the first\n    b:int,\n): pass',
+    'write →': '#| export\nx = 1 # a -> b',
+    'add lessons': '#| export\nx = 1',
+    'lines in the median': '#| export\n'+'\n'.join(f'x = {i}' for i in range(9)),
+    'more than': '#| export\n'+'\n'.join(f'x = {i}' for i in range(23))}
+
+@pytest.mark.parametrize('what', BAD)
+def test_style_finds(what, tmp_path):
+    assert any(what in o for o in found(tmp_path, BAD[what])), found(tmp_path, BAD[what])
+
+@pytest.mark.parametrize('what,cells', {'91 cells': ['x']*91, '1301 words': [('word '*1301, 'markdown')], 'write →': [('a -> b', 'markdown')]}.items())
+def test_style_finds_in_the_whole(what, cells, tmp_path): assert any(what in o for o in found(tmp_path, *cells))
+
+# citations -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('text', ['[settings](nbs/core/01_settings.ipynb)', '`tests/test_files.py` does it', 'see nbs/core/02_files.ipynb.', 'a [page](https://a.b/c.md)',
+    'python -m ssm_nb.runs.commands', '`ssm_nb.core.files.replacing`', 'CHANGELOG.md', 'and/or', '01_settings.ipynb', 'nbs/', 'folds.md'])
+def test_what_is_there_may_be_cited(text): assert not [*house.cited(text, N.ROOT)]
+
+@pytest.mark.parametrize('text', ['[settings](nbs/00_settings.ipynb)', f'`{"tests"}/test_nothing.py` does it', 'see nbs/02_files.ipynb.', 'ssm_nb.doctor', '`ssm_nb.core.files.absent`', 'FACS.md',
+    '00_settings.ipynb', '[x](../x.md#part)', 'benchmarks/prototypes.py'])
+def test_what_is_not_there_is_found(text): assert [*house.cited(text, N.ROOT)]

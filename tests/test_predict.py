@@ -16,7 +16,7 @@ TINY = dict(embed_dim=64, quick_gelu=True, vision_cfg=dict(image_size=16, patch_
 
 def ssm(t=4, routing='token', smoothing='clip', aus='disfa', e=7):
     space = label_space(aus, e)
-    return build_ssm(TINY, space, ssm_prior(space).matrix, *released_prompts(space), n_frames=t, n_expert_blocks=1, expert_hidden=4,
+    return build_ssm(TINY, space, ssm_prior(space), *released_prompts(space), n_frames=t, n_expert_blocks=1, expert_hidden=4,
                      routing=routing, smoothing=smoothing).eval()
 
 def frames(folder, n, seed=0, name='{}.png', size=(20,24)):

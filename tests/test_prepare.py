@@ -4,10 +4,14 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 from PIL import Image
-from ssm_nb.data.clips import DATA_SETS, ManifestError, check_files, frame_names, read_manifest
+from ssm_nb.data.formats import DATA_SETS, ManifestError
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.clips import check_files,frame_names
 from ssm_nb.labels.facs import BP4D_AUS, DISFA_AUS, EXPRESSIONS_7, label_space
-from ssm_nb.data.prepare import (bp4d_records, compare_labels, disfa_records, expression_records, extract_videos, make_folds, make_records,
-                            published_fold, read_intensities, read_occurrence, recount, same_records, subject_folds, write_manifest)
+from ssm_nb.data.annotations import expression_records, make_records, recount, same_records, write_manifest
+from ssm_nb.data.au_codes import bp4d_records, compare_labels, disfa_records, read_intensities, read_occurrence
+from ssm_nb.data.folds import make_folds, published_fold, subject_folds
+from ssm_nb.data.videos import extract_videos
 
 SPACES = {o: label_space('disfa' if o=='disfa' else 'bp4d', 11 if o=='mafw' else 7) for o in DATA_SETS}
 SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')
@@ -303,7 +307,7 @@ def test_sound_is_no_video(tmp_path):
 
 def test_killed_in_the_middle_goes_on(tmp_path):
     for o in 'ab': video(tmp_path/'videos'/f'{o}.mp4', 400, size=320)
-    code = 'import sys; from ssm_nb.data.prepare import extract_videos; extract_videos(*sys.argv[1:])'
+    code = 'import sys; from ssm_nb.data.videos import extract_videos; extract_videos(*sys.argv[1:])'
     job = subprocess.Popen([sys.executable, '-c', code, tmp_path/'videos', tmp_path/'frames'], stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
     part,end = tmp_path/'frames'/'.b.part',time.time()+400
     while len(frame_names(part))<20: # in the middle of the second

@@ -22,7 +22,7 @@ def clip_cfg(embed=64, image=16, patch=8, width=64, layers=2, text=64, text_laye
 def ssm(aus='bp4d', e=7, cfg=None, **kwargs):
     space = label_space(aus, e)
     kwargs = dict(n_frames=2, n_expert_blocks=1, expert_hidden=4, routing='released', smoothing='pairs')|kwargs
-    return build_ssm(cfg or clip_cfg(), space, ssm_prior(space).matrix, *released_prompts(space), **kwargs).eval()
+    return build_ssm(cfg or clip_cfg(), space, ssm_prior(space), *released_prompts(space), **kwargs).eval()
 
 def outputs(model, t, size, seed=0):
     g = torch.Generator().manual_seed(seed)
@@ -74,7 +74,7 @@ def test_a_loaded_model_shares_no_memory_with_the_state():
 def test_what_a_released_file_cannot_hold_is_refused():
     with pytest.raises(ValueError, match='prompts'):
         space = label_space('bp4d', 7)
-        to_released(build_ssm(clip_cfg(), space, ssm_prior(space).matrix, [f'unit {i}' for i in range(12)], released_prompts(space)[1], n_expert_blocks=1, expert_hidden=4))
+        to_released(build_ssm(clip_cfg(), space, ssm_prior(space), [f'unit {i}' for i in range(12)], released_prompts(space)[1], n_expert_blocks=1, expert_hidden=4))
     with pytest.raises(ValueError, match="position='front'"): to_released(ssm(position='middle'))
 
 # files ------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"Runs that are killed, asked to stop, or out of room, in processes of their own; what fits a lesson is in nbs/training/03_checkpoint.ipynb."
+"Runs that are killed, asked to stop, or out of room, in processes of their own; what fits a lesson is in nbs/training/05_checkpoint.ipynb."
 import json, os, resource, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path

@@ -6,7 +6,9 @@ import pytest
 from safetensors.torch import load_file
 from ssm_nb.runs.commands import main
 from ssm_nb.labels.facs import label_space
-from ssm_nb.runs.runs import check_folder, description, embedded_settings, enter_folder, is_done, read_config, run_config, run_data, run_sets, summarise, train_run
+from ssm_nb.runs.config import check_folder, description, embedded_settings, enter_folder, read_config, run_config, run_data, run_sets
+from ssm_nb.runs.folds import is_done, summarise
+from ssm_nb.runs.runs import train_run
 from ssm_nb.core.settings import load_settings
 
 ENV = dict(os.environ, OMP_NUM_THREADS='1')

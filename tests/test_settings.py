@@ -22,7 +22,7 @@ def test_the_shipped_file_names_every_key():
 def test_the_shipped_file_says_the_defaults(): assert load_settings(ROOT/'settings.ini').run == Run()
 
 def test_presets_can_all_be_named():
-    from ssm_nb.training.learner import PRESETS
+    from ssm_nb.training.recipe import PRESETS
     assert {*get_args(PresetName)} == {'pair', *PRESETS}
 
 folder = st.text('abcÄé_-.', min_size=1, max_size=8).map(lambda s: Path(f'/data/{s}'))

@@ -2,7 +2,8 @@
 import json,os,time
 from pathlib import Path
 import numpy as np,pytest
-from ssm_nb.data.clips import clips_sha256,eval_clips,find_segments,read_manifest,train_clips
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.clips import clips_sha256,eval_clips,find_segments,train_clips
 from ssm_nb.labels.facs import label_space
 
 SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')

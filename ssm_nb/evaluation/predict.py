@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from fastprogress.fastprogress import progress_bar
 from pathlib import Path
-from ..data.batches import RECIPES,FrameCache,eval_transform,normalise
-from ..data.clips import Segments,eval_clips,eval_frame_indices,frame_names
+from ..data.clips import eval_clips,eval_frame_indices,frame_names,Segments
+from ..data.frames import FrameCache
+from ..data.augment import eval_transform,normalise,AUGMENTATIONS
 from ..model.ssm import SSM
 from torch import Tensor
 from typing import NamedTuple
@@ -44,7 +45,7 @@ def eval_clip(
 )->Tensor: # (1, t, 3, h, w), CLIP-normalised
     "One clip, ready for the model"
     size = model.image.visual.image_size[0]
-    clip = eval_transform(frames.clip(names), RECIPES[dict(au='bp4d', fe='dfew')[task]], size)
+    clip = eval_transform(frames.clip(names), AUGMENTATIONS[dict(au='bp4d', fe='dfew')[task]], size)
     return normalise(clip.to(model.image.visual.proj.device))[None]
 
 # %% ../../nbs/evaluation/07_predict.ipynb #a81475ce

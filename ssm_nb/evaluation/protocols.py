@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from ..core.distributed import gather_lists, rank_and_size
-from ..data.batches import AUClips, ClipLoader, FEClips
+from ..data.datasets import AUClips, ClipLoader, FEClips
 from .bootstrap import au_bootstrap, fe_bootstrap
 from .scores import AUScores, FEScores, au_scores, fe_scores
 from .votes import VoteSearch, apply_vote, vote_search

@@ -19,7 +19,7 @@ from ..core.files import write_json, write_text
 from .bootstrap import Interval
 from .scores import PROTOCOLS
 from .votes import VoteSearch
-from ..show.plots import confusion, score_bars
+from ..show.run_plots import confusion, score_bars
 from ..show.report import Section, write_page
 
 # %% ../../nbs/evaluation/06_results.ipynb #1bc577ab

@@ -9,9 +9,10 @@ __all__ = ['shared_aus', 'au_transfer', 'open_prompts', 'open_prototypes', 'Open
 import numpy as np, torch
 from dataclasses import replace
 from fastcore.basics import patch
-from ..data.batches import AUClips
+from ..data.datasets import AUClips
 from .protocols import AUTracks, FEPredictions, au_tracks
 from ..labels.facs import LabelSpace
+from ..labels.prior import Prior
 from ..model.prototypes import Prompts, facs_prompts, tokenise
 from ..model.ssm import SSM, SSMOutput, semantic_logits
 from torch import Tensor, nn
@@ -95,12 +96,12 @@ def forward(self:OpenSSM,
 # %% ../../nbs/evaluation/05_zero_shot.ipynb #82f08118
 def open_rows(
     model:SSM, # trained
-    prior, # (e', a) array
+    prior:Prior, # (e', a)
     at:list, # (e') numbers among the model's expressions; None where unseen
 )->Tensor: # (e', a)
     "Rows of the AU → expression map: learned where seen, the prior's where not"
     learned = model.mapping.au2fe()
-    return torch.stack([torch.tensor(np.array(row)).to(learned) if i is None else learned[i] for i,row in zip(at, prior, strict=True)])
+    return torch.stack([torch.tensor(np.array(row)).to(learned) if i is None else learned[i] for i,row in zip(at, prior.matrix, strict=True)])
 
 # %% ../../nbs/evaluation/05_zero_shot.ipynb #b29ddaf0
 @torch.no_grad()
@@ -108,12 +109,13 @@ def zero_shot(
     model:SSM, # trained; its weights of this moment count
     clip:nn.Module, # the open_clip CLIP it was built from
     space:LabelSpace, # the model's AUs, and the expressions to tell apart
-    prior, # (e', a) array: the rows of unseen expressions count
+    prior:Prior, # (e', a), with the labels of `space` in its order; the rows of unseen expressions count
     fe_prompts:list|None=None, # (e') texts, those of unseen expressions count; `facs_prompts` if not given
     contexts:str='mean', # of unseen expressions: 'mean' of the seen ones, or 'none'
 )->OpenSSM: # for `fe_predictions`
     "The model with expressions it never saw"
     if space.aus!=model.space.aus: raise ValueError(f"zero-shot expressions go with the model's AUs {model.space.au_labels}, not {space.au_labels}")
+    space.check(prior.space, f'the prior {prior.name!r} beside the labels of the question')
     texts = facs_prompts(space, prior)[1] if fe_prompts is None else fe_prompts
     known,own = model.space.expressions,model.prototypes.fe.descriptions
     at = [known.index(l) if l in known else None for l in space.expressions]

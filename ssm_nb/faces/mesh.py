@@ -51,7 +51,7 @@ def load_basis(
 ACTION_GAIN = {
     (17,'mouthShrugLower'):.7, (17,'mouthShrugUpper'):.1, (26,'jawOpen'):.5, (23,'mouthRollLower'):.6,
     **{(25,f'mouthLowerDown{s}'):.45 for s in ('Left','Right')}, **{(25,f'mouthUpperUp{s}'):.35 for s in ('Left','Right')},
-}  # share of a mesh action that a full-intensity AU uses; 1 where not listed (FACS.md: AU25 "in part", AU26 "about half")
+}  # share of a mesh action that a full-intensity AU uses; 1 where not listed: FACS codes AU25 where the mesh opens the lips in part, AU26 where the jaw is open about half
 
 # %% ../../nbs/faces/01_mesh.ipynb #672e8bce
 def au_matrix(

@@ -18,7 +18,7 @@ def _prior_tensor(
     neutral:int|None, # row of the neutral expression; None if there is none
 )->Tensor: # (e, a) float32
     "`prior` as a tensor, or one `ValueError` that says what is wrong with it"
-    p = torch.as_tensor(np.asarray(prior), dtype=torch.float32)
+    p = torch.from_numpy(np.array(prior, dtype=np.float32))
     if p.ndim!=2 or 0 in p.shape: raise ValueError(f'A prior has shape (expressions, AUs); got {tuple(p.shape)}')
     bad = (~torch.isfinite(p) | (p<0)).nonzero().tolist()
     if bad: raise ValueError(f'A prior is finite and >= 0; row {bad[0][0]}, column {bad[0][1]} is {p[tuple(bad[0])].item()}')
@@ -37,13 +37,12 @@ class DynamicMapping(nn.Module):
         super().__init__()
         p = _prior_tensor(prior, neutral)
         e,a = p.shape
-        self.neutral,rest = neutral,p.sum(0)
-        if neutral is not None: rest = (rest-p[neutral]).clamp(min=0)
+        self.neutral = neutral
         self.d1,self.d2 = nn.Parameter(torch.zeros(e,a)),nn.Parameter(torch.zeros(a,e))
         self.alpha,self.beta = [nn.Parameter(torch.tensor(log(gate/(1-gate)))) for _ in range(2)]
         self.register_buffer('prior', p) # (e, a)
         self.register_buffer('row_mass_au2fe', p.sum(1)) # (e,)
-        self.register_buffer('row_mass_fe2au', rest) # (a,)
+        self.register_buffer('row_mass_fe2au', p.sum(0)) # (a,), the neutral expression included
         self.register_buffer('learned', torch.tensor([i for i in range(e) if i!=neutral], dtype=torch.long), persistent=False)
 
 # %% ../../nbs/model/07_mapping.ipynb #ad3e78ec
@@ -54,12 +53,19 @@ def au2fe(self:DynamicMapping)->Tensor: # (e, a), every row of the mass of its p
     rows = F.softmax((self.prior[i]+1e-8).log() + self.d1[i], dim=1) * self.row_mass_au2fe[i,None]
     return self.prior.index_copy(0, i, rows)
 
+# %% ../../nbs/model/07_mapping.ipynb #8e2d9dfd
+@patch
+def learned_mass(self:DynamicMapping)->Tensor: # (a,)
+    "What each row of the expression → AU map has for the expressions that are not neutral"
+    if self.neutral is None: return self.row_mass_fe2au
+    return (self.row_mass_fe2au - self.prior[self.neutral]).clamp(min=0)
+
 # %% ../../nbs/model/07_mapping.ipynb #ea7d3e52
 @patch
 def fe2au(self:DynamicMapping)->Tensor: # (a, e), every row of the mass of its prior column
     "The expression → AU map: the transposed prior re-weighted within each row by `d2`, the neutral column fixed"
     i,p = self.learned,self.prior.T
-    rows = F.softmax((p[:,i]+1e-8).log() + self.d2[:,i], dim=1) * self.row_mass_fe2au[:,None]
+    rows = F.softmax((p[:,i]+1e-8).log() + self.d2[:,i], dim=1) * self.learned_mass()[:,None]
     return p.index_copy(1, i, rows)
 
 # %% ../../nbs/model/07_mapping.ipynb #76eaa164

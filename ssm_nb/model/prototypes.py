@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from importlib.resources import files
 from open_clip.tokenizer import decode, tokenize
 from ..labels.facs import BP4D_AUS, DISFA_AUS, EXPRESSIONS_7, EXPRESSIONS_11, LabelSpace
+from ..labels.prior import Prior
 from torch import nn, Tensor
 from torch.nn import functional as F
 
@@ -32,13 +33,12 @@ def released_prompts(
 # %% ../../nbs/model/06_prototypes.ipynb #9037a208
 def facs_prompts(
     space:LabelSpace, # any labels, any order
-    prior, # (e, a) array, 0..1
+    prior:Prior, # (e, a), with these labels in this order
     at_least:float=0.5, # an AU is named from this prior value on
 )->tuple[list[str],list[str]]: # a descriptions of AUs, e descriptions of expressions
     "FACS names for the AUs, “label, names of the AUs in the prior” for the expressions"
-    shape = (space.n_expressions, space.n_aus)
-    if tuple(prior.shape)!=shape: raise ValueError(f'These labels need a prior of shape {shape}; got {tuple(prior.shape)}')
-    named = [[u for u,p in zip(space.au_names, row) if p>=at_least] or ['no active AUs'] for row in prior]
+    space.check(prior.space, f'the prior {prior.name!r} beside the labels of the prompts')
+    named = [[u for u,p in zip(space.au_names, row) if p>=at_least] or ['no active AUs'] for row in prior.matrix]
     return list(space.au_names),[', '.join([f,*us]) for f,us in zip(space.expressions, named)]
 
 # %% ../../nbs/model/06_prototypes.ipynb #1a9571a5

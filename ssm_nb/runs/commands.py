@@ -15,7 +15,9 @@ from typing import get_args
 from ..core.distributed import rank_and_size
 from ..training.learner import TrainingError, out_of_memory
 from ..evaluation.results import Results
-from .runs import EMBEDDED, RunConfig, evaluate_run, fold_runs, join_processes, run_config, run_title, train_run
+from .config import EMBEDDED, RunConfig, run_config
+from .folds import fold_runs
+from .runs import evaluate_run, join_processes, run_title, train_run
 from ..core.settings import Run, Settings, SettingsError, keys_of, load_settings
 
 # %% ../../nbs/runs/05_commands.ipynb #ac3dd8ba

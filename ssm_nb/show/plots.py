@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['INK', 'GRID', 'PALETTE', 'SIGNED', 'LIFT_AXIS', 'themed', 'legend_above', 'prior_heatmap', 'prior_graph',
-           'cooccurrence_heatmap', 'map_triptych', 'au_f1_bars', 'score_bars', 'confusion', 'smoothed', 'loss_curves',
-           'gates', 'au_timeline', 'frame_strip', 'label_table']
+           'cooccurrence_heatmap', 'map_triptych', 'frame_strip', 'label_table']
 
 # %% ../../nbs/show/01_plots.ipynb #931d6dae
 import numpy as np, plotly.graph_objects as go
@@ -13,7 +12,7 @@ from base64 import b64encode
 from io import BytesIO
 from PIL import Image
 from plotly.subplots import make_subplots
-from ..labels.facs import ACTION_UNITS, LabelSpace, expression
+from ..labels.facs import ACTION_UNITS, LabelSpace
 
 # %% ../../nbs/show/01_plots.ipynb #f497c560
 INK, GRID = '#787878', 'rgba(128,128,128,0.25)' # text; lines that stay in the background
@@ -177,177 +176,6 @@ def map_triptych(
     fig.update_layout(_triptych_scales(top, float(np.abs(l - p).max()))).update_yaxes(autorange='reversed', showgrid=False).update_xaxes(showgrid=False, tickangle=-90)
     fig = themed(fig, title or {'au2fe': 'Expressions from action units', 'fe2au': 'Action units from expressions'}[direction], 220 + 26*len(rows))
     return fig.update_layout(margin_t=84, margin_b=60)
-
-# %% ../../nbs/show/01_plots.ipynb #5a9c158c
-def _constant_marks(f1, space):
-    "A mark at the F1 of each action unit's best constant answer"
-    return go.Scatter(x=list(space.au_labels), y=f1, mode='markers', name=f'best constant answer, mean {np.nanmean(f1):.2f}', hoverinfo='text',
-                      marker=dict(symbol='line-ew', size=26, line=dict(width=4, color=PALETTE[1])),
-                      hovertext=[f'{t}<br>best constant answer {v:.3f}' for t,v in zip(_au_texts(space), f1)])
-
-# %% ../../nbs/show/01_plots.ipynb #a8041091
-def au_f1_bars(
-    f1:np.ndarray, # (a,), 0 to 1, NaN where undefined
-    space:LabelSpace, # labels
-    trivial:np.ndarray|None=None, # (a,), F1 of the best constant answer
-    ci:np.ndarray|None=None, # (a,), half width of a confidence interval
-    title:str='F1 per action unit' # one line
-)->go.Figure:
-    "F1 of each action unit, beside the best constant answer"
-    f1, shape = _array(f1, (space.n_aus,), 'f1'), (space.n_aus,)
-    error = None if ci is None else dict(array=_array(ci, shape, 'ci'), color=INK, thickness=2)
-    fig = go.Figure(go.Bar(x=list(space.au_labels), y=f1, error_y=error, name=f'model, mean {np.nanmean(f1):.2f}', marker=dict(color=PALETTE[0], line_width=0),
-                           hovertext=[f'{t}<br>F1 {v:.3f}' for t,v in zip(_au_texts(space), f1)], hoverinfo='text'))
-    if trivial is not None: fig.add_trace(_constant_marks(_array(trivial, shape, 'trivial'), space))
-    fig.update_layout(bargap=0.35).update_yaxes(range=[0, 1], title='F1').update_xaxes(showgrid=False)
-    return legend_above(themed(fig, title, 360))
-
-# %% ../../nbs/show/01_plots.ipynb #b7ddee79
-def _interval_bars(name, values, labels, color):
-    "Bars of one series (k, 3): value, low, high"
-    v, low, high = values.T
-    said = [f'{l}, {name}<br>{a:.3f}' + ('' if np.isnan(b) else f', 95 % from {b:.3f} to {c:.3f}') for l,a,b,c in zip(labels, v, low, high)]
-    error = dict(symmetric=False, array=np.maximum(high - v, 0), arrayminus=np.maximum(v - low, 0), color=INK, thickness=1.5, width=3)
-    return go.Bar(x=list(labels), y=v, error_y=error, name=name, marker=dict(color=color, opacity=0.5, line=dict(color=color, width=1.5)), hovertext=said, hoverinfo='text')
-
-# %% ../../nbs/show/01_plots.ipynb #5922d15d
-def score_bars(
-    series:dict, # name to (k, 3): value, low and high end, 0 to 1; NaN where there is none
-    labels, # (k,) below the bars
-    constant:np.ndarray|None=None, # (k,), what the best constant answer gets
-    title:str='Scores with 95 % intervals', # one line
-    score:str='F1' # name of the axis
-)->go.Figure:
-    "Scores with their intervals, one colour a series"
-    if not series: raise ValueError('series is empty; give at least one name with its scores')
-    fig, k = go.Figure(), len(labels)
-    for (name,values),color in zip(series.items(), PALETTE): fig.add_trace(_interval_bars(name, _array(values, (k, 3), f'series[{name!r}]'), labels, color))
-    if constant is not None:
-        mark = dict(symbol='line-ew', size=300//k, line=dict(width=3, color=PALETTE[3]))
-        fig.add_scatter(x=list(labels), y=_array(constant, (k,), 'constant'), mode='markers', name='best constant answer', marker=mark, hovertemplate='best constant answer %{y:.3f}<extra></extra>')
-    fig.update_layout(bargap=0.3, barmode='group').update_yaxes(range=[0, 1], title=score).update_xaxes(showgrid=False)
-    return legend_above(themed(fig, title, 360))
-
-# %% ../../nbs/show/01_plots.ipynb #ab07fdb9
-def _row_shares(m):
-    "Each row of a matrix of counts over its sum; NaN in an empty row"
-    total = m.sum(1, keepdims=True)
-    return np.divide(m, total, out=np.full_like(m, np.nan), where=total > 0)
-
-# %% ../../nbs/show/01_plots.ipynb #598987e3
-def confusion(
-    matrix:np.ndarray, # (e, e), counts: rows true, columns predicted
-    expressions:tuple[str,...], # (e,) in the order of rows and columns
-    title:str='Confusion: true expression (rows), predicted (columns)' # one line
-)->go.Figure:
-    "Counts of each true expression by what was predicted"
-    names = [expression(e) for e in expressions]
-    m = _array(matrix, (len(names),)*2, 'the confusion matrix')
-    if not ((m >= 0) & (m == np.round(m))).all(): raise ValueError('the confusion matrix must hold counts; rows are normalised here')
-    total, share = m.sum(1, keepdims=True), _row_shares(m) # (e, 1), (e, e)
-    hover = [[f'true {r}, predicted {c}<br>{m[i,j]:.0f} of {total[i,0]:.0f}' + (f' ({share[i,j]:.0%})' if total[i,0] else '')
-              for j,c in enumerate(names)] for i,r in enumerate(names)]
-    heat = _heat(share, names, names, hover, coloraxis='coloraxis', text=np.char.mod('%d', m.astype(int)), texttemplate='%{text}')
-    return _matrix_figure(heat, title, 150 + 36*len(names), colorscale='Cividis', cmin=0, cmax=1, colorbar=dict(tickformat='.0%', title='of row'))
-
-# %% ../../nbs/show/01_plots.ipynb #1226b893
-def smoothed(
-    x:np.ndarray, # (n,)
-    smooth:float # 0 (off) up to, not including, 1
-)->np.ndarray: # (n,)
-    "Exponential moving mean, corrected for its start"
-    if not 0 <= smooth < 1: raise ValueError(f'smooth is {smooth}; expected 0 ≤ smooth < 1')
-    total, weight, out = 0., 0., []
-    for v in x:
-        total, weight = smooth*total + v, smooth*weight + 1
-        out.append(total/weight)
-    return np.array(out)
-
-# %% ../../nbs/show/01_plots.ipynb #a77ada97
-def _loss_lines(v, smooth, name, color):
-    "The values of one loss, faint, and their moving mean"
-    line = dict(mode='lines', x=np.arange(len(v)), hovertemplate='step %{x}<br>%{y:.4g}', name=name)
-    values = go.Scatter(y=v, line=dict(color=color, width=1), opacity=0.45, **line)
-    return [values]*bool(smooth) + [go.Scatter(y=smoothed(v, smooth), line=dict(color=color, width=2.5), **line)]
-
-# %% ../../nbs/show/01_plots.ipynb #e4fd62c6
-def loss_curves(
-    history:dict, # name to (steps,) values
-    smooth:float=0.9, # of the moving mean; 0 draws the values alone
-    title:str='Losses over training steps' # one line
-)->go.Figure:
-    "One small panel for each loss"
-    if not history: raise ValueError('history is empty; give at least one name with its values')
-    columns = min(len(history), 3)
-    rows = -(-len(history)//columns)
-    fig = make_subplots(rows, columns, subplot_titles=list(history), horizontal_spacing=0.08, vertical_spacing=0.38/rows)
-    for k,(name,values) in enumerate(history.items()):
-        for line in _loss_lines(_array(values, (None,), f'history[{name!r}]'), smooth, name, PALETTE[k % len(PALETTE)]):
-            fig.add_trace(line, k//columns + 1, k%columns + 1)
-    fig.update_layout(showlegend=False)
-    return themed(fig, title, 80 + 200*rows).update_layout(margin_t=84)
-
-# %% ../../nbs/show/01_plots.ipynb #41386850
-def _gate(v, name):
-    "`v` as an array of gates, each between 0 and 1"
-    v = _array(v, (None,), name)
-    if not ((v >= 0) & (v <= 1)).all(): raise ValueError(f'{name} must lie between 0 and 1; found {v.min():.3g} to {v.max():.3g}. Pass the sigmoid, not the raw parameter')
-    return v
-
-# %% ../../nbs/show/01_plots.ipynb #6bc47906
-def gates(
-    alpha:np.ndarray, # (steps,), sigmoid(α), 0 to 1
-    beta:np.ndarray, # (steps,), sigmoid(β), 0 to 1
-    title:str='How much of the other task is mixed in' # one line
-)->go.Figure:
-    "The two gates over training steps"
-    fig = go.Figure()
-    for name,v in (('sigmoid(α), action units into expressions', alpha), ('sigmoid(β), expressions into action units', beta)):
-        v = _gate(v, name)
-        fig.add_scatter(x=np.arange(len(v)), y=v, mode='lines', line_width=2.5, name=name, hovertemplate='step %{x}<br>%{y:.4f}')
-    fig.update_yaxes(title='gate').update_xaxes(title='step')
-    return legend_above(themed(fig, title, 320))
-
-# %% ../../nbs/show/01_plots.ipynb #f9937f9c
-def _runs(active):
-    "Start and end (exclusive) of every run of True in a boolean (t,)"
-    edges = np.flatnonzero(np.diff(np.r_[0, active.astype(int), 0]))
-    return edges.reshape(-1, 2).tolist() # (runs, 2)
-
-# %% ../../nbs/show/01_plots.ipynb #d01482f2
-def _bars(active, offset):
-    "Line coordinates that mark the runs of each column of a boolean (t, a)"
-    x, y = [], []
-    for j in range(active.shape[1]):
-        for start,end in _runs(active[:,j]): x, y = x + [start - 0.5, end - 0.5, None], y + [j + offset]*2 + [None]
-    return x, y
-
-# %% ../../nbs/show/01_plots.ipynb #5013c49f
-def _frame_texts(p, y, space):
-    "Hover texts of probabilities and labels (t, a): a row an action unit"
-    said = {0.: 'not active', 1.: 'active'}
-    return [[f'{name}<br>frame {k}<br>probability {p[k,j]:.2f}<br>label: {said.get(y[k,j], "not annotated")}' for k in range(len(p))]
-            for j,name in enumerate(_au_texts(space))]
-
-# %% ../../nbs/show/01_plots.ipynb #0d7ff1ec
-def au_timeline(
-    prob:np.ndarray, # (t, a), predicted probability, 0 to 1
-    truth:np.ndarray, # (t, a), 0 or 1, NaN where not annotated
-    space:LabelSpace, # labels
-    threshold:float=0.5, # a prediction is active from here on
-    title:str='Action units over time' # one line
-)->go.Figure:
-    "Prediction and label of every action unit in every frame"
-    p = _array(prob, (None, space.n_aus), 'prob')
-    y = _array(truth, (len(p), space.n_aus), 'truth')
-    fig = go.Figure(go.Heatmap(z=p.T, hovertext=_frame_texts(p, y, space), hoverinfo='text', ygap=6, coloraxis='coloraxis')) # (a, t)
-    for name,active,offset,color in ((f'predicted (≥ {threshold:g})', p >= threshold, -0.33, PALETTE[5]), ('labelled', y == 1, 0.33, PALETTE[3])):
-        xs, ys = _bars(active, offset)
-        fig.add_scatter(x=xs, y=ys, mode='lines', name=name, line=dict(color=color, width=5), hoverinfo='skip')
-    fig.update_layout(coloraxis=dict(colorscale='Cividis', cmin=0, cmax=1, colorbar_title='probability'))
-    fig.update_yaxes(range=[space.n_aus - 0.4, -0.6], tickvals=list(range(space.n_aus)), ticktext=list(space.au_labels), showgrid=False)
-    fig.update_xaxes(title='frame', range=[-0.5, len(p) - 0.5], showgrid=False)
-    return legend_above(themed(fig, title, 150 + 32*space.n_aus))
 
 # %% ../../nbs/show/01_plots.ipynb #3013dfcc
 def _jpeg(frame):
