@@ -8,7 +8,7 @@ __all__ = ['PROTOCOLS', 'SCORES', 'ratio', 'binary_scores', 'AUScores', 'checked
 
 # %% ../../nbs/evaluation/01_scores.ipynb #f44d0074
 import numpy as np
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fastcore.basics import patch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 from ..labels.facs import LabelSpace
@@ -133,6 +133,12 @@ def mean(self:AUScores,
 def released_mean(self:AUScores)->float: # 0..1; NaN if nothing is annotated
     "Mean F1 over all annotated action units, as the release takes it: one without positive frames counts as 0"
     return float(np.nan_to_num(self.f1[self.frames>0]).mean()) if self.frames.any() else float('nan')
+
+# %% ../../nbs/evaluation/01_scores.ipynb #fe50bcc3
+@patch
+def released_trivial(self:AUScores)->float: # 0..1; NaN if nothing is annotated
+    "Mean F1 of the best constant answer, taken as `released_mean` is"
+    return replace(self, f1=self.trivial_f1).released_mean()
 
 # %% ../../nbs/evaluation/01_scores.ipynb #6de1c3f0
 @patch

@@ -24,7 +24,7 @@ from ..data.datasets import AUClips, FEClips
 from ..data.manifests import read_manifest
 from ..evaluation.protocols import au_protocols, au_tracks, fe_evaluation, fe_predictions
 from ..evaluation.results import Results
-from ..evaluation.zero_shot import au_transfer, shared_aus, zero_shot
+from ..evaluation.zero_shot import au_transfer, shared_aus, zero_shot_model
 from ..labels.facs import AU_SETS, LabelSpace, label_space
 from ..labels.prior import ssm_prior
 from ..model.backbone import build_clip, clip_config
@@ -157,7 +157,7 @@ def unseen_expressions(
     "Expressions by description alone: among all, and among the unseen only."
     space,name = data.space,data.records.dataset.name
     unseen = unseen_labels(model.space, data, zero_shot=True)
-    said = fe_predictions(zero_shot(model, clip, space, ssm_prior(space), released_prompts(space)[1]), data, bs, device)
+    said = fe_predictions(zero_shot_model(model, clip, space, ssm_prior(space), released_prompts(space)[1]), data, bs, device)
     return {f'{name}, all expressions':fe_evaluation(said), f"{name}, {', '.join(unseen)}":fe_evaluation(said.only(tuple(unseen)))}
 
 # %% ../../nbs/runs/02_runs.ipynb #0a67761a
