@@ -108,8 +108,8 @@ def main():
     del first                                                                        # its memory is not part of what is measured
     rate = matmul_rate(device, 512 if small else 8192)
     rows = []
-    for precision,compile,checkpointing in itertools.product(('fp32','bf16'), (False,) if small else (False,True), (False,True)):
-        rows.append(measure(device, small, work, peak, precision, compile=compile, checkpointing=checkpointing)); print(rows[-1], flush=True)
+    for precision,compile,recompute in itertools.product(('fp32','bf16'), (False,) if small else (False,True), (False,True)):
+        rows.append(measure(device, small, work, peak, precision, compile=compile, recompute=recompute)); print(rows[-1], flush=True)
     out = dict(card=card, gib=torch.cuda.get_device_properties(0).total_memory/2**30 if device.type=='cuda' else None, torch=torch.__version__, ssm_nb=__version__, clips=clips, frames=16,
         tflop_per_step=work/1e12, bf16_peak_tflops=peak, bf16_matmul_tflops=rate, steps=rows)
     if not small: write_json(Path(__file__).parent/'results'/f"gpu_step_{re.sub('[^a-z0-9]+', '_', card.lower())}.json", out)

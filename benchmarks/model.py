@@ -79,7 +79,7 @@ def experts(frames=64, d=768, h=512, n_experts=4):
 
 def step(m, checkpointing):
     "Gradients of one step on one clip of each task, router noise from one seed."
-    m.train().image.checkpointing = checkpointing
+    m.train().image.recompute = checkpointing
     noise = torch.randn(1, 16, *m.image.noise_shape, generator=torch.Generator().manual_seed(0))
     out = m(clips(1), clips(1), noise, noise)
     (out.fe.square().mean()+out.au.square().mean()).backward()

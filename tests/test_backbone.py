@@ -79,11 +79,11 @@ def test_released_routing_does_not():
     with torch.no_grad(): assert (tower(x)[:1]-tower(x[:1])).abs().max() > 1e-4
 
 @pytest.mark.parametrize('routing', ROUTINGS)
-def test_checkpointing_keeps_outputs_and_gradients(routing):
+def test_recomputing_keeps_outputs_and_gradients(routing):
     tower = ImageTower(build_clip(TINY).visual, 2, 8, routing=routing, generator=gen(0)).train()
     x,z,seen = torch.randn(4, 3, 16, 16, generator=gen(1)),torch.randn(4, *tower.noise_shape, generator=gen(7)),[]
     for on in (False, True):
-        tower.checkpointing = on
+        tower.recompute = on
         tower.zero_grad()
         out = tower(x[:2], z[:2]).square().sum() + tower(x[2:], z[2:]).square().sum()     # two passes, then one backward
         out.backward()

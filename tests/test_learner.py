@@ -19,7 +19,7 @@ def whole(sets, tmp_path_factory): return run(tmp_path_factory.mktemp('whole'), 
 def rows(learn): return np.array([[r[n] for n in (*LOSS_NAMES,'total','grad_norm','alpha','fe2au_moved')] for r in learn.step_log.rows])
 
 
-@pytest.mark.parametrize('how', [dict(accumulate=4), dict(accumulate=3), dict(checkpointing=True), dict(accumulate=2, checkpointing=True), dict(workers=2)], ids=str)
+@pytest.mark.parametrize('how', [dict(accumulate=4), dict(accumulate=3), dict(recompute=True), dict(accumulate=2, recompute=True), dict(workers=2)], ids=str)
 def test_same_losses_and_weights(how, whole, sets, tmp_path):
     "Accumulation x4 is the large batch, to 1e-5: losses, gradient norms, weights, averages after 5 steps"
     learn = run(tmp_path, sets, preset=BATCHES, **how)

@@ -64,7 +64,7 @@ def test_union_of_labels_and_priors():
 
 def test_losses_equal_a_hand_computed_one(sets):
     *clips,fe_label,au_label = JointLoader(JointBatches(*joined(sets['train']), 4, 2)).one_batch()
-    out,loss = small_model().eval()(*clips),JointLoss(6)
+    out,loss = small_model().eval()(*clips),JointLoss(pace=6)
     loss.start_epoch(3)
     raw = loss(out, fe_label, au_label).raw.numpy()
     def ce(logits):

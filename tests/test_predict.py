@@ -5,7 +5,8 @@ from PIL import Image
 from hypothesis import given,settings,strategies as st
 from ssm_nb.labels.facs import label_space
 from ssm_nb.model.ssm import build_ssm
-from ssm_nb.evaluation.predict import au_probabilities,in_order,predict_folder
+from ssm_nb.data.folders import in_order
+from ssm_nb.evaluation.predict import au_probabilities,predict_folder
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts
 from ssm_nb.model.released import load_model,load_released,save_model,to_released
@@ -82,7 +83,7 @@ def test_our_own_files_and_theirs_say_the_same(tmp_path, aus, e):
 def test_bad_folders_are_one_clear_error(tmp_path):
     with pytest.raises(ValueError, match='nowhere: no such folder'): predict_folder(MODELS[2], tmp_path/'nowhere')
     (tmp_path/'empty').mkdir()
-    with pytest.raises(ValueError, match='no JPEG or PNG frames'): predict_folder(MODELS[2], tmp_path/'empty')
+    with pytest.raises(ValueError, match='no frames in it'): predict_folder(MODELS[2], tmp_path/'empty')
     folder = frames(tmp_path/'mixed', 2)
     Image.new('RGB', (50,50)).save(folder/'2.png')
     Image.new('RGB', (60,50)).save(folder/'3.png')

@@ -1,17 +1,16 @@
-"Owners' files to manifests and back: round trips, faults, killed extractions, folds"
-import csv, json, os, signal, struct, subprocess, sys, time
+"Owners' files to manifests and back: round trips, faults, folds"
+import csv, json, os
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 from PIL import Image
 from ssm_nb.data.formats import DATA_SETS, ManifestError
 from ssm_nb.data.manifests import read_manifest
-from ssm_nb.data.clips import check_files,frame_names
+from ssm_nb.data.clips import check_files
 from ssm_nb.labels.facs import BP4D_AUS, DISFA_AUS, EXPRESSIONS_7, label_space
 from ssm_nb.data.annotations import expression_records, make_records, recount, same_records, write_manifest
 from ssm_nb.data.au_codes import bp4d_records, compare_labels, disfa_records, read_intensities, read_occurrence
 from ssm_nb.data.folds import make_folds, published_fold, subject_folds
-from ssm_nb.data.videos import extract_videos
 
 SPACES = {o: label_space('disfa' if o=='disfa' else 'bp4d', 11 if o=='mafw' else 7) for o in DATA_SETS}
 SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')
@@ -221,120 +220,6 @@ def test_faults_of_tables(text, why, tmp_path):
     if 'line 1' in why: pytest.raises(ManifestError, expression_records, tmp_path/'table', tmp_path/'frames', 'dfew', SPACES['dfew'], faults=faults)
     else: assert expression_records(tmp_path/'table', tmp_path/'frames', 'dfew', SPACES['dfew'], faults=faults).paths.tolist()==['a']
     assert str(faults[0])==str(e.value)
-
-# Videos ------------------------------------------------------------------------------------------------------------
-
-def video(path, n=12, codec='mpeg4', size=48):
-    av = pytest.importorskip('av')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), 'w') as out:
-        stream = out.add_stream(codec, rate=10, width=size, height=size, pix_fmt='yuvj420p' if codec=='mjpeg' else 'yuv420p')
-        for i in range(n): # frame i is a grey of its own
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((size, size, 3), 10+i*200//n, np.uint8), 'rgb24')))
-        out.mux(stream.encode(None))
-    return path
-
-@pytest.mark.parametrize('name, codec', [('a.mp4', 'mpeg4'), ('a.AVI', 'mjpeg'), ('sub/a b.mkv', 'mpeg4'), ('a.mov', 'mjpeg')])
-def test_frames_are_those_of_the_video(name, codec, tmp_path):
-    video(tmp_path/'videos'/name, codec=codec)
-    done = extract_videos(tmp_path/'videos', tmp_path/'frames')
-    folder = name.rpartition('.')[0]
-    assert done.frames.to_dict()=={folder: 12}
-    frames = [np.asarray(Image.open(tmp_path/'frames'/folder/o)) for o in frame_names(tmp_path/'frames'/folder)]
-    assert np.abs(np.array([o.mean() for o in frames])-[10+i*200//12 for i in range(12)]).max()<4 # all, in order
-
-def test_names_and_quality(tmp_path):
-    video(tmp_path/'videos'/'RightVideoSN001_comp.avi', size=96)
-    kinds = {q: extract_videos(tmp_path/'videos', tmp_path/f'q{q}', quality=q, name='frame_{}.jpg', ending='_comp') for q in (30, 95)}
-    folders = [tmp_path/f'q{q}'/'RightVideoSN001' for q in kinds]
-    assert {f'frame_{i}.jpg' for i in range(1, 13)}=={*frame_names(folders[0])}
-    tables = [sum(map(sum, Image.open(o/'frame_1.jpg').quantization.values())) for o in folders]
-    assert tables[0]>4*tables[1] # coarser steps
-
-def test_sideways_videos_are_turned(tmp_path):
-    av = pytest.importorskip('av')
-    frame = np.zeros((32, 64, 3), np.uint8)
-    frame[:,:32] = 255 # the left half is white
-    (tmp_path/'videos').mkdir()
-    with av.open(str(tmp_path/'videos'/'a.mp4'), 'w') as out:
-        stream = out.add_stream('mpeg4', rate=10, width=64, height=32, pix_fmt='yuv420p')
-        for _ in range(5): out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, 'rgb24')))
-        out.mux(stream.encode(None))
-    data = bytearray((tmp_path/'videos'/'a.mp4').read_bytes())
-    at = data.index(b'tkhd')+44 # the matrix of the track: a quarter turn clockwise
-    data[at:at+36] = struct.pack('>9i', 0, 1<<16, 0, -(1<<16), 0, 0, 0, 0, 1<<30)
-    (tmp_path/'videos'/'a.mp4').write_bytes(data)
-    extract_videos(tmp_path/'videos', tmp_path/'frames')
-    seen = np.asarray(Image.open(tmp_path/'frames'/'a'/'00001.jpg').convert('L'))
-    assert seen.shape==(64, 32) and seen[:28].min()>200 and seen[36:].max()<50 # what was left is up
-
-@pytest.mark.parametrize('spoil', [lambda b: b'', lambda b: b'no video', lambda b: b[:len(b)//3], lambda b: b[:len(b)*2//3]])
-@pytest.mark.parametrize('name', ['b.mp4', 'b.avi', 'b.mkv', 'b.mov'])
-def test_a_spoilt_video_leaves_nothing(name, spoil, tmp_path):
-    for o in ('a.mp4', name, 'c.mp4'): video(tmp_path/'videos'/o, 30)
-    bad = tmp_path/'videos'/name
-    bad.write_bytes(spoil(bad.read_bytes()))
-    with pytest.raises(ManifestError, match='unreadable video|video ends early|no picture in it|damaged frame') as e: extract_videos(tmp_path/'videos', tmp_path/'frames')
-    assert name in str(e.value) and 'from the release again' in str(e.value)
-    faults = []
-    done = extract_videos(tmp_path/'videos', tmp_path/'frames', faults=faults)
-    assert len(faults)==1 and done.frames.to_dict()==dict(a=30, c=30)
-    assert sorted(os.listdir(tmp_path/'frames'))==['a', 'c']
-
-@pytest.mark.parametrize('name', ['a.mkv', 'a.avi'])
-def test_what_is_finished_is_whole(name, tmp_path):
-    "Wherever a file is cut: a fault, or at most the share of frames that may be lost"
-    whole,finished = video(tmp_path/'whole'/name, 40).read_bytes(),0
-    for k in range(1, 21):
-        folder = tmp_path/f'cut{k}'
-        (folder/'videos').mkdir(parents=True)
-        (folder/'videos'/name).write_bytes(whole[:len(whole)*k//20])
-        done = extract_videos(folder/'videos', folder/'frames', lost=.05, faults=(faults := []))
-        assert len(done)+len(faults)==1
-        assert len(done)==0 or len(frame_names(folder/'frames'/'a'))>=38
-        finished += len(done)
-    assert 1<=finished<=10 # the test sees both ends
-
-def test_sound_is_no_video(tmp_path):
-    av = pytest.importorskip('av')
-    (tmp_path/'videos').mkdir()
-    with av.open(str(tmp_path/'videos'/'a.mp4'), 'w') as out:
-        stream = out.add_stream('aac', rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), 'fltp', 'mono')
-        frame.sample_rate = 8000
-        out.mux(stream.encode(frame)); out.mux(stream.encode(None))
-    with pytest.raises(ManifestError, match='no picture in it'): extract_videos(tmp_path/'videos', tmp_path/'frames')
-
-def test_killed_in_the_middle_goes_on(tmp_path):
-    for o in 'ab': video(tmp_path/'videos'/f'{o}.mp4', 400, size=320)
-    code = 'import sys; from ssm_nb.data.videos import extract_videos; extract_videos(*sys.argv[1:])'
-    job = subprocess.Popen([sys.executable, '-c', code, tmp_path/'videos', tmp_path/'frames'], stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
-    part,end = tmp_path/'frames'/'.b.part',time.time()+400
-    while len(frame_names(part))<20: # in the middle of the second
-        assert job.poll() is None and time.time()<end, 'never got to the second video'
-        time.sleep(.002)
-    job.send_signal(signal.SIGKILL); job.wait()
-    assert part.exists() and not (tmp_path/'frames'/'b').exists()
-    kept = (tmp_path/'frames'/'a'/'00001.jpg').stat().st_mtime_ns
-    done = extract_videos(tmp_path/'videos', tmp_path/'frames')
-    assert done.to_dict()==dict(frames=dict(a=400, b=400), new=dict(a=False, b=True))
-    assert (tmp_path/'frames'/'a'/'00001.jpg').stat().st_mtime_ns==kept # not made twice
-    assert sorted(os.listdir(tmp_path/'frames'))==['a', 'b']
-
-def test_only_what_is_known_to_be_whole_is_passed_over(tmp_path):
-    for o in 'ab': video(tmp_path/'videos'/f'{o}.mp4')
-    again = lambda **how: extract_videos(tmp_path/'videos', tmp_path/'frames', **how)
-    jpeg(tmp_path/'frames'/'a'/'00001.jpg') # half a video, by some other program
-    with pytest.raises(ManifestError, match='frames that were not extracted here.*frames/a'): again()
-    assert again(faults=(faults := [])).index.tolist()==['b'] and len(faults)==1
-    (tmp_path/'frames'/'a'/'00001.jpg').unlink()
-    assert again().new.to_dict()==dict(a=True, b=False)
-    with pytest.raises(ManifestError, match='frames extracted in another way.*quality'): again(quality=50)
-    with pytest.raises(ManifestError, match='frames extracted in another way'): again(name='{}.jpg')
-    (tmp_path/'frames'/'b'/'00003.jpg').unlink() # somebody lost one
-    with pytest.raises(ManifestError, match="frames extracted in another way.*frames/b.*'frames': 12.*'frames': 11"): again()
-    video(tmp_path/'videos'/'b.mp4', 15) # and got a longer copy of the video
-    with pytest.raises(ManifestError, match='frames extracted in another way'): again()
 
 # Folds -------------------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,12 @@
 "Priors against the released tables, and round trips for any prior that can be written down"
+import hashlib
 import numpy as np, networkx as nx, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from ssm_nb.labels.facs import ACTION_UNITS, EXPRESSIONS, LabelOrderError, LabelSpace, label_space
-from ssm_nb.labels.choice import compare
+from ssm_nb.labels.choice import PRIORS, choose_prior, compare, prior_record
 from ssm_nb.labels.cooccurrence import CoOccurrence, cooccurrence, load_cooccurrence
-from ssm_nb.labels.prior import PRIORS, Prior, PriorError, du2014_prior, emfacs_prior, load_prior, ssm_prior
+from ssm_nb.labels.prior import Prior, PriorError, du2014_prior, emfacs_prior, load_prior, ssm_prior
 
 # '#' where the released prior is 1.00, '.' where it is 0.02; one row an expression, one column an AU
 RELEASED = {('bp4d', 7): '''...#..#.....
@@ -34,7 +35,7 @@ def test_ssm_prior_is_the_released_table(key):
 
 @pytest.mark.parametrize('aus', ['bp4d', 'disfa'])
 @pytest.mark.parametrize('n', [7, 11])
-@pytest.mark.parametrize('make', PRIORS.values())
+@pytest.mark.parametrize('make', (ssm_prior, emfacs_prior, du2014_prior))
 def test_neutral_is_linked_to_nothing(aus, n, make):
     space = label_space(aus, n)
     prior = make(space)
@@ -155,3 +156,52 @@ def test_bad_graph(tmp_path, change, message):
 
 def test_directed_graph_is_no_prior():
     with pytest.raises(PriorError, match='directed'): Prior.from_graph(cooccurrence('bp4d').to_graph())
+
+# the prior of a run -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('word', PRIORS)
+@pytest.mark.parametrize('space', [label_space('bp4d', 11), label_space('disfa').union(label_space('bp4d')), LabelSpace((27, 12, 5, 20), ('contempt', 'neutral', 'fear', 'anger')),
+                                   LabelSpace((26, 1), ('surprise', 'sadness'))])
+def test_every_word_gives_a_prior_for_any_labels(word, space):
+    "Exactly these labels, a resting face shows nothing, and whatever is silent is said"
+    prior = choose_prior(word, space)
+    assert prior.space == space and (space.neutral is None or len(set(prior.matrix[space.neutral])) == 1)
+    linked = prior.matrix > 0.02
+    silent = [au for j,au in enumerate(space.au_labels) if not linked[:,j].any()] + [e for i,e in enumerate(space.expressions) if e != 'neutral' and not linked[i].any()]
+    assert all(label in prior.source.split('silent about')[-1] for label in silent)
+    assert bool(silent) == ('silent about' in prior.source)
+
+@pytest.mark.parametrize('aus,n', [('bp4d', 7), ('bp4d', 11), ('disfa', 7), ('disfa', 11)])
+def test_ssm_is_the_released_table_for_released_labels(aus, n):
+    assert np.array_equal(choose_prior('ssm', label_space(aus, n)).matrix, ssm_prior(label_space(aus, n)).matrix)
+
+@given(st.sampled_from([('bp4d', 7), ('bp4d', 11), ('disfa', 7), ('disfa', 11)]), st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_controls_say_as_much_and_mean_nothing(key, seed):
+    space = label_space(*key)
+    ssm, uniform, shuffled = ssm_prior(space), choose_prior('uniform', space), choose_prior('shuffled', space, seed)
+    rows = [i for i in range(space.n_expressions) if i != space.neutral]
+    assert np.isclose(uniform.matrix.sum(), ssm.matrix.sum()) and np.ptp(uniform.matrix[rows]) == 0
+    assert sorted(map(tuple, shuffled.matrix)) == sorted(map(tuple, ssm.matrix)) and np.array_equal(shuffled.matrix[space.neutral], ssm.matrix[space.neutral])
+    assert not any(np.array_equal(shuffled.matrix[i], ssm.matrix[i]) for i in rows)
+    assert shuffled == choose_prior('shuffled', space, seed)
+
+@pytest.mark.parametrize('suffix', ['csv', 'graphml', 'CSV'])
+def test_a_file_is_brought_to_the_models_labels_by_name(tmp_path, suffix):
+    "Another order is put right by the names; labels that the file lacks come from a rule, and the source says which"
+    file, space = tmp_path/f'mine.{suffix}', LabelSpace((20, 12, 1), ('fear', 'happiness'))
+    Prior([[.1, .2], [.3, .4]], LabelSpace((1, 12), ('happiness', 'fear'))).save(file)
+    prior = choose_prior(str(file), space)
+    assert np.array_equal(prior.matrix, [[1, .4, .3], [.02, .2, .1]]) and 'pairs of AU20 from EMFACS' in prior.source
+    record = prior_record(file, prior)
+    assert record['file_sha256'] == hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(file.read_bytes()+b'\n')
+    assert prior_record(file, prior)['sha256'] == record['sha256'] and prior_record(file, prior)['file_sha256'] != record['file_sha256']
+
+def test_a_drawn_graph_without_positions_is_a_prior_too(tmp_path):
+    nx.write_graphml_xml(nx.Graph([('fear', 'AU4', dict(weight=.5))]), tmp_path/'drawn.graphml')
+    assert choose_prior(tmp_path/'drawn.graphml', LabelSpace((1, 4), ('fear', 'anger'))).matrix.tolist() == [[.02, .5], [.02, .02]]
+
+@pytest.mark.parametrize('which,words', [('emfac', "Did you mean 'emfacs'"), ('', 'is neither ssm'), ('prior.xlsx', 'is neither ssm'), ('no/such.csv', 'no/such.csv: no such file'), ('.', 'is neither')])
+def test_a_choice_that_does_not_exist(which, words):
+    with pytest.raises(PriorError, match=words): choose_prior(which, label_space('bp4d'))

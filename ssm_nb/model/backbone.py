@@ -94,7 +94,7 @@ class ImageTower(nn.Module):
         generator:torch.Generator=None, # of the experts' first weights
     ):
         super().__init__()
-        self.visual,self.checkpointing,self.block = visual,False,run_block # `block`: as it is, or compiled
+        self.visual,self.recompute,self.block = visual,False,run_block # `block`: as it is, or compiled
         for b in last_blocks(visual, n_expert_blocks):
             if exact_gelu or (exact_gelu is None and routing=='released'): b.mlp.gelu = nn.GELU()
             b.mlp = Experts(b.mlp, expert_hidden, n_experts, k, routing, True, generator)
@@ -142,7 +142,7 @@ def forward(self:ImageTower,
     "One feature vector an image"
     x,blocks = self.tokens(images),self.visual.transformer.resblocks
     noises = [None]*len(blocks) if noise is None else [None]*(len(blocks)-noise.shape[1])+list(noise.unbind(1))
-    save = self.checkpointing and torch.is_grad_enabled()
+    save = self.recompute and torch.is_grad_enabled()
     for block,z in zip(blocks, noises): x = checkpoint(self.block, block, x, z, use_reentrant=False, preserve_rng_state=False) if save else self.block(block, x, z)
     return self.visual.ln_post(x[:,0]) @ self.visual.proj
 

@@ -85,7 +85,7 @@ class SSM(nn.Module):
         super().__init__()
         d = image.visual.output_dim
         self.image,self.prototypes,self.mapping,self.space = image,prototypes,mapping,space
-        self.micro_batches = 1 # parts of a training batch, see `frame_features`
+        self.accumulate = 1 # parts of a training batch, see `frame_features`
         self.fe_temporal = ExpressionTemporal(d, n_frames, generator=generator)
         self.au_temporal = LocalAttention(d, generator=generator)
         self.fe_head,self.au_head = (skip_init(nn.Linear, d, n) for n in (space.n_expressions, space.n_aus))
@@ -174,11 +174,11 @@ def frame_features(self:SSM,
     clip:Tensor, # (b, t, 3, h, w), CLIP-normalised
     noise:Tensor|None=None, # (b, t, *noise_shape) standard normal, see `ImageTower`
 ) -> Tensor: # (b, t, d)
-    "One feature vector a frame, in as many parts as `micro_batches` says"
+    "One feature vector a frame, in as many parts as `accumulate` says"
     if clip.ndim!=5: raise ValueError(f"clips have the shape (b, t, 3, h, w), not {tuple(clip.shape)}")
-    if self.micro_batches==1 or not torch.is_grad_enabled(): return self.image_features(clip, noise)
-    parts = clip.chunk(self.micro_batches)
-    noises = [None]*len(parts) if noise is None else noise.chunk(self.micro_batches)
+    if self.accumulate==1 or not torch.is_grad_enabled(): return self.image_features(clip, noise)
+    parts = clip.chunk(self.accumulate)
+    noises = [None]*len(parts) if noise is None else noise.chunk(self.accumulate)
     return torch.cat([checkpoint(self.image_features, c, z, use_reentrant=False, preserve_rng_state=False) for c,z in zip(parts, noises)])
 
 # %% ../../nbs/model/08_ssm.ipynb #5579e9e9

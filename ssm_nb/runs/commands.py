@@ -40,7 +40,7 @@ OPTIONS = {
     'how it is computed (may change when a run goes on)':dict(
         precision='bf16: recent GPUs, half the memory and much faster; fp16: older GPUs',
         accumulate='compute each batch in N parts, one after the other: less memory, the same result to rounding (with released routing, as the full-size presets have, only nearly: experts depend on the batch)',
-        checkpointing='compute activations again on the way back: less memory, about a third more time',
+        recompute='compute activations again on the way back: less memory, about a third more time',
         compile='torch.compile: minutes at the start, faster steps afterwards, on GPUs',
         workers='processes that read pictures; 0: the training process does',
         every='steps from one checkpoint to the next',
@@ -166,7 +166,7 @@ _TRAIN_EXAMPLES = '''  ssm-train --embedded small
         rendered faces, the small model; minutes on a laptop
   ssm-train runs/first --precision bf16 --workers 8
         the data sets and folds of settings.ini, on a GPU
-  ssm-train runs/first --precision bf16 --workers 8 --checkpointing
+  ssm-train runs/first --precision bf16 --workers 8 --recompute
         the same run, after it ran out of memory: it goes on
   ssm-train runs/released --selection test
         as the SSM release chose its epochs; says so everywhere'''

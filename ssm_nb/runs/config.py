@@ -51,13 +51,13 @@ class RunConfig:
     held_out:float = .15      # share of the training data held out for 'validation'
     precision:str = 'fp32'    # 'fp32', 'bf16' or 'fp16'
     accumulate:int = 1        # parts that a batch is computed in
-    checkpointing:bool = False # recompute activations instead of keeping them
+    recompute:bool = False # recompute activations instead of keeping them
     compile:bool = False      # torch.compile
     workers:int = 0           # processes that read pictures
     every:int = 500           # steps from one checkpoint to the next
     keep:int = 2              # checkpoints to keep
 
-HOW = ('precision', 'accumulate', 'checkpointing', 'compile', 'workers', 'every', 'keep') # may change when a run goes on
+HOW = ('precision', 'accumulate', 'recompute', 'compile', 'workers', 'every', 'keep') # may change when a run goes on
 
 # %% ../../nbs/runs/01_config.ipynb #a388873a
 @patch(as_prop=True)

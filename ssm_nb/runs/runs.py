@@ -70,7 +70,7 @@ def run_learner(
     "The learner of a run."
     validation = Validation(data.fe_choose, data.au_choose, 'uar' if config.selection=='test' else 'mean', config.selection, folder, workers=config.workers)
     return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, safeguards(folder, config.every, config.keep), validation,
-        config.precision, config.workers, folder, accumulate=config.accumulate, checkpointing=config.checkpointing, compile=config.compile)
+        config.precision, config.workers, folder, accumulate=config.accumulate, recompute=config.recompute, compile=config.compile)
 
 # %% ../../nbs/runs/02_runs.ipynb #e2e8a70f
 def join_processes(

@@ -57,7 +57,7 @@ def method_callbacks(
 )->list:
     "The callbacks that make the method."
     own = [EpochLoss(), RouterNoise(seed), ClipNorm(preset.clip_norm), EMA(preset.ema)]
-    if preset.mixup: own.append(AUMixup(seed, preset.mixup))
+    if preset.mixup: own.append(AUMixup(seed, preset.mixup, preset.lam_of))
     if preset.schedule=='steps': own.append(LRSteps())
     return own
 
@@ -74,12 +74,12 @@ def warn_of_routing(
 def adapt_model(
     model:SSM,          # changed in place
     accumulate:int=1,   # parts in which a batch goes through the image tower
-    checkpointing:bool=False, # recompute activations instead of keeping them
+    recompute:bool=False, # recompute activations instead of keeping them
     compile:bool=False, # `torch.compile` the blocks of the image tower
 )->SSM:                 # the same
     "What a run may do to save memory or time; under 'token' routing the result stays the same, to rounding."
     if accumulate<1: raise ValueError(f'a batch goes through the image tower in 1 part or more, not {accumulate}')
-    model.micro_batches,model.image.checkpointing = accumulate,checkpointing
+    model.accumulate,model.image.recompute = accumulate,recompute
     if accumulate>1: warn_of_routing(model, f'{accumulate} parts of a batch')
     if compile: model.image.compile_blocks()
     return model
@@ -97,7 +97,7 @@ def ssm_learner(
     precision:str='fp32', # one of `PRECISIONS`
     workers:int=0, # processes that load clips; 0: none but this
     folder=None,   # gets the log
-    **how          # accumulate, checkpointing, compile: see `adapt_model`
+    **how          # accumulate, recompute, compile: see `adapt_model`
 )->SSMLearner:     # `learn.ema`, `learn.step_log`, `learn.validation` are the callbacks of those names
     "Everything joint training needs, in a fastai `Learner`."
     device = torch.device(device or default_device())
@@ -108,7 +108,7 @@ def ssm_learner(
     if precision!='fp32': own.append(HalfPrecision(precision))
     if folder and find_spec('tensorboard'): own.append(TensorBoard(folder))
     opt = partial(OptimWrapper, opt=partial(torch.optim.AdamW, betas=(.9,.999), eps=1e-8))
-    return SSMLearner(DataLoaders(loader, loader, device=device), adapt_model(model, **how), TrainingLoss(preset.epochs), opt_func=opt, lr=preset.lrs[-1],
+    return SSMLearner(DataLoaders(loader, loader, device=device), adapt_model(model, **how), TrainingLoss(preset.ramp_pace), opt_func=opt, lr=preset.lrs[-1],
         splitter=param_groups, cbs=[*own, *cbs], wd=preset.wd, moms=None, train_bn=False)
 
 # %% ../../nbs/training/04_learner.ipynb #cf1d555e
@@ -118,7 +118,7 @@ class TrainingError(RuntimeError):
     def __str__(self): return self.why # fastai writes where an exception came from into its `args`
 
 # %% ../../nbs/training/04_learner.ipynb #38de2501
-WAYS_OUT = ('Ways out, the gentlest first: precision bf16, checkpointing, accumulate 2 or more, smaller batches (that is another run). '
+WAYS_OUT = ('Ways out, the gentlest first: precision bf16, recompute, accumulate 2 or more, smaller batches (that is another run). '
             'What was written stays good: start again and the run goes on from its newest checkpoint.')
 
 # %% ../../nbs/training/04_learner.ipynb #4c4c610a

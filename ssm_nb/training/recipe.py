@@ -30,12 +30,14 @@ class Preset:
     clip_norm:float = 1.                   # largest gradient norm
     ema:float = .99                        # decay a step
     mixup:float = .4                       # both parameters of the Beta distribution; 0: none
-    fe_augmentation:Augmentation|None = None           # crops and variations of expression clips; None: the data set's own
-    au_augmentation:Augmentation|None = None           # the same of AU clips
+    lam_of:str = 'batch'                   # what shares one Mixup λ: 'batch' or 'clip'
+    ramp_pace:float = 30                   # epochs over which the semantic losses come in, whatever the run's length
+    fe_augmentation:Augmentation|None = None #  crops and variations of expression clips; None: the data set's own
+    au_augmentation:Augmentation|None = None #  the same of AU clips
 
 # %% ../../nbs/training/01_recipe.ipynb #1fadabd3
 PRESETS = dict(
-    small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(3e-4,1e-2,2e-3), schedule='one_cycle', mixup=.1,
+    small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(3e-4,1e-2,2e-3), schedule='one_cycle', mixup=.1, lam_of='clip', ramp_pace=6,
         fe_augmentation=Augmentation(None, (.6,1), (.85,1.18), brightness=.3), au_augmentation=Augmentation('short', (.8,1), (.9,1.1))),
     **{f'{au}_{fe}': Preset(fe_bs=10 if fe=='mafw' else 12, fe_augmentation=AUGMENTATIONS[fe], au_augmentation=AUGMENTATIONS[au]) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
 

@@ -21,10 +21,10 @@ from ..model.ssm import SSMOutput
 class TrainingLoss(nn.Module):
     "The joint loss as fastai calls it."
     def __init__(self,
-        epochs:int # of the run: the pace of the ramp
+        pace:float=30 # of the ramp, epochs
     ):
         super().__init__()
-        self.joint,self.mixup,self.raw = JointLoss(epochs),None,None
+        self.joint,self.mixup,self.raw = JointLoss(pace),None,None
 
     def forward(self, out, fe_label, au_label): # model output; (b1,), (b2, t, a)
         "Minimise this. Several processes see the loss of their whole batch."
@@ -72,18 +72,20 @@ def draw(self:RouterNoise,
 
 # %% ../../nbs/training/02_step.ipynb #5c6a7e8d
 class AUMixup(Callback):
-    "Blend AU clips of a batch; the loss then sees both targets."
+    "Blend AU clips of a batch; the loss then sees both targets"
     order = 15
     def __init__(self,
         seed:int,                # the run's
-        concentration:float=.4   # of the Beta distribution
-    ): self.seed,self.concentration = seed,concentration
+        concentration:float=.4,  # of the Beta distribution
+        lam_of:str='batch'       # what shares one λ: 'batch' or 'clip'
+    ): self.seed,self.concentration,self.lam_of = seed,concentration,lam_of
 
     def before_batch(self):
         if not self.training or self.xb[1] is None: return
         fe_clip,au_clip = self.xb
         whole,slots = gather_rows(au_clip),self.dls.train.slots
-        self.loss_func.mixup = draw_mixup(len(whole), keyed_generator(self.seed, 'mixup', self.epoch, self.iter), self.concentration)
+        g = keyed_generator(self.seed, 'mixup', self.epoch, self.iter)
+        self.loss_func.mixup = draw_mixup(len(whole), g, self.concentration, self.lam_of)
         mixed = self.loss_func.mixup.clips(whole)
         self.learn.xb = (fe_clip, mixed[slots['au'].start:slots['au'].stop] if slots else mixed)
 
