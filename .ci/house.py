@@ -9,6 +9,8 @@ import fastcore.test
 from fastcore.nbio import read_nb
 
 ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = ('core', 'labels', 'model', 'show', 'data', 'faces', 'evaluation', 'training', 'runs', 'explore') # the order of the house
+SKIP_FIRST = 'core', 'show'                    # a first reader leaves these out
 MIN_ASSERTS, MAX_MEDIAN, MAX_P90 = 0.9, 8, 22  # of a notebook: assert cells per exported cell, lines of exported cells
 MAX_CELLS, MAX_WORDS, MAX_COLUMNS = 90, 1300, 140
 MAX_PARAMS = 3                                 # that may stand in one line without comments

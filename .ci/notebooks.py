@@ -2,7 +2,7 @@
 
 clean   what nbdev-clean does, in nbs/ and tutorials/, and beyond it: no widget state, one kernel name, no HTML twin of a
         Plotly figure, no picture both as PNG and as JPEG, no warnings (they hold paths of the machine), no output over
-        60 kB (200 kB with a picture)
+        60 kB (200 kB with a picture); and nbs/sidebar.yml, the table of contents
 check   name what `clean` would change, and change nothing
 style   the rules of the house (`house.py`), notebook by notebook; `style runs/` looks at some only
 paths   the paths, links and modules that prose, docstrings and messages cite: each must exist
@@ -46,11 +46,24 @@ def cleaned(nb):
         if c['cell_type']=='code': c['outputs'] = [o for o in map(slim, c['outputs']) if fits(o)]
     return nb
 
+def sidebar():
+    "The table of contents of the documentation: chapters in the order of the house, as YAML."
+    lines = ['# written by `make clean`', 'website:', '  sidebar:', '    contents:', '      - index.ipynb']
+    for chapter in house.CHAPTERS:
+        files = sorted((ROOT/'nbs'/chapter).glob('*.ipynb'))
+        if not files: continue
+        lines += [f"      - section: {chapter}{' (skip first)' if chapter in house.SKIP_FIRST else ''}", '        contents:', *(f'          - {chapter}/{f.name}' for f in files)]
+    return '\n'.join(lines)+'\n'
+
+SIDEBAR = ROOT/'nbs'/'sidebar.yml'
+
 def clean():
     for f in notebooks('nbs', 'tutorials'): write_nb(cleaned(loads(f.read_text(encoding='utf-8'))), f)
+    SIDEBAR.write_text(sidebar(), encoding='utf-8')
 
 def check():
     dirty = [f for f in notebooks('nbs', 'tutorials') if (t := f.read_text(encoding='utf-8')) != nb2str(cleaned(loads(t)))]
+    if not SIDEBAR.exists() or SIDEBAR.read_text(encoding='utf-8')!=sidebar(): dirty.append(SIDEBAR)
     for f in dirty: print(f'not clean: {f.relative_to(ROOT)}')
     return not dirty
 

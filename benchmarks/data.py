@@ -68,9 +68,10 @@ def plain(name, training):
     r,big = AUGMENTATIONS[name],round(SIZE*256/224)
     crop = T.RandomResizedCrop(SIZE, r.scale, r.ratio)
     first = [] if r.resize is None else [T.Resize(big if r.resize=='short' and training else (big, big))]
-    change = [T.RandomRotation(r.rotation, T.InterpolationMode.BILINEAR)]*(r.rotation>0)+[T.ColorJitter(r.brightness)]*(r.brightness>0)
+    turn = [T.RandomRotation(r.rotation)]*(r.rotation>0)                       # the whole frame, nearest pixels, before the crop
+    change = [T.ColorJitter(r.brightness)]*(r.brightness>0)
     last = [T.ToTensor(), T.Normalize(CLIP_MEAN, CLIP_STD)]
-    if training: return T.Compose([*first, crop, T.RandomHorizontalFlip(r.flip), *change, *last])
+    if training: return T.Compose([*first, *turn, crop, T.RandomHorizontalFlip(r.flip), *change, *last])
     return T.Compose([*first, *([T.CenterCrop(SIZE)] if first else [T.Resize((SIZE, SIZE))]), *last])
 
 

@@ -1,10 +1,13 @@
 "The two ways in agree, and the commands that the documentation names exist."
-import re, subprocess, sys
+import os, re, subprocess, sys
 from pathlib import Path
 import pytest, yaml
+from fastcore.nbio import read_nb
 from nbdev.config import tomllib
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT/'.ci'))
+from house import CHAPTERS
 CONDA_NAMES = {'pytorch': 'torch'} # conda's name -> PyPI's
 
 def split(req): # 'plotly>=6' -> ('plotly', '>=6')
@@ -40,3 +43,43 @@ def test_export_works_as_typed(command, tmp_path):
     write_nb(new_nb([mk_cell('#| default_exp smile'), mk_cell('#| export\nAU = 12')]), tmp_path/'nbs'/'00_smile.ipynb')
     subprocess.run([Path(sys.executable).parent/command], cwd=tmp_path, check=True)
     assert 'AU = 12' in (tmp_path/'demo'/'smile.py').read_text()
+
+# the repository's address, which stands in pyproject.toml ---------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def repository(project): return project['urls']['Repository']
+
+TUTORIALS = sorted((ROOT/'tutorials').glob('*.ipynb'))
+
+@pytest.mark.parametrize('file', TUTORIALS, ids=[f.stem for f in TUTORIALS])
+def test_a_tutorial_installs_from_the_repository_and_opens_in_colab(file, repository):
+    cells = read_nb(file).cells
+    assert cells[0].source==f'#| hide\n! [ -e /content ] && pip install -Uqq "ssm_nb @ git+{repository}"'
+    colab = repository.replace('https://github.com/', 'https://colab.research.google.com/github/')
+    assert f']({colab}/blob/main/tutorials/{file.name})' in cells[1].source
+
+@pytest.mark.parametrize('file', ['CITATION.cff', 'nbs/nbdev.yml', 'README.md', 'CONTRIBUTING.md'])
+def test_no_other_address_is_cited(file, repository):
+    found = re.findall(r'https://github\.com/[\w.-]+/[\w.-]+', (ROOT/file).read_text(encoding='utf-8'))
+    assert {o.removesuffix('.git') for o in found} <= {repository}
+
+def test_the_citation_is_of_this_version(project):
+    from ssm_nb import __version__
+    cff = yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8'))
+    assert (cff['version'], cff['repository-code'], cff['license'])==(__version__, project['urls']['Repository'], project['license'])
+
+def test_the_documentation_has_every_notebook_once_in_the_order_of_the_chapters():
+    "What Quarto is given, where it is installed; `nbdev-docs` itself needs Quarto"
+    site = yaml.safe_load((ROOT/'nbs'/'_quarto.yml').read_text(encoding='utf-8'))
+    assert site['metadata-files']==['nbdev.yml', 'sidebar.yml'] and (ROOT/'nbs'/site['format']['html']['css']).is_file()
+    contents = yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
+    files = [o for c in contents for o in (c['contents'] if isinstance(c, dict) else [c])]
+    assert sorted(files)==sorted(str(f.relative_to(ROOT/'nbs')) for f in (ROOT/'nbs').rglob('*.ipynb'))
+    assert [c['section'].split()[0] for c in contents if isinstance(c, dict)]==[c for c in CHAPTERS if [*(ROOT/'nbs'/c).glob('*.ipynb')]]
+
+@pytest.mark.parametrize('file', sorted((ROOT/'.github').rglob('*.yml')), ids=lambda f: f.name)
+def test_the_hosted_files_are_yaml(file): assert yaml.safe_load(file.read_text(encoding='utf-8'))
+
+def test_hosted_ci_runs_what_ci_runs_here():
+    steps = yaml.safe_load((ROOT/'.github'/'workflows'/'ci.yml').read_text(encoding='utf-8'))['jobs']['run']['steps']
+    assert [o['run'] for o in steps if 'run' in o]==['.ci/run'] and os.access(ROOT/'.ci'/'run', os.X_OK)

@@ -1,12 +1,13 @@
 "The house that DESIGN describes, computed from the sources: chapters in order, no arrow upward, no circle, one name for one thing"
-import ast, re
+import ast, re, sys
 from collections import defaultdict
 from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
 LIB,NBS = ROOT/'ssm_nb',ROOT/'nbs'
-CHAPTERS = ('core', 'labels', 'model', 'show', 'data', 'faces', 'evaluation', 'training', 'runs', 'explore')
+sys.path.insert(0, str(ROOT/'.ci'))
+from house import CHAPTERS, SKIP_FIRST
 
 def module_name(file): return '.'.join(file.relative_to(ROOT).with_suffix('').parts)
 
@@ -45,6 +46,14 @@ def public_names(file):
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             for target in getattr(node, 'targets', None) or [node.target]:
                 yield from (o.id for o in ast.walk(target) if isinstance(o, ast.Name) and isinstance(o.ctx, ast.Store) and not o.id.startswith('_'))
+
+def test_the_order_of_the_design():
+    assert CHAPTERS==('core', 'labels', 'model', 'show', 'data', 'faces', 'evaluation', 'training', 'runs', 'explore')
+
+def test_the_readme_lists_the_chapters_in_their_order():
+    rows = re.findall(r'^\| `([a-z]+)` \|(.*)$', (ROOT/'README.md').read_text(encoding='utf-8'), re.M)
+    assert tuple(c for c,_ in rows if c in CHAPTERS)==CHAPTERS
+    assert {c for c,text in rows if 'skip first' in text}=={*SKIP_FIRST}
 
 def test_every_module_is_in_a_chapter():
     outside = [str(f.relative_to(ROOT)) for f in [*LIB.glob('*.py'), *NBS.glob('*.ipynb')] if f.name not in ('__init__.py', '_modidx.py', 'index.ipynb')]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 import pytest
 from hypothesis import given, strategies as st
-from ssm_nb.core.settings import Count, PresetName, Run, Settings, SettingsError, Share, check_entries, keys_of, load_settings, read_entries
+from ssm_nb.core.settings import (Count, Paths, PresetName, PriorChoice, PriorName, Run, SetFiles, Settings, SettingsError, Share,
+    check_entries, keys_of, load_settings, option_words, read_entries)
 
 ROOT = Path(__file__).parents[1]
 KEYS = [(s.name, k, t) for s in fields(Settings) for k,t in keys_of(s.type).items()]
@@ -21,14 +22,35 @@ def test_the_shipped_file_names_every_key():
 
 def test_the_shipped_file_says_the_defaults(): assert load_settings(ROOT/'settings.ini').run == Run()
 
+def comment_above(lines, at):
+    "The comment lines directly above a line, as one text"
+    first = at
+    while lines[first-1].startswith('# '): first -= 1
+    return ' '.join(o[2:].strip() for o in lines[first:at])
+
+@pytest.mark.parametrize('section,key,words', [(s, k, w) for s,cls in dict(paths=Paths, run=Run).items() for k,w in option_words(cls).items()])
+def test_the_shipped_file_says_what_the_library_says(section, key, words):
+    "An option is described once: the comment of its field stands above its key"
+    lines = (ROOT/'settings.ini').read_text(encoding='utf-8').splitlines()
+    start = lines.index(f'[{section}]')
+    at = next(i for i,l in enumerate(lines) if i>start and l.split('=')[0].strip()==key)
+    assert comment_above(lines, at)==words
+
+def test_the_shipped_file_describes_a_data_set():
+    text = (ROOT/'settings.ini').read_text(encoding='utf-8')
+    assert {*option_words(SetFiles)}=={*keys_of(SetFiles)} and all(f'# {k}: {w}' in text for k,w in option_words(SetFiles).items())
+
 def test_presets_can_all_be_named():
     from ssm_nb.training.recipe import PRESETS
     assert {*get_args(PresetName)} == {'pair', *PRESETS}
 
-folder = st.text('abcÄé_-.', min_size=1, max_size=8).map(lambda s: Path(f'/data/{s}'))
-NUMBERS = {int:st.integers(0, 10**9), Count:st.integers(1, 10**9), Share:st.integers(1, 999).map(lambda n: n/1000), bool:st.booleans()}
+folder = st.text('abcÄé_-.#; \'', min_size=1, max_size=8).map(lambda s: Path(f'/data/{s}'))
+NUMBERS = {PriorChoice:st.sampled_from([*get_args(PriorName), '/data/Ä #1/map.csv', '/data/b.graphml']), int:st.integers(0, 10**9), Count:st.integers(1, 10**9), Share:st.integers(1, 999).map(lambda n: n/1000), bool:st.booleans()}
 def value(typ): return NUMBERS[typ] if typ in NUMBERS else st.sampled_from(get_args(typ)) if get_origin(typ) is Literal else folder
-def written(v): return ('no', 'yes')[v] if isinstance(v, bool) else v
+def written(v):
+    "A value as one would write it: in quotes where a sign of a comment stands in it, or a space at its end"
+    if isinstance(v, bool): return ('no', 'yes')[v]
+    return f'"{v}"' if set(str(v)) & {*'#;'} or str(v)!=str(v).strip() else v
 
 @given(values=st.fixed_dictionaries({}, optional={(s, k): value(t) for s,k,t in KEYS}),
        newline=st.sampled_from(['\n', '\r\n']), bom=st.booleans())
@@ -54,3 +76,27 @@ def test_every_typo_finds_its_key(tmp_path, section, key, typ):
 def test_settings_import_nothing_heavy():
     code = "import sys, ssm_nb.core.settings; print([m for m in ('torch', 'fastai', 'plotly', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+# what a reader could take for something else ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize('line,why', {'data = /disk 2/set #3/faces':"is '#3/faces' a comment or a part of the path", 'out = out ;old':"is ';old' a comment", 'cache = /a # b/c':"is '# b/c' a comment",
+    'clip = "/models/clip.pt':'begins with a quotation mark', "data = 'a' b":'begins with a quotation mark', 'data = "a"b"':'begins with a quotation mark'}.items())
+def test_a_line_that_can_be_read_in_two_ways_is_asked_about(line, why, tmp_path):
+    with pytest.raises(SettingsError, match='settings.ini:2: ') as e: load_settings(write(tmp_path/'settings.ini', f'[paths]\n{line}\n'))
+    assert why in str(e.value)
+
+@pytest.mark.parametrize('line,path', {'data = "/disk 2/set #3/faces"':'/disk 2/set #3/faces', "data = '/a;b' ; quoted":'/a;b', 'data = /set#3':'/set#3', 'data = /a ; on the big disk':'/a', "data = /O'Brien":"/O'Brien",
+    'data = "/a \'b\' c"':"/a 'b' c"}.items())
+def test_a_line_that_can_be_read_in_one_way(line, path, tmp_path):
+    assert load_settings(write(tmp_path/'settings.ini', f'[paths]\n{line}\n')).paths.data==Path(path)
+
+FOREIGN = {'nbdev':'[DEFAULT]\nrepo = smile\nlib_name = smile\n', 'desktop':'[Settings]\ngtk-theme-name: dark\n', 'no equals':'[mysqld]\nskip-networking\n', 'two':'[core]\na=1\n[remote "origin"]\nb=2\n'}
+
+@pytest.mark.parametrize('text', FOREIGN.values(), ids=FOREIGN)
+def test_the_file_of_another_program(text, tmp_path, monkeypatch):
+    write(tmp_path/'settings.ini', text)
+    (tmp_path/'below').mkdir(); monkeypatch.chdir(tmp_path/'below')
+    with pytest.raises(SettingsError, match='settings.ini:1: belongs to another program.*--settings FILE'): load_settings()
+
+def test_a_typo_is_not_another_program(tmp_path):
+    with pytest.raises(SettingsError, match=r"unknown section \[dfww\]: did you mean 'dfew'"): load_settings(write(tmp_path/'settings.ini', '[dfww]\nfold = 1'))

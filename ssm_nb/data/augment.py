@@ -97,9 +97,8 @@ def turned_window(
     "A window of the frames turned about their centre: nearest pixels, black outside"
     t,_,h,w = frames.shape
     row,col = _sources(h, w, angle, window)
-    at = (row.clip(0, h-1)*w+col.clip(0, w-1)).ravel()
-    pixels = frames.permute(0, 2, 3, 1).contiguous().numpy().view('V3').reshape(t, h*w) # a pixel's three bytes as one thing
-    out = pixels.take(at, axis=1).view(np.uint8).reshape(t, *row.shape, 3)
+    at = 3*(row.clip(0, h-1)*w+col.clip(0, w-1))[...,None]+np.arange(3) # (ch, cw, 3) places in a frame as it lies in memory
+    out = frames.permute(0, 2, 3, 1).reshape(t, h*w*3).numpy().take(at, axis=1) # (t, ch, cw, 3)
     out[:, (row<0) | (row>=h) | (col<0) | (col>=w)] = 0
     return torch.from_numpy(out).permute(0, 3, 1, 2)
 

@@ -24,14 +24,14 @@ from ..core.files import write_json
 from ..show.plots import PALETTE,cooccurrence_heatmap,legend_above,themed
 from ..labels.cooccurrence import CoOccurrence,cooccurrence
 from ..show.report import Section,write_page
-from ..core.settings import DataSet,Settings,SettingsError,load_settings
+from ..core.settings import SetFiles,Settings,SettingsError,load_settings
 
 # %% ../../nbs/data/15_doctor.ipynb #028ef9de
 @dataclass
 class Checkup:
     "What the doctor found in one data set"
     name:str # a key of `DATA_SETS`
-    where:DataSet # from the settings
+    where:SetFiles # from the settings
     records:dict = field(default_factory=dict) # 'train' and 'test' to `Records`, where they can be read
     counts:dict = field(default_factory=dict) # '<data set>/<fold>/<split>' to `tally`
     published:dict = field(default_factory=dict) # the same, of what they are compared with
@@ -126,7 +126,7 @@ def check_images(self:Checkup,
 # %% ../../nbs/data/15_doctor.ipynb #7156e5dd
 def check_up(
     name:str, # a key of `DATA_SETS`
-    where:DataSet, # its section of the settings
+    where:SetFiles, # its section of the settings
     known:dict, # from `load_published`
     n:int|None=None, # images to decode of each manifest; None: all
     seed:int=0 # of that choice

@@ -8,35 +8,80 @@ __all__ = ['decode_frame', 'FrameCache']
 # %% ../../nbs/data/04_frames.ipynb #3cd2efc7
 from fastcore.basics import patch
 from io import BytesIO
-from PIL import Image
+from PIL import Image,ImageOps
 from pathlib import Path
 from simplejpeg import decode_jpeg,decode_jpeg_header
 from .formats import ManifestError
 from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+from warnings import catch_warnings,simplefilter
 import numpy as np,torch
 
 # %% ../../nbs/data/04_frames.ipynb #7e0c1e17
-def _turbo(data, at_least=None):
-    "(h, w, 3) uint8 of the bytes of a JPEG"
-    h,w,*_ = decode_jpeg_header(data)
+def _turbo(data, h, w, at_least=None, out=None):
+    "(h, w, 3) uint8 of the bytes of a JPEG of h x w pixels, put into `out` where that has the right size"
     part = next(o for o in (8, 4, 2, 1) if o==1 or at_least and min(h, w)>=o*at_least)
-    return decode_jpeg(data, min_height=-(-h//part), min_width=-(-w//part), min_factor=part)
+    h,w = -(-h//part),-(-w//part)
+    fits = out is not None and out.shape==(h, w, 3)
+    return decode_jpeg(data, min_height=h, min_width=w, min_factor=part, buffer=out if fits else None)
+
+# %% ../../nbs/data/04_frames.ipynb #dd39d91c
+_UPRIGHT = { # EXIF orientation -> what shows the stored picture as it was seen
+    1: lambda x: x, 2: lambda x: x[:,::-1], 3: lambda x: x[::-1,::-1], 4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x, -1), 7: lambda x: x[::-1,::-1].swapaxes(0, 1), 8: lambda x: np.rot90(x)}
+
+def _orientation(data):
+    "1 … 8, as a JPEG notes it; 1 where it notes nothing"
+    if b'\xff\xe1' not in data: return 1 # no segment for such notes
+    with Image.open(BytesIO(data), formats=('JPEG',)) as img: return img.getexif().get(0x112, 1)
+
+# %% ../../nbs/data/04_frames.ipynb #c18f53ac
+_KINDS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF')
+
+def _rgb(img):
+    "(h, w, 3) uint8 of an upright picture"
+    if img.mode[0]=='I': # 16 bits, grey
+        grey = np.asarray(img).astype(np.int64)
+        if grey.min()<0 or grey.max()>65535: raise ValueError('more than 16 bits a pixel: scale to 0 … 255')
+        return np.repeat(((grey*255+32767)//65535).astype(np.uint8)[...,None], 3, -1)
+    if img.mode=='F': raise ValueError('floating-point pixels: scale to 0 … 255')
+    if img.has_transparency_data: img = Image.alpha_composite(Image.new('RGBA', img.size, 'black'), img.convert('RGBA'))
+    return np.array(img.convert('RGB'))
+
+# %% ../../nbs/data/04_frames.ipynb #b93961b2
+def _pillow(data):
+    "(h, w, 3) uint8 of an image file, upright; any complaint is an error"
+    with catch_warnings():
+        simplefilter('error', UserWarning)
+        with Image.open(BytesIO(data), formats=_KINDS) as img:
+            kind,n = img.format,getattr(img, 'n_frames', 1)
+            if n>1 and kind not in ('JPEG', 'MPO'): raise ValueError(f'{n} pictures in one file: save each as a frame')
+            if kind=='PNG': img.verify() # checksums
+        with Image.open(BytesIO(data), formats=_KINDS) as img: return _rgb(ImageOps.exif_transpose(img))
+
+# %% ../../nbs/data/04_frames.ipynb #87dc8681
+def _jpeg(data, at_least=None, out=None):
+    "(h, w, 3) uint8 of a JPEG, upright"
+    h,w,colours,_ = decode_jpeg_header(data)
+    if colours in ('CMYK', 'YCCK'): # libjpeg-turbo judges the file, Pillow mixes the inks
+        decode_jpeg(data, colorspace='CMYK')
+        return _pillow(data)
+    return _UPRIGHT.get(_orientation(data), _UPRIGHT[1])(_turbo(data, h, w, at_least, out))
 
 # %% ../../nbs/data/04_frames.ipynb #c2abbf90
-def _pixels(data, at_least):
-    "(h, w, 3) uint8; PNGs, and JPEGs that libjpeg-turbo objects to, are for Pillow to judge"
+def _pixels(data, at_least=None, out=None):
+    "(h, w, 3) uint8 of an image file"
     if not data: raise ValueError('the file is empty')
-    try: return _turbo(data, at_least)
-    except ValueError: pass
-    with Image.open(BytesIO(data), formats=('JPEG', 'PNG')) as img: return np.array(img.convert('RGB'))
+    return np.ascontiguousarray(_jpeg(data, at_least, out) if data[:2]==b'\xff\xd8' else _pillow(data))
 
 # %% ../../nbs/data/04_frames.ipynb #03ce3207
 def decode_frame(
     path:Path, # an image file
-    at_least:int|None=None # pixels that the shorter side must keep; None: the whole picture, every pixel
+    at_least:int|None=None, # pixels that the shorter side must keep; None: the whole picture, every pixel
+    out:Tensor|None=None # (h, w, 3) uint8, memory that may be used for the result
 )->Tensor: # (h, w, 3) uint8
     "Decode one image"
-    try: return torch.from_numpy(_pixels(Path(path).read_bytes(), at_least))
+    try: return torch.from_numpy(_pixels(Path(path).read_bytes(), at_least, None if out is None else out.numpy()))
     except FileNotFoundError as e: raise ManifestError('image absent', str(path), 'Put it there, or remove its line.') from e
     except Exception as e: # whatever a damaged file makes a decoder say
         raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line ({e}).') from e
@@ -54,14 +99,20 @@ class FrameCache:
 @patch
 def frame(self:FrameCache,
     path:str, # below the root
-    at_least:int|None=None # see `decode_frame`
+    at_least:int|None=None, # see `decode_frame`
+    out:Tensor|None=None # (h, w, 3) uint8, memory that may be used where the frame is not kept
 )->Tensor: # (h, w, 3) uint8
     "A decoded frame"
     key = path,at_least
     if key in self.kept: return self.kept[key]
-    frame = decode_frame(self.root/path, at_least)
+    frame = decode_frame(self.root/path, at_least, None if self.free else out)
     if frame.nbytes<=self.free: self.kept[key],self.free = frame,self.free-frame.nbytes
     return frame
+
+# %% ../../nbs/data/04_frames.ipynb #89b6d1db
+def _sized(frame, h, w):
+    "A frame (h0, w0, 3) as (h, w, 3)"
+    return frame if frame.shape[:2]==(h, w) else TF.resize(frame.permute(2, 0, 1), [h, w], antialias=True).permute(1, 2, 0)
 
 # %% ../../nbs/data/04_frames.ipynb #487eae69
 @patch
@@ -69,9 +120,13 @@ def clip(self:FrameCache,
     paths, # t paths below the root
     at_least:int|None=None # see `decode_frame`
 )->Tensor: # (t, 3, h, w) uint8, channels last in memory
-    "The frames of a clip"
-    frames = {o:self.frame(o, at_least) for o in dict.fromkeys(paths)}
-    size = frames[paths[0]].shape
-    if odd := [o for o,f in frames.items() if f.shape!=size]:
-        raise ManifestError('frames of different sizes in one clip', odd[0], f'Make them alike: {paths[0]} is {tuple(size[:2])}.')
-    return torch.stack([frames[o] for o in paths]).permute(0, 3, 1, 2) # (t, h, w, 3) -> (t, 3, h, w)
+    "The frames of a clip, in the size of the first"
+    paths = list(paths)
+    first = self.frame(paths[0], at_least)
+    out = first.new_empty(len(paths), *first.shape) # (t, h, w, 3)
+    out[0] = first
+    for i,o in enumerate(paths[1:], 1):
+        if (j := paths.index(o))<i: frame = out[j]
+        else: frame = _sized(self.frame(o, at_least, out[i]), *first.shape[:2])
+        if frame.data_ptr()!=out[i].data_ptr(): out[i] = frame
+    return out.permute(0, 3, 1, 2) # (t, h, w, 3) -> (t, 3, h, w)

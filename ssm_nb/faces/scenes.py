@@ -15,7 +15,7 @@ from torch import Tensor
 from ..labels.facs import ACTION_UNITS
 from .camera import project, rasterize, rotation
 from .mesh import ATLAS_H, ATLAS_W, FaceBasis, au_actions, load_basis, vertices
-from .skin import People, _fold_matrix, eye_centres, sample_people
+from .skin import People, fold_shares, eye_centres, sample_people
 
 # %% ../../nbs/faces/04_scenes.ipynb #edc3bf7a
 class Scene(NamedTuple):
@@ -102,7 +102,7 @@ def render(
     fr,frame,normal,uv = _surface(basis, people, scene, size)
     texel = uv[:,1].long().clamp(0,ATLAS_H-1)*ATLAS_W+uv[:,0].long().clamp(0,ATLAS_W-1)
     of = lambda x: x.index_select(0, frame)
-    fold = (people.folds.index_select(0, texel)*of(scene.actions@_fold_matrix(basis))).sum(1, keepdim=True)
+    fold = (people.folds.index_select(0, texel)*of(scene.actions@fold_shares(basis))).sum(1, keepdim=True)
     albedo = people.atlas.flatten(0,1).index_select(0, of(scene.person)*(ATLAS_H*ATLAS_W)+texel)*(1-fold)
     img = F.interpolate(scene.background, (size,size), mode='bilinear', align_corners=False).clamp(0,1).permute(0,2,3,1).reshape(-1,3)
     img[fr.pixel] = shade(normal, albedo, of(scene.light), of(scene.colour), of(scene.ambient))

@@ -15,7 +15,8 @@ from ..core.distributed import gather_lists, rank_and_size
 from ..core.files import write_csv, write_json, write_text
 from ..core.settings import Settings
 from ..evaluation.bootstrap import mean_ci
-from .config import RunConfig, description, differences, embedded_settings, read_config, run_sets
+from ..core.options import RunConfig
+from .config import description, differences, embedded_settings, read_config, run_sets
 from .runs import evaluate_run, join_processes, run_title, train_run
 from ..show.plots import themed
 from ..show.report import Section, write_page

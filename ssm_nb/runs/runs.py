@@ -32,13 +32,15 @@ from ..model.prototypes import released_prompts
 from ..model.released import load_model
 from ..model.ssm import SSM, build_ssm
 from ..model.weights import clip_weights
-from .config import EnterFolder, RunConfig, RunData, check_choice, check_folder, description, read_config, run_data, run_sets, run_space
+from ..core.options import RunConfig
+from .config import EnterFolder, RunData, check_choice, check_folder, description, read_config, run_data, run_prior, run_sets, run_space
 from ..show.plots import legend_above, map_triptych, themed
 from ..show.run_plots import gates, loss_curves
 from ..show.report import Section
 from ..training.checkpoint import safeguards
 from ..training.learner import SSMLearner, ssm_learner, train
 from ..training.log import Validation, best_epoch
+from ..training.snapshots import Snapshots, watched_clips
 
 # %% ../../nbs/runs/02_runs.ipynb #b1459b55
 def start_weights(
@@ -56,7 +58,8 @@ def run_model(
 )->SSM:                # untrained, on the CPU
     "The model that a run starts from."
     c,space = config.constants,run_space(config)
-    return build_ssm(clip_config(c.clip), space, ssm_prior(space), *released_prompts(space), n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden,
+    size = dict(n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden)
+    return build_ssm(clip_config(c.clip), space, run_prior(config), *released_prompts(space), **size,
         routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=start_weights(config, settings))
 
 # %% ../../nbs/runs/02_runs.ipynb #bbc394e9
@@ -69,7 +72,8 @@ def run_learner(
 )->SSMLearner:
     "The learner of a run."
     validation = Validation(data.fe_choose, data.au_choose, 'uar' if config.selection=='test' else 'mean', config.selection, folder, workers=config.workers)
-    return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, safeguards(folder, config.every, config.keep), validation,
+    snapshots = Snapshots(watched_clips(data.fe_choose, data.au_choose, split=config.selection), folder)
+    return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, [*safeguards(folder, config.every, config.keep), snapshots], validation,
         config.precision, config.workers, folder, accumulate=config.accumulate, recompute=config.recompute, compile=config.compile)
 
 # %% ../../nbs/runs/02_runs.ipynb #e2e8a70f

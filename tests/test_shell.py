@@ -1,0 +1,129 @@
+"Commands as real processes: where no home is, on terminals that lack letters, on devices that are not there, started twice at once"
+import json, os, subprocess, sys, tempfile, time
+from pathlib import Path
+import pytest
+from ssm_nb.core.files import write_text
+
+ROOT = Path(__file__).parents[1]
+ENV = {k:v for k,v in os.environ.items() if not k.startswith('PYTHONIO')} | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
+TRAIN = sys.executable, '-m', 'ssm_nb.runs.commands', 'train'
+TINY = '--embedded', 'tiny', '--device', 'cpu', '--no-evaluate'
+LETTERS = 'cp1252', 'ascii', 'cp437', 'utf-8'
+
+def start(folder, *args, env=ENV, command=TRAIN, **kwargs):
+    return subprocess.Popen([*map(str, (*command, *args))], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+
+def finish(process, encoding='utf-8'):
+    out,err = process.communicate(timeout=300)
+    return process.returncode,out.decode(encoding),err.decode(encoding)
+
+def terminal(encoding): return dict(ENV, PYTHONIOENCODING=encoding, PYTHONUTF8='0', LC_ALL='C')
+
+def tree(folder): return sorted(str(o.relative_to(folder)) for o in folder.rglob('*'))
+
+@pytest.fixture(scope='module')
+def top(tmp_path_factory):
+    "A folder with settings; the tiny faces are drawn by the first run"
+    top = tmp_path_factory.mktemp('shell')
+    write_text(top/'settings.ini', '[paths]\ncache = cache\n')
+    return top
+
+# devices ---------------------------------------------------------------------------------------------------------------
+
+DEVICES = {'gpu':'a GPU is called cuda (NVIDIA) or mps (Apple)', 'GPU:0':'a GPU is called cuda', 'cuda:77':'this machine has none', 'mps':'this machine has none', 'xpu':'no such device', 'cuda:-1':'no such device'}
+if os.environ.get('CUDA_VISIBLE_DEVICES')!='' and subprocess.run([sys.executable, '-c', 'import sys, torch; sys.exit(torch.cuda.is_available())'], capture_output=True).returncode==0:
+    DEVICES['cuda'] = 'this machine has none'
+
+@pytest.mark.parametrize('name', DEVICES)
+@pytest.mark.parametrize('command', ['train', 'evaluate', 'folds'])
+def test_a_device_that_is_not_there(tmp_path, command, name):
+    if name=='mps' and sys.platform=='darwin': pytest.skip('it is there')
+    status,out,err = finish(start(tmp_path, 'run', '--device', name, command=(*TRAIN[:3], command)))
+    assert (status, out, tree(tmp_path))==(2, '', []) and 'Traceback' not in err
+    assert DEVICES[name] in err.splitlines()[-1] and f'--device {name}' in err.splitlines()[-1]
+
+# terminals -------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('encoding', LETTERS)
+@pytest.mark.parametrize('command', ['train', 'evaluate', 'folds'])
+def test_help_on_any_terminal(tmp_path, command, encoding):
+    status,out,err = finish(start(tmp_path, '--help', env=terminal(encoding), command=(*TRAIN[:3], command)), encoding)
+    assert (status, err)==(0, '') and 'exit status:' in out and ('…' in out or 'cuda:1 ...' in out)
+
+def test_help_comes_before_pytorch(tmp_path):
+    code = "import sys\nfrom ssm_nb.runs.commands import main\ntry: main(['train', '--help'])\nexcept SystemExit: print([m for m in ('torch', 'fastai', 'pandas') if m in sys.modules], file=sys.stderr)"
+    assert finish(start(tmp_path, command=(sys.executable, '-c', code)))[2].strip()=='[]'
+
+@pytest.mark.parametrize('encoding', LETTERS)
+def test_names_with_any_letter_on_any_terminal(top, encoding):
+    "A whole run and a refusal; the folder's name has letters of four scripts"
+    folder = top/f'Jürgen → 中, Ελένη ({encoding})'
+    status,out,err = finish(start(top, folder, *TINY, env=terminal(encoding)), encoding)
+    assert status==0 and (folder/'best.safetensors').is_file(), err[-2000:]
+    status,_,err = finish(start(top, folder, *TINY, '--seed', '1', env=terminal(encoding)), encoding)
+    assert status==1 and 'holds another run: seed was 0, is now 1' in err and 'Traceback' not in err
+
+# no home ---------------------------------------------------------------------------------------------------------------
+
+def no_home(**kwargs):
+    "The environment of a process of a user that the system does not know, without HOME"
+    return dict(env={k:v for k,v in ENV.items() if k not in ('HOME', 'XDG_CACHE_HOME')} | dict(TMPDIR=tempfile.gettempdir()) | kwargs, user=54321, group=54321)
+
+@pytest.fixture
+def open_folder():
+    "A folder that everybody may write into"
+    with tempfile.TemporaryDirectory() as d:
+        os.chmod(d, 0o777)
+        yield Path(d)
+
+unknown_user = pytest.mark.skipif(os.name!='posix' or os.geteuid()!=0, reason='only root may become a user that does not exist')
+
+@unknown_user
+def test_no_home_is_said_and_no_folder_appears(open_folder):
+    status,out,err = finish(start(open_folder, 'run', *TINY, **no_home()))
+    assert (status, out, tree(open_folder))==(2, '', []) and 'Traceback' not in err
+    assert "cache = '~/.cache/ssm_nb': there is no home folder" in err and 'Set HOME, or give cache an absolute path' in err
+
+@unknown_user
+def test_help_without_a_home(open_folder):
+    status,out,err = finish(start(open_folder, '--help', **no_home()))
+    assert (status, err, tree(open_folder))==(0, '', []) and 'exit status:' in out
+
+@unknown_user
+def test_a_run_without_a_home(open_folder):
+    "With a cache that the settings name, a run needs no home, and leaves no folder of that name"
+    write_text(open_folder/'settings.ini', '[paths]\ncache = cache\n')
+    os.chmod(open_folder/'settings.ini', 0o644)
+    status,_,err = finish(start(open_folder, 'run', *TINY, **no_home()))
+    assert status==0, err[-2000:]
+    assert {o.name for o in open_folder.iterdir()}=={'settings.ini', 'cache', 'run'}
+
+# settings --------------------------------------------------------------------------------------------------------------
+
+def test_the_settings_of_another_program(tmp_path):
+    write_text(tmp_path/'settings.ini', '[DEFAULT]\nlib_name = smile\n')
+    status,out,err = finish(start(tmp_path, 'run', *TINY))
+    assert (status, out, tree(tmp_path))==(2, '', ['settings.ini']) and 'belongs to another program' in err and '--settings FILE' in err
+
+# together --------------------------------------------------------------------------------------------------------------
+
+def test_two_runs_start_on_one_empty_cache(tmp_path):
+    "Three, in fact; all train, on faces that were drawn once"
+    write_text(tmp_path/'settings.ini', '[paths]\ncache = cache\n')
+    runs = [start(tmp_path, f'run{i}', *TINY) for i in range(3)]
+    ends = [finish(o) for o in runs]
+    assert [o[0] for o in ends]==[0, 0, 0], [o[2][-1500:] for o in ends]
+    drawn = [o for o in (tmp_path/'cache').iterdir() if o.is_dir()]
+    assert len(drawn)==1 and not [o for o in tree(tmp_path/'cache') if '.new' in o or '.tmp' in o]
+    weights = {(tmp_path/f'run{i}'/'best.safetensors').read_bytes() for i in range(3)}
+    assert len(weights)==1
+
+def test_two_starts_of_one_run(top):
+    "The second says that the first is at work, and changes nothing"
+    folder = top/'one'
+    first = start(top, folder, *TINY, '--epochs', 30, '--every', 1)
+    end = time.monotonic()+120
+    while not list(folder.glob('checkpoints/step-*')): assert first.poll() is None and time.monotonic()<end; time.sleep(.01)
+    status,_,err = finish(start(top, folder, *TINY, '--epochs', 30, '--every', 1))
+    assert status==1 and 'another program is training in this folder' in err and 'Traceback' not in err
+    assert finish(first)[0]==0 and len(json.loads((folder/'environment.json').read_text()))==1
