@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SELECTIONS', 'INTERVALS', 'MEANS', 'NAMES', 'Results', 'interval_dict', 'fe_dict', 'au_dict', 'part_dict',
-           'part_rows', 'setting_words', 'protocol_words', 'cell', 'row_label', 'by_protocol', 'without_decisions',
-           'missing', 'reasons', 'au_figure', 'skipped_words', 'au_reasons', 'au_section', 'fe_section', 'heading',
-           'glance_rows', 'at_a_glance']
+           'observed_dict', 'observed_sections', 'part_rows', 'setting_words', 'protocol_words', 'cell', 'row_label',
+           'by_protocol', 'without_decisions', 'missing', 'reasons', 'au_figure', 'skipped_words', 'au_reasons',
+           'au_section', 'fe_section', 'heading', 'glance_rows', 'at_a_glance']
 
 # %% ../../nbs/evaluation/06_results.ipynb #922d6af8
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ class Results:
     fe:FEEvaluation|None=None # on the expression test set
     transfer:dict=field(default_factory=dict) # another AU data set to its `AUProtocols`
     zero_shot:dict=field(default_factory=dict) # question about unseen expressions to its `FEEvaluation`
+    observed:object=None # the `ObservedMap` of the expression test set, or the reason why there is none
 
     def __post_init__(self):
         if self.selection not in SELECTIONS:
@@ -91,6 +92,20 @@ def part_dict(
     "One part of the results, nested"
     return au_dict(part) if isinstance(part, AUProtocols) else fe_dict(part)
 
+# %% ../../nbs/evaluation/06_results.ipynb #f5baf09b
+def observed_dict(
+    observed, # an `ObservedMap`, the reason why there is none, or None
+)->dict|None:
+    "The observed map, nested"
+    return dict(why=observed) if isinstance(observed, str) else observed and observed.to_dict()
+
+def observed_sections(
+    observed, # an `ObservedMap`, the reason why there is none, or None
+)->list[Section]:
+    "The observed map on a page"
+    if observed is None: return []
+    return [Section('The observed map', [f'None: {observed}'])] if isinstance(observed, str) else [observed.section()]
+
 # %% ../../nbs/evaluation/06_results.ipynb #68410c57
 @patch
 def to_dict(self:Results,
@@ -98,7 +113,8 @@ def to_dict(self:Results,
 )->dict: # for `metrics.json`
     "All numbers, and how they came about"
     return dict(selection=self.selection, selection_means=SELECTIONS[self.selection], protocols=PROTOCOLS,
-            intervals=INTERVALS, means=MEANS, made=made or {}, **{k:part_dict(o) for k,o in self.parts().items()})
+            intervals=INTERVALS, means=MEANS, made=made or {}, observed_map=observed_dict(self.observed),
+        **{k:part_dict(o) for k,o in self.parts().items()})
 
 # %% ../../nbs/evaluation/06_results.ipynb #1a3a6a18
 def part_rows(
@@ -282,7 +298,8 @@ def at_a_glance(
 def sections(self:Results)->list[Section]:
     "All parts of the page"
     make = lambda o: au_section if isinstance(o, AUProtocols) else fe_section
-    return [at_a_glance(self), *(make(o)(heading(k), o) for k,o in self.parts().items())]
+    parts = [make(o)(heading(k), o) for k,o in self.parts().items()]
+    return [at_a_glance(self), *parts, *observed_sections(self.observed)]
 
 # %% ../../nbs/evaluation/06_results.ipynb #a14902c1
 @patch
