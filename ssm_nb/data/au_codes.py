@@ -7,10 +7,11 @@ __all__ = ['au_columns', 'occurrence_row', 'read_occurrence', 'bp4d_folder', 'on
            'read_intensities', 'read_subject', 'disfa_subject_folders', 'disfa_records', 'compare_labels']
 
 # %% ../../nbs/data/10_au_codes.ipynb #5b6248de
-from fastprogress.fastprogress import progress_bar
 from pathlib import Path
-from .annotations import _fields,_whole,image_rows,located,make_records
-from .formats import ManifestError,manifest_lines,report
+from .annotations import _fields,_whole,image_rows,located,make_records,table_lines
+from .clips import slow_progress
+from .folders import list_files
+from .formats import ManifestError,report
 from .manifests import Records
 from ..labels.facs import LabelSpace
 import numpy as np,pandas as pd,re
@@ -23,10 +24,12 @@ def au_columns(
     "Find the AUs in the header of an `AU_OCC` file"
     fields,numbers = _fields(header),{}
     for i,o in enumerate(fields[1:], 1):
-        if not (m := re.fullmatch('(?:AU *)?0*([1-9][0-9]?)', o, re.IGNORECASE)): raise ManifestError('unknown AU column', o, 'Name columns by AU number, 1 to 99, after a first column with the frame.')
+        if not (m := re.fullmatch('(?:AU *)?0*([1-9][0-9]?)', o, re.IGNORECASE)):
+            raise ManifestError('unknown AU column', o, 'Name columns by AU number, 1 to 99, after a first column with the frame.')
         if int(m[1]) in numbers: raise ManifestError('AU column twice', o, 'Keep one of them.')
         numbers[int(m[1])] = i
-    if missing := [o for o in space.aus if o not in numbers]: raise ManifestError('missing AU column', missing[0], f"Due: {', '.join(space.au_labels)}.")
+    if missing := [o for o in space.aus if o not in numbers]:
+        raise ManifestError('missing AU column', missing[0], f"Due: {', '.join(space.au_labels)}.")
     return [numbers[o] for o in space.aus],len(fields)
 
 # %% ../../nbs/data/10_au_codes.ipynb #4fdff2f8
@@ -44,7 +47,8 @@ def occurrence_row(
     if len(fields)!=n_fields: raise ManifestError(f'{len(fields)} fields', line, f'The header has {n_fields}.')
     frame,codes = _whole(fields[0], 'the frame number'),[fields[i] for i in columns]
     if frame in seen: raise ManifestError('frame twice', frame, 'Keep one of the lines.')
-    if wrong := [o for o in codes if o not in _OCCURRENCE]: raise ManifestError('unknown AU code', wrong[0], 'Valid: 0 absent, 1 present, 9 unknown.')
+    if wrong := [o for o in codes if o not in _OCCURRENCE]:
+        raise ManifestError('unknown AU code', wrong[0], 'Valid: 0 absent, 1 present, 9 unknown.')
     return frame,[_OCCURRENCE[o] for o in codes]
 
 # %% ../../nbs/data/10_au_codes.ipynb #bb5ca4c0
@@ -54,7 +58,7 @@ def read_occurrence(
     faults:list|None=None # see `report`
 )->dict: # frame number to (line, a values in {0, 1, NaN})
     "The coded frames of one BP4D recording"
-    lines,found = list(manifest_lines(file, faults)),{}
+    lines,found = table_lines(file, faults),{}
     if not lines: report(ManifestError('empty file', str(file), 'Copy it from the release again.'), faults)
     columns = located(file, lines[0][0], faults, au_columns, lines[0][1], space) if lines else None
     for i,line in lines[1:] if columns else ():
@@ -93,11 +97,13 @@ def bp4d_records(
     faults:list|None=None # see `report`
 )->Records: # recording after recording, NaN where unknown
     "Read BP4D's occurrence codes"
-    files,rows,taken = sorted(Path(annotations).glob('*.csv')),[],{}
-    if not files: raise ManifestError('no annotation files', str(annotations), 'Name the folder with the CSV files of `AU_OCC`.')
-    for file in progress_bar(files):
+    listing,rows,taken = list_files(annotations, ('.csv',)),[],{}
+    if not len(listing): raise ManifestError('no annotation files', str(annotations), 'Name the folder with the CSV files of `AU_OCC`.')
+    if listing.skipped: print(f'{annotations}: {listing}')
+    for file in slow_progress([Path(annotations)/o for o in listing]):
         folder = located(file, None, faults, bp4d_folder, file.stem, tasks)
-        if folder and located(file, None, faults, once, taken, folder, file.name): rows += image_rows(read_occurrence(file, space, faults), file, images, folder, faults)
+        if folder and located(file, None, faults, once, taken, folder, file.name):
+            rows += image_rows(read_occurrence(file, space, faults), file, images, folder, faults)
     return make_records('bp4d', annotations, space, rows)
 
 # %% ../../nbs/data/10_au_codes.ipynb #de7c4e7c
@@ -123,7 +129,7 @@ def read_intensities(
     if not file.is_file():
         report(ManifestError('AU file absent', str(file), 'Copy it from the release: without it the AU would read as absent.'), faults)
         return found
-    for i,line in manifest_lines(file, faults):
+    for i,line in table_lines(file, faults):
         if row := located(file, i, faults, intensity_line, line, found): found[row[0]] = i,row[1]
     if not found: report(ManifestError('empty file', str(file), 'Copy it from the release again.'), faults)
     return found
@@ -132,7 +138,8 @@ def read_intensities(
 def _different_frames(first, a, file, b):
     "The fault of two AU files that do not speak of the same frames, or None"
     if not (odd := a.keys()^b.keys()): return None
-    return ManifestError('AU files with different frames', f'{first}: {len(a)}, {file.name}: {len(b)}', f'Frame {min(odd)} is in one of them only: copy both from the release again.')
+    return ManifestError('AU files with different frames', f'{first}: {len(a)}, {file.name}: {len(b)}',
+        f'Frame {min(odd)} is in one of them only: copy both from the release again.')
 
 # %% ../../nbs/data/10_au_codes.ipynb #e78721a7
 def read_subject(
@@ -142,7 +149,8 @@ def read_subject(
     faults:list|None=None # see `report`
 )->dict: # frame number to (line in the first AU's file, a intensities)
     "The intensities of one person, frame by frame"
-    files = [folder/f'{subject}_au{o}.txt' for o in space.aus]
+    names = {o.lower():o for o in list_files(folder, ('.txt',))} # `.TXT` too
+    files = [folder/names.get(name.lower(), name) for name in (f'{subject}_au{o}.txt' for o in space.aus)]
     columns = [read_intensities(o, faults) for o in files]
     for file,found in zip(files[1:], columns[1:]):
         if found and columns[0] and (fault := _different_frames(files[0], columns[0], file, found)): report(fault, faults)
@@ -155,11 +163,13 @@ def disfa_subject_folders(
 )->dict: # 'SN010' to its folder
     "Whose intensities there are"
     found,folders = {},sorted(o for o in Path(annotations).glob('[!.]*') if o.is_dir())
-    if not folders: raise ManifestError('no annotation files', str(annotations), 'Name the folder `ActionUnit_Labels`, with a folder for each person.')
+    if not folders:
+        raise ManifestError('no annotation files', str(annotations), 'Name the folder `ActionUnit_Labels`, with a folder for each person.')
     for folder in folders:
         m = re.match('SN[0-9]{3}(?![0-9])', folder.name, re.IGNORECASE)
         if not m: report(ManifestError('not a DISFA subject', str(folder), 'Name folders SN and three digits.'), faults)
-        elif (who := m[0].upper()) in found: report(ManifestError('duplicate', str(folder), f'{found[who].name} is {who} too: keep one.'), faults)
+        elif (who := m[0].upper()) in found:
+            report(ManifestError('duplicate', str(folder), f'{found[who].name} is {who} too: keep one.'), faults)
         else: found[who] = folder
     return found
 
@@ -176,7 +186,7 @@ def disfa_records(
     if '{}' not in video: raise ValueError(f"video is {video!r}; put {{}} where the subject stands, as in 'RightVideo{{}}'")
     if threshold not in range(1, 6): raise ValueError(f'threshold is {threshold!r}; intensities run from 0 to 5, so give 1 to 5')
     rows = []
-    for who,folder in progress_bar(list(disfa_subject_folders(annotations, faults).items())):
+    for who,folder in slow_progress(list(disfa_subject_folders(annotations, faults).items())):
         present = {k:(i, [float(o>=threshold) for o in v]) for k,(i,v) in read_subject(folder, who, space, faults).items()}
         rows += image_rows(present, folder/f'{who}_au{space.aus[0]}.txt', images, video.format(who), faults)
     return make_records('disfa', annotations, space, rows)

@@ -7,17 +7,18 @@ __all__ = ['ALL_AUS', 'TYPICAL', 'STRAY', 'PRESENT', 'SMALL', 'TINY', 'true_prob
            'wild_intensities', 'lab_intensities', 'Size', 'Writer', 'Embedded', 'fingerprint', 'embedded_data']
 
 # %% ../../nbs/faces/05_embedded.ipynb #00d0e82a
-import os, shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from fastcore.basics import store_attr
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
 from torch import Tensor
+from ..core.files import made_once
 from ..labels.facs import ACTION_UNITS, BP4D_AUS, EXPRESSIONS_7
 from .scenes import LAB, WILD, occlude, onset_apex_offset, render, sample_scene, to_uint8
 from .skin import sample_people
@@ -31,7 +32,7 @@ TYPICAL,STRAY = .85,.03   # probability of an AU that "more than 70 %" of people
 def true_probability(
     expressions=EXPRESSIONS_7 # names, the order of the rows
 )->np.ndarray:                # (e, 19) P(AU | expression) that the clips are drawn from
-    "The probability with which each AU is part of each expression."
+    "The probability with which each AU is part of each expression"
     p = np.full((len(expressions), len(ALL_AUS)), STRAY)
     for i,e in enumerate(expressions):
         for au,share in DU2014_LINKS.get(e, {}).items(): p[i, ALL_AUS.index(au)] = TYPICAL if share==1 else share
@@ -43,7 +44,7 @@ _CLASH = [((25,26,27,16,10),(23,24)), ((26,),(27,)), ((12,),(15,)), ((5,),(7,))]
 def exclusive(
     on:Tensor # (c, n) bool, AUs chosen for each movement
 )->Tensor:    # (c, n) bool
-    "Drop AUs that cannot happen together with an earlier one of the pair."
+    "Drop AUs that cannot happen together with an earlier one of the pair"
     col = lambda aus: [ALL_AUS.index(a) for a in aus]
     on = on.clone()
     for first,second in _CLASH: on[:,col(second)] &= ~on[:,col(first)].any(1, keepdim=True)
@@ -57,7 +58,7 @@ def episode(
     hold:tuple,        # shortest and longest apex, frames
     g:torch.Generator, # source of every draw
 )->Tensor:             # (c, t, n) intensities in [0, 1]
-    "Onset, apex and offset of each AU that is on."
+    "Onset, apex and offset of each AU that is on"
     c,n = on.shape
     u = lambda lo,hi,*s: lo+(hi-lo)*torch.rand(*s, generator=g)
     start = (u(*begin, c, 1)+u(-1.5,1.5,c,n)).flatten()
@@ -72,7 +73,7 @@ def wild_intensities(
     t:int,             # frames
     g:torch.Generator, # source of every draw
 )->Tensor:             # (c, t, n) AU intensities
-    "One episode of each clip's expression; its AUs drawn with `true_probability`."
+    "One episode of each clip's expression; its AUs drawn with `true_probability`"
     p = torch.tensor(true_probability()).float()[label]
     return episode(exclusive(torch.rand(p.shape, generator=g)<p), t, (-3,4), (t*.4,t), g)
 
@@ -82,7 +83,7 @@ def lab_intensities(
     t:int,             # frames in each
     g:torch.Generator, # source of every draw
 )->Tensor:             # (c, t, n) AU intensities
-    "A chain of episodes, each about 20 frames long; where two overlap the stronger counts."
+    "A chain of episodes, each about 20 frames long; where two overlap the stronger counts"
     p = torch.tensor(true_probability()).float()
     out = torch.zeros(c, t, len(ALL_AUS))
     for start in range(-6, t, 13):
@@ -99,7 +100,7 @@ PRESENT = .3   # an AU counts as present from this intensity on
 # %% ../../nbs/faces/05_embedded.ipynb #7e9c9b39
 @dataclass(frozen=True)
 class Size:
-    "How much to render."
+    "How much to render"
     lab_people:tuple  # people in training and in test of the laboratory set
     recordings:int    # recordings a person
     lab_frames:int    # frames a recording
@@ -113,7 +114,7 @@ TINY = Size((2,1), 1, 20, (7,7), 1, 16, 48)
 
 # %% ../../nbs/faces/05_embedded.ipynb #a26f4919
 class Writer:
-    "Renders clips and writes their frames as JPEG."
+    "Renders clips and writes their frames as JPEG"
     def __init__(self, root, domain, people, size, g): store_attr(); self.basis = load_basis()
 
     def __call__(self,
@@ -123,7 +124,7 @@ class Writer:
         first:int,        # number of the first frame
         stem='{}.jpg',    # file name of a frame number
     ):
-        "Draw and write `c` clips."
+        "Draw and write `c` clips"
         c,t,n = intensity.shape
         acts = au_actions(self.basis, intensity.flatten(0,1), ALL_AUS).unflatten(0, (c,t))
         scene = sample_scene(self.domain, who, acts, self.g)
@@ -134,40 +135,40 @@ class Writer:
 
 # %% ../../nbs/faces/05_embedded.ipynb #82edfca3
 def _progress(it, what):
-    "A progress bar under its title."
+    "A progress bar under its title"
     print(f'Rendering faces: {what}')
     return progress_bar(it)
 
 # %% ../../nbs/faces/05_embedded.ipynb #0cfb9587
-def _write_lab(root, split, size, first, seed):
-    "Render one split of the laboratory set; returns its manifest lines and true intensities."
+def _write_lab(root, split, size, first, seed, bar=_progress):
+    "Render one split of the laboratory set; returns its manifest lines and true intensities"
     g = torch.Generator().manual_seed(seed)
     p,r = size.lab_people[split],size.recordings
     names = [f'2{"FM"[i%2]}{first+i:02d}_{k+1:02d}' for i in range(p) for k in range(r)]
     who = torch.arange(p).repeat_interleave(r)
     x = lab_intensities(p*r, size.lab_frames, g)
     write = Writer(root/'BP4D'/'Images', LAB, sample_people(load_basis(), p, g), size.pixels, g)
-    for i in _progress(range(0, p*r, 2), f'laboratory, {("training","test")[split]}'): write(who[i:i+2], x[i:i+2], names[i:i+2], 1)
+    for i in bar(range(0, p*r, 2), f'laboratory, {("training","test")[split]}'): write(who[i:i+2], x[i:i+2], names[i:i+2], 1)
     lab = (x[...,[ALL_AUS.index(a) for a in BP4D_AUS]]>=PRESENT).int()
     lines = [f'{s}/{k+1}.jpg '+' '.join(map(str, lab[i,k].tolist())) for i,s in enumerate(names) for k in range(size.lab_frames)]
     return lines,x
 
 # %% ../../nbs/faces/05_embedded.ipynb #01fe9548
-def _write_wild(root, split, size, first, seed):
-    "Render one split of the wild set; returns its manifest lines, true intensities and who is in each clip."
+def _write_wild(root, split, size, first, seed, bar=_progress):
+    "Render one split of the wild set; returns its manifest lines, true intensities and who is in each clip"
     g = torch.Generator().manual_seed(seed)
     p,k,t = size.wild_people[split],size.clips,size.wild_frames
     label = (torch.arange(p*k)%len(EXPRESSIONS_7))[torch.randperm(p*k, generator=g)]
     who,names = torch.arange(p).repeat_interleave(k),[f'{first+i:05d}' for i in range(p*k)]
     x = wild_intensities(label, t, g)
     write = Writer(root/'DFEW'/'frames', WILD, sample_people(load_basis(), p, g), size.pixels, g)
-    for i in _progress(range(0, p*k, 8), f'wild, {("training","test")[split]}'): write(who[i:i+8], x[i:i+8], names[i:i+8], 1, '{:05d}.jpg')
+    for i in bar(range(0, p*k, 8), f'wild, {("training","test")[split]}'): write(who[i:i+8], x[i:i+8], names[i:i+8], 1, '{:05d}.jpg')
     return [f'{n} {t} {l}' for n,l in zip(names, label.tolist())],x,who+first
 
 # %% ../../nbs/faces/05_embedded.ipynb #59e6bb2f
 @dataclass(frozen=True)
 class Embedded:
-    "Where the embedded data lie."
+    "Where the embedded data lie"
     root:Path # folder of everything below
 
     @property
@@ -176,37 +177,42 @@ class Embedded:
     def wild_images(self): return self.root/'DFEW'/'frames'
     def lab(self, split:str): return self.root/'BP4D'/f'{split}_1f_data.list'       # split: 'train' or 'test'
     def wild(self, split:str): return self.root/'DFEW'/f'DFEW_set_1_{split}.txt'
-    def truth(self, split:str): return dict(np.load(self.root/'truth'/f'{split}.npz')) # arrays lab (c, t, 19), wild (c, t, 19), wild_person (c,), p_au (7, 19)
+    def truth(self, split:str): # arrays lab (c, t, 19), wild (c, t, 19), wild_person (c,), p_au (7, 19)
+        return dict(np.load(self.root/'truth'/f'{split}.npz'))
 
 # %% ../../nbs/faces/05_embedded.ipynb #8e487e08
+_PROBE = Size((1,1), 1, 20, (1,1), 1, 2, 32)
+
+@lru_cache
 def fingerprint()->str: # eight hexadecimal digits
-    "What the drawing code and the head are, in short."
-    here = files('ssm_nb')
-    parts = [here/f for f in ('labels/facs.py','labels/prior.py','faces/mesh.py','faces/camera.py','faces/skin.py','faces/scenes.py','faces/embedded.py')]+[here/'assets'/'face_basis.safetensors']
-    return sha256(b''.join(p.read_bytes() for p in parts)).hexdigest()[:8]
+    "What the renderer draws, in short"
+    found = sha256()
+    with TemporaryDirectory() as tmp:
+        for write in (_write_lab, _write_wild):
+            lines,intensity,*_ = write(Path(tmp), 0, _PROBE, 1, 0, bar=lambda it,what: it)
+            found.update('\n'.join(lines).encode()+intensity.numpy().tobytes())
+        for f in sorted(Path(tmp).rglob('*.jpg')): found.update(str(f.relative_to(tmp)).encode()+f.read_bytes())
+    return found.hexdigest()[:8]
 
 # %% ../../nbs/faces/05_embedded.ipynb #caf741ea
 def embedded_data(
-    cache,           # folder that keeps rendered data sets
+    cache:str|Path,  # folder that keeps rendered data sets
     size:Size=SMALL, # how much
     seed:int=0,      # of every draw
 )->Embedded:         # read from the cache, or rendered now with a progress bar
-    "The embedded pair of data sets."
+    "The embedded pair of data sets"
     shape = '-'.join(str(v).replace(', ','+').strip('()') for v in vars(size).values())
     root = Path(cache)/f'embedded-{fingerprint()}-{shape}-seed{seed}'
-    if not root.exists():
-        tmp = root.with_name(f'{root.name}.tmp{os.getpid()}')
-        try: _build(tmp, size, seed); os.replace(tmp, root)
-        finally: shutil.rmtree(tmp, ignore_errors=True)
-    return Embedded(root)
+    return Embedded(made_once(root, lambda new: _build(new, size, seed)))
 
 # %% ../../nbs/faces/05_embedded.ipynb #8474cfe8
 def _build(root, size, seed):
-    "Render both sets into `root`."
+    "Render both sets into `root`"
     data = Embedded(root)
-    (root/'truth').mkdir(parents=True)
+    (root/'truth').mkdir()
     for s,split in enumerate(('train','test')):
         lab,x = _write_lab(root, s, size, 1+s*size.lab_people[0], 1000*seed+s)
         wild,y,who = _write_wild(root, s, size, 1+s*size.wild_people[0]*size.clips, 1000*seed+10+s)
         data.lab(split).write_text('\n'.join(lab)+'\n'); data.wild(split).write_text('\n'.join(wild)+'\n')
-        np.savez_compressed(root/'truth'/f'{split}.npz', lab=x.half().numpy(), wild=y.half().numpy(), wild_person=who.numpy(), p_au=true_probability())
+        np.savez_compressed(root/'truth'/f'{split}.npz', lab=x.half().numpy(), wild=y.half().numpy(),
+            wild_person=who.numpy(), p_au=true_probability())
