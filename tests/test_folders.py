@@ -93,3 +93,25 @@ def test_other_names_are_not(a, b): assert near_names([a, b])==[]
 
 @given(st.lists(st.integers(0, 500), unique=True, max_size=40))
 def test_numbered_frames_are_no_twins(ns): assert frame_twins([f'{n}.jpg' for n in ns])==[]
+
+@pytest.mark.parametrize('data,kind', [(b'PK\x03\x04\x14\0', 'a workbook'), (b'\xd0\xcf\x11\xe0\xa1\xb1', 'an old workbook'), (b'\x1f\x8b\x08', 'a packed file')])
+def test_files_that_are_no_text_say_what_they_are(data, kind, tmp_path):
+    (tmp_path/'m.txt').write_bytes(data)
+    with pytest.raises(ManifestError, match=f"m.txt, line 1: not a text file: '{kind}"): read_manifest(tmp_path/'m.txt', 'dfew', SPACE)
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be'])
+def test_other_encodings_are_read(encoding, tmp_path):
+    (tmp_path/'m.txt').write_bytes('00001 20 1\r\nÄrger/2 9 3\n'.encode(encoding))
+    assert read_manifest(tmp_path/'m.txt', 'dfew', SPACE).paths.tolist()==['00001', 'Ärger/2']
+
+@pytest.mark.parametrize('name,line', [('dfew', '00001;20;1'), ('mafw', '00001,20,1'), ('ferv39k', 'Action/Happy/0267|20|1'), ('bp4d', '2F01_01/1.jpg;'+';'.join('0'*12)), ('bp4d', 'path,'+','.join(SPACE.au_labels))])
+def test_other_separators_are_named(name, line, tmp_path):
+    (tmp_path/'m.txt').write_text(line+'\n')
+    with pytest.raises(ManifestError, match='line 1: fields parted by .*Part them by blanks'): read_manifest(tmp_path/'m.txt', name, SPACE)
+
+def test_folders_that_begin_like_a_workbook_are_read(tmp_path):
+    (tmp_path/'m.txt').write_text('PK01 20 1\n')
+    assert read_manifest(tmp_path/'m.txt', 'dfew', SPACE).paths.tolist()==['PK01']
+
+@pytest.mark.parametrize('value,text', [(np.str_('F001'), "'F001'"), ([np.str_('a'), np.int64(3)], "['a', 3]"), (np.float64(.5), '0.5'), (Path('a/b'), "'a/b'")])
+def test_values_are_printed_plainly(value, text): assert str(ManifestError('odd', value))==f'odd: {text}. '

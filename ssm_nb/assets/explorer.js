@@ -30,7 +30,9 @@ const BYTES = {float32: Float32Array, float16: Uint16Array, int16: Int16Array, u
 function bytesOf(text, where) {
   let raw;
   try { raw = atob(text); } catch { fail(where, 'is not base64'); }
-  return Uint8Array.from(raw, c => c.charCodeAt(0));
+  const bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return bytes;
 }
 
 async function inflate(bytes, format) {
@@ -44,6 +46,8 @@ function half(h) { // a 16-bit float as a number
   return s * (e ? (1 + f / 1024) * 2 ** (e - 15) : f / 1024 * 2 ** -14);
 }
 
+const HALVES = Float32Array.from({length: 65536}, (_, h) => half(h));
+
 async function readArray(kind, x, where, dims) {
   const [dtype, ...letters] = kind.split(' ');
   if (typeof x !== 'object' || !Array.isArray(x.shape) || typeof x.data !== 'string') fail(where, 'is not an array with shape, dtype and data');
@@ -56,7 +60,7 @@ async function readArray(kind, x, where, dims) {
   const type = BYTES[dtype], n = x.shape.reduce((p, q) => p * q, 1);
   if (bytes.length !== n * type.BYTES_PER_ELEMENT) fail(where, `has ${bytes.length} bytes; expected ${n * type.BYTES_PER_ELEMENT}`);
   let data = new type(bytes.buffer, bytes.byteOffset, n);
-  if (dtype === 'float16') { const table = new Map(), of = h => table.get(h) ?? (table.set(h, half(h)), table.get(h)); data = Float32Array.from(data, of); }
+  if (dtype === 'float16') { const wide = new Float32Array(n); for (let i = 0; i < n; i++) wide[i] = HALVES[data[i]]; data = wide; }
   const bad = dtype.startsWith('float') ? data.findIndex(v => !Number.isFinite(v)) : -1;
   if (bad >= 0) fail(where, `is not finite at position ${bad}; what was not measured is null`);
   return Object.assign(data, {shape: x.shape});
@@ -305,6 +309,8 @@ export function similarities(spec, epoch, z) {
 // 3 ── the face ──────────────────────────────────────────────────────────────────────────────────────────────────────
 // What ssm_nb.faces.render draws of a `still` scene: the same mesh, camera, atlas, folds and light.
 
+const SRGB = Uint8Array.from({length: 4096}, (_, i) => Math.round(255 * (i / 4095) ** (2 / 2.2))); // by the root of the light
+
 export class Face {
   constructor(face) {
     this.face = face;
@@ -360,8 +366,7 @@ export class Face {
   // A square picture (RGBA bytes), `size` pixels wide.
   draw(size, yaw = 0, pitch = 0) {
     this.shape(yaw, pitch);
-    const {triangles: T, camera, field, light, ambient, background, fold_shares: shares} = this.face;
-    const v = this.verts, S = this.screen, n = this.n, F = this.folds();
+    const {triangles: T, camera, field} = this.face, v = this.verts, S = this.screen, n = this.n;
     if (this.size !== size) Object.assign(this, {size, depth: new Float32Array(size * size), owner: new Int32Array(size * size), out: new Uint8ClampedArray(size * size * 4)});
     const {depth, owner, out} = this;
     for (let i = 0; i < 3 * n; i += 3) {
@@ -370,11 +375,7 @@ export class Face {
     }
     depth.fill(Infinity); owner.fill(-1);
     for (let t = 0; t < T.length; t += 3) this.triangle(t, size);
-    const grey = Math.round(255 * background ** (1 / 2.2));
-    for (let p = 0, q = 0; p < size * size; p++, q += 4) {
-      if (owner[p] < 0) { out[q] = out[q + 1] = out[q + 2] = grey; out[q + 3] = 255; continue; }
-      this.pixel(p, q, size, F, light, ambient);
-    }
+    this.paint(size);
     return out;
   }
 
@@ -395,30 +396,38 @@ export class Face {
     }
   }
 
-  folds() { // how strongly each fold shows
-    const {fold_shares: shares} = this.face, k = shares.shape[1], out = new Float64Array(k);
-    for (let i = 0; i < this.m; i++) if (this.actions[i]) for (let j = 0; j < k; j++) out[j] += this.actions[i] * shares[i * k + j];
-    return out;
+  creases() { // the share of light that folds leave, at each texel
+    const {fold_shares: shares, folds, atlas} = this.face, k = shares.shape[1], n = atlas.length / 3, show = new Float64Array(k);
+    for (let i = 0; i < this.m; i++) if (this.actions[i]) for (let j = 0; j < k; j++) show[j] += this.actions[i] * shares[i * k + j];
+    this.keep ??= new Float64Array(n);
+    this.keep.fill(1);
+    for (let j = 0; j < k; j++) if (show[j]) for (let x = 0; x < n; x++) this.keep[x] -= show[j] * folds[x * k + j] / 255;
+    return this.keep;
   }
 
-  pixel(p, q, size, F, light, amb) {
-    const {triangles: T, uv, atlas, folds} = this.face, S = this.screen, N = this.normals, out = this.out, t = this.owner[p];
-    const va = T[t], vb = T[t + 1], vc = T[t + 2], a = 3 * va, b = 3 * vb, c = 3 * vc;
-    const area = (S[b] - S[a]) * (S[c + 1] - S[a + 1]) - (S[c] - S[a]) * (S[b + 1] - S[a + 1]);
-    const dx = p % size + .5 - S[c], dy = (p / size | 0) + .5 - S[c + 1];
-    const l0 = ((S[b + 1] - S[c + 1]) * dx + (S[c] - S[b]) * dy) / area, l1 = ((S[c + 1] - S[a + 1]) * dx + (S[a] - S[c]) * dy) / area, l2 = 1 - l0 - l1;
-    const [h, w] = atlas.shape, k = F.length;
-    const u = Math.min(w - 1, Math.max(0, Math.trunc(l0 * uv[2 * va] + l1 * uv[2 * vb] + l2 * uv[2 * vc])));
-    const r = Math.min(h - 1, Math.max(0, Math.trunc(l0 * uv[2 * va + 1] + l1 * uv[2 * vb + 1] + l2 * uv[2 * vc + 1])));
-    const texel = r * w + u;
-    let fold = 0;
-    for (let j = 0; j < k; j++) if (F[j]) fold += F[j] * folds[texel * k + j] / 255;
-    const nx = l0 * N[a] + l1 * N[b] + l2 * N[c], ny = l0 * N[a + 1] + l1 * N[b + 1] + l2 * N[c + 1], nz = l0 * N[a + 2] + l1 * N[b + 2] + l2 * N[c + 2];
-    const wrap = .5 * amb, diffuse = Math.max(0, nx * light[0] + ny * light[1] + nz * light[2] + wrap) / (1 + wrap);
-    const hz = light[2] - 1, hl = Math.sqrt(light[0] * light[0] + light[1] * light[1] + hz * hz);
-    const gloss = .06 * (1 - amb) * Math.max(0, (nx * light[0] + ny * light[1] + nz * hz) / hl) ** 24, shine = (amb + (1 - amb) * 1.4 * diffuse) * (1 - fold);
-    for (let d = 0; d < 3; d++) out[q + d] = Math.round(255 * Math.min(1, Math.max(0, atlas[3 * texel + d] / 255 * shine + gloss)) ** (1 / 2.2));
-    out[q + 3] = 255;
+  paint(size) { // colours of the nearest triangle at each pixel; what is constant in a triangle is computed once for a run of pixels
+    const {triangles: T, uv, atlas, light, ambient, background} = this.face, S = this.screen, N = this.normals, out = this.out, owner = this.owner;
+    const keep = this.creases(), h = atlas.shape[0], w = atlas.shape[1], grey = Math.round(255 * background ** (1 / 2.2));
+    const [lx, ly, lz] = light, hz = lz - 1, hl = Math.sqrt(lx * lx + ly * ly + hz * hz), wrap = .5 * ambient, lit = (1 - ambient) * 1.4 / (1 + wrap);
+    let last = -1, va, vb, vc, a, b, c, area, ax, ay, bx, by;
+    for (let p = 0, q = 0, y = 0; y < size; y++) for (let x = 0; x < size; x++, p++, q += 4) {
+      const t = owner[p];
+      out[q + 3] = 255;
+      if (t < 0) { out[q] = out[q + 1] = out[q + 2] = grey; continue; }
+      if (t !== last) {
+        last = t; va = T[t]; vb = T[t + 1]; vc = T[t + 2]; a = 3 * va; b = 3 * vb; c = 3 * vc;
+        area = (S[b] - S[a]) * (S[c + 1] - S[a + 1]) - (S[c] - S[a]) * (S[b + 1] - S[a + 1]);
+        ax = (S[b + 1] - S[c + 1]) / area; ay = (S[c] - S[b]) / area; bx = (S[c + 1] - S[a + 1]) / area; by = (S[a] - S[c]) / area;
+      }
+      const dx = x + .5 - S[c], dy = y + .5 - S[c + 1], l0 = ax * dx + ay * dy, l1 = bx * dx + by * dy, l2 = 1 - l0 - l1;
+      const u = Math.min(w - 1, Math.max(0, Math.trunc(l0 * uv[2 * va] + l1 * uv[2 * vb] + l2 * uv[2 * vc])));
+      const r = Math.min(h - 1, Math.max(0, Math.trunc(l0 * uv[2 * va + 1] + l1 * uv[2 * vb + 1] + l2 * uv[2 * vc + 1])));
+      const nx = l0 * N[a] + l1 * N[b] + l2 * N[c], ny = l0 * N[a + 1] + l1 * N[b + 1] + l2 * N[c + 1];
+      const nz = l0 * N[a + 2] + l1 * N[b + 2] + l2 * N[c + 2], texel = r * w + u;
+      const g = Math.max(0, (nx * lx + ny * ly + nz * hz) / hl), g3 = g * g * g, g6 = g3 * g3, g12 = g6 * g6, gloss = .06 * (1 - ambient) * g12 * g12;
+      const shine = (ambient + lit * Math.max(0, nx * lx + ny * ly + nz * lz + wrap)) * keep[texel] / 255;
+      for (let d = 0; d < 3; d++) { const v = atlas[3 * texel + d] * shine + gloss; out[q + d] = SRGB[v >= 1 ? 4095 : Math.sqrt(v) * 4095 + .5 | 0]; }
+    }
   }
 }
 
@@ -842,7 +851,7 @@ function drawerView(store, ui) {
     if (ev) {
       const lift = ev.lift[i][j], lo = ev.low[i][j], hi = ev.high[i][j], effect = w ? ev.cut_fe2au[j][i] : ev.cut_au2fe[i][j], sd = w ? ev.seeds_fe2au[j][i] : ev.seeds_au2fe[i][j];
       items.push(...row('Support', ev.support[i][j] === null ? 'not measured' : `the AU was seen in ${ev.together[i][j]} of ${ev.support[i][j]} ${s.expression} clips`),
-        ...row('Lift', lift === null ? 'undefined: too little was seen' : `${num(lift)}${lo === null ? ', no interval: too few clips' : ` (95 % interval ${num(lo)} to ${num(hi)}${lo > 1 || hi < 1 ? '' : ', includes 1'})`}`),
+        ...row('Lift', lift === null ? 'undefined: too little was seen' : `${num(lift)}${lo === null ? ', no interval: too few clips, or all alike' : ` (95 % interval ${num(lo)} to ${num(hi)}${lo > 1 || hi < 1 ? '' : ', includes 1'})`}`),
         ...row(`Cut, on ${ev.cut_on}`, effect === null ? 'not measured' : `${w ? 'AU F1' : 'UAR'} ${change(effect, 3)}`), ...row('Over seeds', ev.seeds < 2 ? 'not measured: one run' : `standard deviation ${num(sd, 3)} over ${ev.seeds} runs${Math.abs(then - p[i * a + j]) < sd ? '; more than this edge moved' : ''}`));
     } else items.push(...row('Evidence', 'not measured'));
     if (spec.truth) items.push(...row('Truth', `P(${`AU${s.au}`} | ${s.expression}) = ${num(spec.truth.table[i][j])}`));
@@ -982,8 +991,9 @@ export function mount(root, spec, link = null) {
     if (!store.selection) return store.posed.startsWith('AU') ? '' : 'Choose an action unit to see it on the face.';
     const {i, j} = cellOf(spec, store.selection), p = store.value('prior', store.selection.way)(i, j), {a} = sizes(spec);
     if (!store.trained) return spec.priors.length > 1 ? `${arrow(spec, store.selection)}: ${spec.priors[0].name} says ${num(p)}, ${spec.priors[1].name} says ${num(spec.priors[1].matrix[i * a + j])}.` : `${arrow(spec, store.selection)}: ${num(p)}.`;
-    const v = store.value('learned', store.selection.way)(i, j), d = v - p;
-    return `Training ${Math.abs(d) < .005 ? 'left' : d > 0 ? 'strengthened' : 'weakened'} the link ${arrow(spec, store.selection)}${Math.abs(d) < .005 ? ` at ${num(p)}` : `: ${num(p)} before, ${num(v)} now (${change(d)})`}.`;
+    const {w, at} = cellOf(spec, store.selection), own = spec.priors[0].matrix[i * a + j], v = store.before.maps[w][at], now = store.result.maps[w][at], d = v - own;
+    const moved = Math.abs(d) < .005 ? `left the link ${arrow(spec, store.selection)} at ${num(own)}` : `${d > 0 ? 'strengthened' : 'weakened'} the link ${arrow(spec, store.selection)}: ${num(own)} before, ${num(v)} after (${change(d)})`;
+    return `Training ${moved}${Math.abs(now - v) < .005 ? '' : `; your edits make it ${num(now)}`}.`;
   }
   function update() {
     text(story, tell()); text(editBadge, `${store.edits.length} edit${store.edits.length === 1 ? '' : 's'}: this trained model with another map; not retraining`); editBadge.hidden = !store.edits.length;

@@ -13,8 +13,8 @@ import numpy as np
 
 # %% ../../nbs/core/06_exercises.ipynb #d6446591
 def same_answer(
-    a, # what a function gave
-    b, # what it should give
+    a:object, # what a function gave
+    b:object, # what it should give
 )->bool:
     "Are two answers the same?"
     if isinstance(b, str) or isinstance(a, str) or b is None: return a==b
@@ -45,7 +45,8 @@ def _short(v):
 
 def _complaint(args, got, want):
     "What is wrong with one result"
-    if (a := np.shape(got))!=(b := np.shape(want)) and not isinstance(want, str): return f'for {_short(args)} the shape of your answer is {a}, and it should be {b}.'
+    a,b = np.shape(got),np.shape(want)
+    if a!=b and not isinstance(want, str): return f'for {_short(args)} the shape of your answer is {a}, and it should be {b}.'
     return f'for {_short(args)} your answer is {_short(got)}, and it should be {_short(want)}.'
 
 def check(

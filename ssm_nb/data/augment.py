@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 import math,numpy as np,torch
 
 # %% ../../nbs/data/05_augment.ipynb #00e2bffd
-ASPECTS = ('log', 'swap') # how an aspect is drawn: log-uniform, as torchvision does; uniform with sides swapped half the time, as the release does
+ASPECTS = ('log', 'swap') # log-uniform, as torchvision draws; uniform with sides swapped half the time, as the release does
 
 def _aspect(u, swap, ratio, aspect):
     "Width / height of a window from two draws in [0, 1)"
@@ -70,7 +70,7 @@ AUGMENTATIONS = dict( # by name of the data set, as the release varies them
     dfew=Augmentation(**_FE, brightness=.5), ferv39k=Augmentation(**_FE, rotation=4), mafw=Augmentation(**_FE))
 
 # %% ../../nbs/data/05_augment.ipynb #40e69fd4
-def enlarged(size): return round(size*256/224)
+def enlarged(size:int): return round(size*256/224)
 
 def _resize(frames, how, size):
     "Resize to `size`: its short side, or to a square"

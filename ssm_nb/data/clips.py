@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['frame_names', 'slow_progress', 'check_files', 'Segments', 'cut_frames', 'find_segments', 'folder_segments',
-           'check_frames', 'Clips', 'train_clips', 'eval_clips', 'clips_sha256', 'eval_frame_indices',
-           'train_frame_indices']
+           'check_frames', 'check_names', 'Clips', 'train_clips', 'eval_clips', 'clips_sha256', 'shared_frames',
+           'eval_frame_indices', 'train_frame_indices']
 
 # %% ../../nbs/data/03_clips.ipynb #f2bf87f2
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator,Sequence
 from dataclasses import dataclass
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from hashlib import sha256
 from pathlib import Path
-from .folders import frame_twins,list_files
+from .folders import frame_twins,in_order,list_files,near_names
 from .formats import ManifestError,frame_number,report
 from .manifests import Records
 from time import monotonic
+from torch import Tensor
 import numpy as np,torch
 
 # %% ../../nbs/data/03_clips.ipynb #cf88ec1c
@@ -27,7 +29,8 @@ def frame_names(
     "The frames of a folder, in order"
     names = list_files(folder).names
     if twins := frame_twins(names):
-        raise ManifestError('two files of one frame', str(folder), f"{' and '.join(twins[0])} have the same name ({len(twins)} such): keep one kind of file.")
+        fix = f"{' and '.join(twins[0])} have the same name ({len(twins)} such): keep one kind of file."
+        raise ManifestError('two files of one frame', str(folder), fix)
     return names
 
 # %% ../../nbs/data/03_clips.ipynb #59a258c1
@@ -36,14 +39,16 @@ def _image_fault(path, found):
     name = path.rpartition('/')[2]
     if name in found: return None
     near = next((o for o in found if o.lower()==name.lower()), None)
-    return ManifestError('image absent', path, f'There is {near}: rename it.' if near else 'Put it under the image root, or remove the line.')
+    fix = f'There is {near}: rename it.' if near else 'Put it under the image root, or remove the line.'
+    return ManifestError('image absent', path, fix)
 
 # %% ../../nbs/data/03_clips.ipynb #96af8121
 def _folder_fault(path, n, found):
     "The fault of a folder that should hold `n` frames and holds `found`, or None"
     if found>=n: return None
     if found==0: return ManifestError('folder absent or without frames', path, 'Put it under the image root, or remove the line.')
-    return ManifestError('fewer frames than the manifest says', path, f'{found} found, {n} listed: extract them again, or correct the line.')
+    fix = f'{found} found, {n} listed: extract them again, or correct the line.'
+    return ManifestError('fewer frames than the manifest says', path, fix)
 
 # %% ../../nbs/data/03_clips.ipynb #46a95793
 def _by_sequence(records):
@@ -54,7 +59,7 @@ def _by_sequence(records):
 
 # %% ../../nbs/data/03_clips.ipynb #4a5f8694
 def slow_progress(
-    items, # a sequence
+    items:Sequence, # to go through
     patience:float=2. # seconds without a bar
 )->Iterator: # the same
     "The items one by one, with a progress bar for those that are left when patience is over"
@@ -149,9 +154,24 @@ def check_frames(
     for i in np.flatnonzero((step==0) | (step>1)):
         a,b = order[i],order[i+1]
         alike = np.array_equal(records.labels[a], records.labels[b], equal_nan=True)
-        what = ('repeated frame', f"Line {records.lines[a]} lists it too, with {'the same' if alike else 'other'} labels; the first of them counts: remove one.")
-        if step[i]>1: what = ('gap', f'{step[i]-1} frames are missing after {records.paths[a]}, line {records.lines[a]}; no clip crosses it.')
+        same = f"Line {records.lines[a]} lists it too, with {'the same' if alike else 'other'} labels"
+        missing = f'{step[i]-1} frames are missing after {records.paths[a]}, line {records.lines[a]}'
+        repeated = 'repeated frame',f'{same}; the first of them counts: remove one.'
+        what = ('gap', f'{missing}; no clip crosses it.') if step[i]>1 else repeated
         report(ManifestError(what[0], records.paths[b], what[1], records.manifest, records.lines[b]), faults)
+
+# %% ../../nbs/data/03_clips.ipynb #52d20a00
+def check_names(
+    records:Records, # of any data set
+    faults:list|None=None # see `report`
+):
+    "Name folders whose names nearly match, with their first lines"
+    for group in near_names(records.folders):
+        at = {o:records.lines[records.sequence==list(records.folders).index(o)] for o in group}
+        lines = ', '.join(f'{o} in line {n[0]}' for o,n in at.items() if len(n))
+        fix = f'{lines}: if they are one, write them alike; if not, give them names that differ by more.'
+        first = min(n[0] for n in at.values() if len(n))
+        report(ManifestError('names that nearly match', list(group), fix, records.manifest, first), faults)
 
 # %% ../../nbs/data/03_clips.ipynb #bf45e716
 @dataclass(frozen=True, eq=False)
@@ -191,8 +211,8 @@ def eval_clips(
 # %% ../../nbs/data/03_clips.ipynb #b0f80c41
 @patch
 def unpad(self:Clips,
-    x # (c, t, …), one value or row a frame
-): # (frames, …), without padding
+    x:np.ndarray|Tensor # (c, t, …), one value or row a frame
+)->np.ndarray|Tensor: # (frames, …), without padding
     "Values of the real frames, in order"
     return x[self.mask] if isinstance(x, np.ndarray) else x[torch.as_tensor(self.mask, device=x.device)]
 
@@ -204,9 +224,42 @@ def clips_sha256(
     "A fingerprint of which images make up which clip"
     return sha256(''.join('|'.join(o)+'\n' for o in records.paths[clips.rows]).encode()).hexdigest()
 
+# %% ../../nbs/data/03_clips.ipynb #85c08fc0
+def _size_runs(root, folder, names, k=4):
+    "Sizes of each `k` consecutive files → the first of these files"
+    sizes,k = [(Path(root)/folder/o).stat().st_size for o in names],min(k, len(names))
+    return {tuple(sizes[i:i+k]):[f'{folder}/{o}' for o in names[i:i+k]] for i in range(len(names)-k+1)}
+
+# %% ../../nbs/data/03_clips.ipynb #6869e867
+def _listed(records, root):
+    "(folder, its image names that the records use), in order"
+    for s,rows in _by_sequence(records):
+        folder = records.folders[s]
+        if records.dataset.task=='fe': yield folder,frame_names(Path(root)/folder)
+        else: yield folder,in_order({records.paths[i].rpartition('/')[2] for i in rows} & set(list_files(Path(root)/folder)))
+
+def _digests(root, paths): return [sha256((Path(root)/o).read_bytes()).digest() for o in paths]
+
+# %% ../../nbs/data/03_clips.ipynb #1765ee52
+def shared_frames(
+    a:Records, # of one split
+    a_root:str|Path, # its image root
+    b:Records, # of another
+    b_root:str|Path # its image root
+)->list[tuple[str,str,int]]: # a folder of each, and how many of their files are found to be the same
+    "Folders of two splits that hold the same pictures, byte by byte, whatever their names"
+    known,found = defaultdict(list),defaultdict(set)
+    for folder,names in _listed(a, a_root):
+        for sizes,paths in _size_runs(a_root, folder, names).items(): known[sizes].append((folder, paths))
+    for folder,names in slow_progress(list(_listed(b, b_root))):
+        for sizes,paths in _size_runs(b_root, folder, names).items():
+            for other,theirs in known.get(sizes, ()):
+                if _digests(a_root, theirs)==_digests(b_root, paths): found[other, folder].update(paths)
+    return [(*k, len(v)) for k,v in found.items()]
+
 # %% ../../nbs/data/03_clips.ipynb #76e7657a
 def eval_frame_indices(
-    n, # frames there are; a number or an array of any shape
+    n:int|np.ndarray, # frames there are; a number or an array of any shape
     length:int=16 # frames to take, `t`
 )->np.ndarray: # (…, t) indices
     "Centres of `length` equal parts; all frames and then the last where there are fewer"

@@ -9,7 +9,6 @@ __all__ = ['IMAGE_SUFFIXES', 'Listing', 'in_order', 'order_question', 'list_file
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass,field
-from difflib import SequenceMatcher
 from fastcore.basics import patch
 from itertools import combinations
 from pathlib import Path
@@ -31,7 +30,7 @@ def _why_not(entry, suffixes):
 class Listing:
     "The files of a folder that count, and those that do not"
     names:list # (n,) str, relative to the folder, with forward slashes, in order
-    skipped:dict = field(default_factory=lambda: defaultdict(list)) # why -> names of what was left out
+    skipped:dict = field(default_factory=lambda: defaultdict(list)) # why → names of what was left out
     def __len__(self): return len(self.names)
     def __iter__(self): return iter(self.names)
 
@@ -59,7 +58,8 @@ def order_question(
     ours,text = in_order(names),sorted(names)
     i = next((i for i,(a,b) in enumerate(zip(ours, text)) if a!=b), None)
     if i is None: return None
-    return f'{ours[i]} is read before {text[i]}, by number; sorted as text it would be the other way round: pad the numbers with zeros, or make sure that this is the order of the recording'
+    return (f'{ours[i]} is read before {text[i]}, by number; sorted as text it would be the other way round: '
+            'pad the numbers with zeros, or make sure that this is the order of the recording')
 
 # %% ../../nbs/data/00_folders.ipynb #655821ef
 def _walk(folder, suffixes, deep, below, listing, seen):
@@ -98,22 +98,31 @@ def plain_name(
     return tuple(int(o) if o[0].isdecimal() else o for o in re.findall(r'\d+|[^\W\d_]+', text))
 
 # %% ../../nbs/data/00_folders.ipynb #8524a1a8
-def _misspelt(a, b):
-    "Do two plain names have the same numbers and nearly the same letters?"
-    (la,na),(lb,nb) = ((''.join(o for o in x if isinstance(o, str)),[o for o in x if isinstance(o, int)]) for x in (a, b))
-    return na==nb and min(len(la), len(lb))>=5 and SequenceMatcher(None, la, lb, autojunk=False).ratio()>=.85
+def _slips(name):
+    "A plain name, and what it becomes where one letter of a long word is left out"
+    yield name
+    for i,word in enumerate(name):
+        if isinstance(word, str) and len(word)>4: yield from (name[:i]+(word[:j]+word[j+1:],)+name[i+1:] for j in range(len(word)))
+
+def _last_letter(a, b):
+    "Do two plain names differ in the last letter of a word and nowhere else?"
+    pairs = [(x, y) for x,y in zip(a, b) if x!=y]
+    if len(a)!=len(b) or len(pairs)!=1: return False
+    x,y = map(str, pairs[0])
+    return len(x)==len(y) and x[:-1]==y[:-1]
 
 # %% ../../nbs/data/00_folders.ipynb #c538fde8
 def near_names(
     names:Iterable[str] # of people, of clips, of frames
-)->list[tuple[str,...]]: # groups of two or more, in order
+)->list[tuple[str,...]]: # groups of two or more
     "Names that differ and may mean the same thing"
-    by_plain,by_numbers = defaultdict(set),defaultdict(list)
+    by_plain,by_slip = defaultdict(set),defaultdict(dict)
     for o in names: by_plain[plain_name(o)].add(str(o))
-    for o in by_plain: by_numbers[tuple(x for x in o if isinstance(x, int))].append(o)
+    for o in by_plain:
+        for slip in _slips(o): by_slip[slip][o] = None
     groups = [by_plain[o] for o in by_plain if len(by_plain[o])>1]
-    groups += [by_plain[a] | by_plain[b] for same in by_numbers.values() for a,b in combinations(same, 2) if _misspelt(a, b)]
-    return [tuple(in_order(o)) for o in groups]
+    pairs = dict.fromkeys(p for o in by_slip.values() for p in combinations(o, 2) if not _last_letter(*p))
+    return [tuple(in_order(o)) for o in groups+[by_plain[a] | by_plain[b] for a,b in pairs]]
 
 # %% ../../nbs/data/00_folders.ipynb #a94c2501
 def frame_twins(

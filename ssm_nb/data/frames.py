@@ -6,6 +6,7 @@
 __all__ = ['decode_frame', 'FrameCache']
 
 # %% ../../nbs/data/04_frames.ipynb #3cd2efc7
+from collections.abc import Iterable
 from fastcore.basics import patch
 from io import BytesIO
 from PIL import Image,ImageOps
@@ -26,7 +27,7 @@ def _turbo(data, h, w, at_least=None, out=None):
     return decode_jpeg(data, min_height=h, min_width=w, min_factor=part, buffer=out if fits else None)
 
 # %% ../../nbs/data/04_frames.ipynb #dd39d91c
-_UPRIGHT = { # EXIF orientation -> what shows the stored picture as it was seen
+_UPRIGHT = { # EXIF orientation → what shows the stored picture as it was seen
     1: lambda x: x, 2: lambda x: x[:,::-1], 3: lambda x: x[::-1,::-1], 4: lambda x: x[::-1],
     5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x, -1), 7: lambda x: x[::-1,::-1].swapaxes(0, 1), 8: lambda x: np.rot90(x)}
 
@@ -93,7 +94,7 @@ class FrameCache:
         root:str|Path, # the image root
         cache_mb:float=0 # memory to spend, in MiB
     ):
-        self.root,self.kept,self.free = Path(root),{},cache_mb*2**20 # (path, at_least) -> frame; bytes left
+        self.root,self.kept,self.free = Path(root),{},cache_mb*2**20 # (path, at_least) → frame; bytes left
 
 # %% ../../nbs/data/04_frames.ipynb #fd080c95
 @patch
@@ -117,7 +118,7 @@ def _sized(frame, h, w):
 # %% ../../nbs/data/04_frames.ipynb #487eae69
 @patch
 def clip(self:FrameCache,
-    paths, # t paths below the root
+    paths:Iterable[str], # t paths below the root
     at_least:int|None=None # see `decode_frame`
 )->Tensor: # (t, 3, h, w) uint8, channels last in memory
     "The frames of a clip, in the size of the first"
@@ -129,4 +130,4 @@ def clip(self:FrameCache,
         if (j := paths.index(o))<i: frame = out[j]
         else: frame = _sized(self.frame(o, at_least, out[i]), *first.shape[:2])
         if frame.data_ptr()!=out[i].data_ptr(): out[i] = frame
-    return out.permute(0, 3, 1, 2) # (t, h, w, 3) -> (t, 3, h, w)
+    return out.permute(0, 3, 1, 2) # (t, h, w, 3) → (t, 3, h, w)

@@ -13,8 +13,8 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from ..core.files import replacing
-from .formats import (DATA_SETS,DataSet,ManifestError,_lines,check_relative,frame_number,parse_bp4d,
-                                 report)
+from .formats import (DATA_SETS,ManifestError,ManifestFormat,check_relative,frame_number,manifest_lines,other_separator,
+                                 parse_bp4d,report)
 from ..labels.facs import LabelSpace
 from zipfile import BadZipFile
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 class Records:
     "The valid lines of a manifest, as columns"
     manifest:Path # the file they come from
-    dataset:DataSet # how it is written
+    dataset:ManifestFormat # how it is written
     space:LabelSpace # what the labels mean
     folders:np.ndarray # distinct folders, str, in order of first appearance
     lines:np.ndarray # (n,) line numbers
@@ -56,7 +56,7 @@ def _fe_row(dataset, line, space, folders):
 
 # %% ../../nbs/data/02_manifests.ipynb #260cd0a3
 def _au_labels(digits, a):
-    "Strings of `a` digits -> (n, a) float32, NaN where not annotated"
+    "Strings of `a` digits → (n, a) float32, NaN where not annotated"
     return _au_floats(np.frombuffer(''.join(digits).encode(), np.uint8).reshape(-1, a)-48)
 
 def _au_floats(x):
@@ -68,8 +68,9 @@ def _au_floats(x):
 def _columns(rows, task, n_aus):
     "Rows of (line, path, sequence, frames, label) as the columns of `Records`"
     lines,paths,sequence,frames,labels = zip(*rows)
-    return dict(lines=np.array(lines, np.int32), paths=np.array(paths, object), sequence=np.array(sequence, np.int32), frames=np.array(frames, np.int64),
-                labels=_au_labels(labels, n_aus) if task=='au' else np.array(labels, np.int64))
+    labels = _au_labels(labels, n_aus) if task=='au' else np.array(labels, np.int64)
+    return dict(lines=np.array(lines, np.int32), paths=np.array(paths, object), sequence=np.array(sequence, np.int32),
+                frames=np.array(frames, np.int64), labels=labels)
 
 # %% ../../nbs/data/02_manifests.ipynb #91e96c46
 @patch
@@ -131,26 +132,43 @@ def _last_slashes(b, starts, ends):
     res = slashes[np.searchsorted(slashes, ends)-1]
     return res if (res>starts).all() and (res<ends).all() else None
 
+# %% ../../nbs/data/02_manifests.ipynb #ce01d777
+def _marks(b, a):
+    "Where each line of a clean file begins, its folder ends, its path ends, it ends; None if the file is not clean"
+    starts,ends = _line_bounds(b)
+    if not _all_plain(b, starts, ends, a): return None
+    path_ends = ends-2*a
+    slashes = _last_slashes(b, starts, path_ends)
+    suffixes = b[path_ends[:,None]+np.arange(-4, 0)] # (n, 4) bytes
+    return None if slashes is None or (suffixes!=list(b'.jpg')).any() else (starts,slashes,path_ends,ends)
+
+# %% ../../nbs/data/02_manifests.ipynb #335da2be
+def _sequences(text, b, starts, slashes):
+    "Folders in order of first appearance, and the number of each line's folder; None if a folder is no path below the root"
+    new,folders = np.flatnonzero(_runs(b, starts, slashes)),{}
+    try: ids = [_sequence(text[i:j], folders) for i,j in zip(starts[new], slashes[new])]
+    except ManifestError: return None
+    return list(folders),np.repeat(np.int32(ids), np.diff(np.append(new, len(starts))))
+
 # %% ../../nbs/data/02_manifests.ipynb #0bf0ef56
 def _clean_frames(data, a):
-    "The columns of a clean file of BP4D's kind, with its folders; None if it is not clean"
+    "The folders and columns of a clean file of BP4D's kind; None if it is not clean"
     b = np.frombuffer(data, np.uint8)
-    starts,ends = _line_bounds(b)
-    if not _all_plain(b, starts, ends, a) or (labels := _last_fields(b, ends, a)) is None: return None
-    ends = ends-2*a # of the paths
-    if (b[ends[:,None]+np.arange(-4, 0)]!=np.frombuffer(b'.jpg', np.uint8)).any(): return None
-    frames,slash = _last_numbers(b, ends-4),_last_slashes(b, starts, ends)
-    if frames is None or slash is None: return None
-    text,folders,new = data.decode('ascii'),{},np.flatnonzero(_runs(b, starts, slash))
-    try: ids = [_sequence(text[i:j], folders) for i,j in zip(starts[new], slash[new])]
-    except ManifestError: return None
-    return list(folders),dict(lines=np.arange(1, len(ends)+1, dtype=np.int32), sequence=np.repeat(np.int32(ids), np.diff(np.append(new, len(ends)))),
-        paths=np.array([text[i:j] for i,j in zip(starts.tolist(), ends.tolist())], object), frames=frames, labels=_au_floats(labels))
+    if (marks := _marks(b, a)) is None: return None
+    starts,slashes,path_ends,ends = marks
+    labels,frames = _last_fields(b, ends, a),_last_numbers(b, path_ends-4)
+    if labels is None or frames is None: return None
+    text = data.decode('ascii') # every odd byte is accounted for now
+    if (found := _sequences(text, b, starts, slashes)) is None: return None
+    paths = np.array([text[i:j] for i,j in zip(starts.tolist(), path_ends.tolist())], object)
+    lines = np.arange(1, len(ends)+1, dtype=np.int32)
+    return found[0],dict(lines=lines, sequence=found[1], paths=paths, frames=frames, labels=_au_floats(labels))
 
 # %% ../../nbs/data/02_manifests.ipynb #6af64479
 def _index_file(data, dataset, space, cache):
     "Where the index of a manifest's bytes is kept"
-    h = sha256(b''.join(files('ssm_nb.data').joinpath(o).read_bytes() for o in ('formats.py', 'manifests.py')))
+    code = [files('ssm_nb.data').joinpath(f'{o}.py').read_bytes() for o in ('folders', 'formats', 'manifests')]
+    h = sha256(b''.join(code))
     for o in (repr((dataset.name, space.aus, space.expressions)).encode(), data): h.update(sha256(o).digest())
     return Path(cache)/f'index-{dataset.name}-{h.hexdigest()[:32]}.npz'
 
@@ -178,10 +196,10 @@ def _load_index(file, task):
 def _read_lines(data, manifest, dataset, space, faults):
     "Folders and columns of a manifest, line by line"
     folders,rows = {},[]
-    row = _au_row if dataset.task=='au' else _fe_row
-    for i,line in _lines(data, manifest, faults):
+    row,fields = (_au_row,1+space.n_aus) if dataset.task=='au' else (_fe_row,3)
+    for i,line in manifest_lines(manifest, faults, data):
         try: rows.append((i, *row(dataset, line, space, folders)))
-        except ManifestError as e: report(ManifestError(*e.args[:3], manifest, i), faults)
+        except ManifestError as e: report(ManifestError(*(other_separator(line, fields) or e).args[:3], manifest, i), faults)
     if not rows: raise ManifestError('no records', None, 'Every line is blank or faulty.', manifest, 1)
     return list(folders),_columns(rows, dataset.task, space.n_aus)
 

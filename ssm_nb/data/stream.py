@@ -29,7 +29,8 @@ def check_batch(
 ):
     "An error if there are fewer clips than a step takes"
     if 1<=bs<=len(clips): return
-    raise ValueError(f'{clips.where}: batches of {bs} from {len(clips)} {clips.task} clips. Give {clips.task}_bs from 1 to {len(clips)}, or more clips.')
+    fix = f'Give {clips.task}_bs from 1 to {len(clips)}, or more clips.'
+    raise ValueError(f'{clips.where}: batches of {bs} from {len(clips)} {clips.task} clips. {fix}')
 
 # %% ../../nbs/data/07_stream.ipynb #e898c675
 class JointBatches:
@@ -97,7 +98,8 @@ def _view(self:JointBatches, ds, candidates, keys, faults):
 def _views(self:JointBatches, ds, epoch, k, slots, faults):
     "Clips, (b, t, 3, size, size) uint8 and labels of some slots of one task"
     (order,at),bs = self._pass(ds.task, epoch, k),self.bs[ds.task]
-    if not slots or not 0<=min(slots)<=max(slots)<bs: raise ValueError(f'slots {slots} of {bs} {ds.task} clips a step: give one at least, of 0 to {bs-1}')
+    if not slots or not 0<=min(slots)<=max(slots)<bs:
+        raise ValueError(f'slots {slots} of {bs} {ds.task} clips a step: give one at least, of 0 to {bs-1}')
     rows,*views = zip(*(self._view(ds, _candidates(order, at, bs, slot), (epoch, k, slot), faults) for slot in slots))
     return rows,*map(torch.stack, views)
 
@@ -147,10 +149,11 @@ class JointLoader(ClipLoader):
         super().__init__(dataset, **{**kwargs, 'bs':None, 'shuffle':False, 'drop_last':False, 'indexed':True})
         self.slots,self.epoch,self.batch,self.resumed = slots,0,0,False
     def get_idxs(self): return [(self.epoch,k) for k in range(self.batch, len(self.dataset))]
-    def create_item(self, place): return self.dataset.batch(*place, self.slots)
-    def new(self, dataset=None, cls=None, **kwargs): return super().new(dataset, cls, **{'slots':self.slots, **kwargs})
+    def create_item(self, place:tuple): return self.dataset.batch(*place, self.slots)
+    def new(self, dataset:JointBatches|None=None, cls:type|None=None, **kwargs):
+        return super().new(dataset, cls, **{'slots':self.slots, **kwargs})
     def _pass_name(self): return f'epoch {self.epoch}'
-    def create_batch(self, batch): return batch
+    def create_batch(self, batch:tuple): return batch
     def before_iter(self):
         if self.batch and not self.resumed: self.epoch,self.batch = self.epoch+1,0
         self.resumed = False

@@ -306,7 +306,7 @@ def to_dict(self:Spec)->dict: # fit for JSON, and checked; NaN in a table is nul
 def payload(self:Spec)->str: # base64
     "The gzipped JSON, as a page carries it and a kernel sends it"
     text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, separators=(',', ':'))
-    return b64encode(gzip.compress(text.encode('utf-8'), 9, mtime=0)).decode()
+    return b64encode(gzip.compress(text.encode('utf-8'), 6, mtime=0)).decode()
 
 # %% ../../nbs/explore/01_spec.ipynb #98d8f117
 def _revive(kind, x):

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 from ..core.distributed import gather_lists, rank_and_size
-from ..core.files import write_json, write_text
+from ..core.files import write_csv, write_json, write_text
 from ..core.settings import Settings
-from ..evaluation.results import csv_text
 from ..evaluation.bootstrap import mean_ci
 from ..core.options import RunConfig
 from .config import description, differences, embedded_settings, read_config, run_sets
@@ -79,7 +78,7 @@ def write_table(
     chosen = 'Epochs were chosen on the test sets, as the release did: **these figures are too good**.' if config.selection=='test' else 'Epochs and tuned thresholds were chosen on held-out training data.'
     text = f'{markdown_table(rows, summary)}\n\n{PAIRS} {chosen}\n'
     write_text(folder/'folds.md', f'# {name}\n\n{text}')
-    write_text(folder/'folds.csv', csv_text([r|{k:np.nan for k,v in r.items() if v is None} for r in rows]))
+    write_csv(folder/'folds.csv', rows)
     write_json(folder/'folds.json', dict(selection=config.selection, note=PAIRS, planned=planned, pairs=rows, summary={k:o._asdict() for k,o in summary.items()}))
     facts = {k:v for k,v in asdict(config).items() if not k.endswith('fold')}
     return write_page(folder/'folds.html', name, [Section('Fold pairs', [f'{PAIRS} {chosen}', rows, [{'score':k, 'mean':o.mean, '± (95 %)':o.half, 'pairs':o.n} for k,o in summary.items()], pair_figure(rows, summary)])], '', facts)
