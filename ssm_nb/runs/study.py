@@ -15,11 +15,10 @@ from typing import Any
 import plotly.graph_objects as go
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
-from ..core.files import write_json, write_text
+from ..core.files import write_csv, write_json, write_text
 from ..core.options import RunConfig
 from ..core.settings import Entry, Settings, SettingsError, closest, keys_of, read_entries
 from ..evaluation.bootstrap import mean_ci
-from ..evaluation.results import csv_text
 from .config import description, run_config, run_sets
 from .folds import is_done
 from .runs import evaluate_run, train_run
@@ -153,7 +152,7 @@ def write_study(
     note = f'{len(rows)} of {planned} runs. Differences of runs with the same seed; Student t over seeds; protocol `fixed`.'
     write_text(folder/'study.md', f'# Study\n\n{note}\n\n{md}\n')
     even = [dict(dict.fromkeys((k for r in rows for k in r), ''), **r) for r in rows] # a single task has no scores of the other
-    if rows: write_text(folder/'study.csv', csv_text(even))
+    if rows: write_csv(folder/'study.csv', even)
     write_json(folder/'study.json', dict(note=note, planned=planned, runs=rows, table=table))
     write_page(folder/'study.html', 'Study', [Section('Differences', [note, *([difference_figure(table), table] if table else [])]), Section('Runs', [even] if rows else [note])], '', study.options)
     return table
