@@ -135,7 +135,8 @@ def state_notes(
 ) -> dict: # name → `SavedTensor`
     "The one state dict in a file; where there are two, the plain one, with a warning"
     found = states_inside(saved)
-    if not found: raise ValueError("no state dict inside" + f"; its entries are {', '.join(map(str, saved))}"*(isinstance(saved, dict) and len(saved)>0))
+    entries = f"; its entries are {', '.join(map(str, saved))}" if isinstance(saved, dict) and saved else ''
+    if not found: raise ValueError(f'no state dict inside{entries}')
     if entry is not None and entry not in found: raise ValueError(f"no state {entry!r} inside; there is {', '.join(map(repr, found))}")
     if entry is not None: return found[entry]
     large = [p for p,notes in found.items() if 2*len(notes)>max(map(len, found.values()))]
