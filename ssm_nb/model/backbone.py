@@ -204,6 +204,16 @@ def forward(self:ImageTower,
     if self.class_only: return self.finish(class_attention(self.last, x)[:,0], None if noise is None else noises[-1][:,0])
     return self.visual.ln_post(self.run(self.last, x, noises[-1])[:,0]) @ self.visual.proj
 
+# %% ../../nbs/model/03_backbone.ipynb #99d47419
+@patch
+@torch.no_grad()
+def read(self:ImageTower,
+    images:Tensor, # (n, 3, h, w), CLIP-normalised
+) -> Tensor: # (n, d) class tokens after the last attention, for `finish`
+    "All but the last MLP"
+    if not self.class_only: raise ValueError("under 'released' routing the last MLP reads all tokens; only routing='token' can go on from the class token")
+    return class_attention(self.last, self.through(images)[0])[:,0]
+
 # %% ../../nbs/model/03_backbone.ipynb #f092f0c1
 @patch
 def compile_blocks(self:ImageTower,

@@ -29,7 +29,7 @@ from ..core.settings import Count, PriorName, Settings, Share, closest, keys_of
 from ..data.datasets import AUClips, FEClips
 from ..data.manifests import read_manifest
 from ..data.folds import make_folds
-from ..data.splits import part_clips, three_parts
+from ..data.splits import part_clips, thin, three_parts
 from ..faces.embedded import SMALL, TINY, embedded_data
 from ..labels.choice import choose_prior, prior_record
 from ..labels.facs import LabelSpace, label_space
@@ -82,6 +82,7 @@ def _check_values(values):
     "Words are among the choices, numbers in their ranges"
     for k,kind in keys_of(RunConfig).items():
         if words_of(kind) and values.get(k) is not None: check_choice(k, values[k], words_of(kind))
+        if k in ('au_people', 'fe_clips') and values.get(k, 0)<0: raise ValueError(f'{k} is {values[k]}: give how many to train on, or 0 for all')
         if kind is Count and values.get(k, 1)<1: raise ValueError(f'{k} is {values[k]}: give 1 or more')
         if kind is Share and not 0<values[k]<1: raise ValueError(f"{k} is {values[k]}: give a share between 0 and 1, such as 0.15")
     if not values['prior'].lower().endswith(('.csv', '.graphml')): check_choice('prior', values['prior'], get_args(PriorName))
@@ -164,7 +165,9 @@ def run_prior(
 def _three_parts(config, name, where):
     "Records to train on, to choose by, to report"
     train,test = (read_manifest(m, name, run_space(config)) for m in (where.train, where.test))
-    return three_parts(train, test, config.selection, config.held_out, config.seed)
+    learn,choose,test = three_parts(train, test, config.selection, config.held_out, config.seed)
+    some = dict(au=config.au_people, fe=config.fe_clips)[learn.dataset.task]
+    return thin(learn, some, config.seed) if some else learn,choose,test
 
 # %% ../../nbs/runs/01_config.ipynb #0f7adfb7
 def run_data(
@@ -211,13 +214,15 @@ def description(
     return json.loads(json.dumps(dict(config=asdict(config), constants=asdict(config.constants), manifests=manifests, prior=prior_record(config.prior, run_prior(config)))))
 
 # %% ../../nbs/runs/01_config.ipynb #f37b2956
+_ADDED = dict(variant='ssm', au_people=0, fe_clips=0) # what runs of before these options were
+
 def differences(
     was:dict, # a `description`
     now:dict  # another
 )->list[str]: # 'seed 0, now 1'
     "What makes it another run"
     def parts(d):
-        config = {k:v for k,v in d['config'].items() if k not in (*HOW, 'prior')} # a prior is known by its content
+        config = {k:v for k,v in (_ADDED|d['config']).items() if k not in (*HOW, 'prior')} # a prior is known by its content
         constants = {f'preset {k}':v for k,v in d['constants'].items()}
         return {**config, 'prior':d['prior']['sha256'][:12], **constants, **{f'manifest {k}':v['sha256'][:12] for k,v in d['manifests'].items()}}
     was,now = parts(was),parts(now)

@@ -41,6 +41,7 @@ from ..show.run_plots import gates, loss_curves
 from ..show.report import Section
 from ..training.checkpoint import safeguards
 from ..training.learner import SSMLearner, ssm_learner, train
+from ..training.variants import VARIANTS, leave_out, parts_of, variant_callbacks
 from ..training.log import Validation, best_epoch
 from ..training.snapshots import Snapshots, watched_clips
 
@@ -61,8 +62,10 @@ def run_model(
     "The model that a run starts from."
     c,space = config.constants,run_space(config)
     size = dict(n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden)
-    return build_ssm(clip_config(c.clip), space, run_prior(config), *released_prompts(space), **size,
+    variant = VARIANTS[config.variant]
+    model = build_ssm(clip_config(c.clip), space, run_prior(config), *released_prompts(space), **size, **parts_of(variant),
         routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=start_weights(config, settings))
+    return leave_out(model, variant)
 
 # %% ../../nbs/runs/02_runs.ipynb #bbc394e9
 def run_learner(
@@ -73,9 +76,12 @@ def run_learner(
     device=None,      # fastai's default if not given
 )->SSMLearner:
     "The learner of a run."
-    validation = Validation(data.fe_choose, data.au_choose, 'uar' if config.selection=='test' else 'mean', config.selection, folder, workers=config.workers)
+    variant = VARIANTS[config.variant]
+    choose = [d if task in variant.tasks else None for task,d in (('fe', data.fe_choose), ('au', data.au_choose))]
+    by = 'uar' if config.selection=='test' and 'fe' in variant.tasks else 'mean'
+    validation = Validation(*choose, by, config.selection, folder, workers=config.workers)
     snapshots = Snapshots(watched_clips(data.fe_choose, data.au_choose, split=config.selection), folder)
-    return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, [*safeguards(folder, config.every, config.keep), snapshots], validation,
+    return ssm_learner(model, data.fe_train, data.au_train, config.constants, config.seed, device, [*safeguards(folder, config.every, config.keep), snapshots, *variant_callbacks(variant)], validation,
         config.precision, config.workers, folder, accumulate=config.accumulate, recompute=config.recompute, compile=config.compile)
 
 # %% ../../nbs/runs/02_runs.ipynb #e2e8a70f
@@ -204,8 +210,10 @@ def run_results(
         else: unseen_labels(model.space, o, zero_shot=k in unseen)
     clip = build_clip(clip_config(config.constants.clip), weights=start_weights(config, settings)).to(device) if unseen else None
     how = dict(bs=bs, device=device, workers=config.workers)
-    held = au_tracks(model, data.au_choose, **how) if config.selection=='validation' else None
-    au,fe = au_protocols(au_tracks(model, data.au_test, **how), held),fe_evaluation(fe_predictions(model, data.fe_test, **how))
+    held = au_tracks(model, data.au_choose, **how) if config.selection=='validation' and config.variant!='fe_only' else None
+    tasks = VARIANTS[config.variant].tasks # a branch that was not trained has nothing to say
+    au = au_protocols(au_tracks(model, data.au_test, **how), held) if 'au' in tasks else None
+    fe = fe_evaluation(fe_predictions(model, data.fe_test, **how)) if 'fe' in tasks else None
     asked = {q:o for k in unseen for q,o in unseen_expressions(model, clip, other[k], bs, device).items()}
     across,observed = wild_results(config, settings, model, data.fe_test, held, how)
     moved = {k:transferred(model, other[k], held, bs, device) for k in transfer}
@@ -264,7 +272,8 @@ def run_title(
 )->str:
     "A run in a few words."
     faces = f' (embedded faces, {config.embedded})' if config.embedded else ''
-    return f'{config.au.upper()} fold {config.au_fold} + {config.fe.upper()} fold {config.fe_fold}{faces}'
+    few = ''.join(f', {n} {what}' for n,what in ((config.au_people, 'AU people'), (config.fe_clips, 'expression clips')) if n)
+    return f"{config.au.upper()} fold {config.au_fold} + {config.fe.upper()} fold {config.fe_fold}{faces}{few}{f', {config.variant}' if config.variant!='ssm' else ''}"
 
 # %% ../../nbs/runs/02_runs.ipynb #b9bb02e9
 def _distinct(values): return values[0] if len(set(values))==1 else ', '.join(dict.fromkeys(map(str, values)))

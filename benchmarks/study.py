@@ -1,0 +1,271 @@
+"""Does one task teach the other? Variants of the method x regimes x seeds on rendered faces, people never seen, protocol `fixed`, last epoch.
+
+The setting is small so that a run costs seconds of one core. Of the image tower only the last feed-forward layer (shared MLP and experts), the last
+norm and the projection train; what enters them, the class token after the last attention, is read once for four augmented views of each clip
+and for the view of evaluation. Heads, prompts, maps and gates train as in the quickstart, with its rates, schedule,
+losses, blends and EMA.
+
+Seed k draws weights, batches and blends, and tests on fold 1 + k mod 3 of the laboratory people and fold 1 + k mod 5 of the wild people.
+No epoch, threshold or design was chosen here: the bridge was designed on faces of other people (`embedded_data(…, seed=100)`, seeds 1000 and 1001).
+
+Run: python benchmarks/study.py [seconds]    (goes on where results/study.json stops, seed by seed; several processes may share the work)
+"""
+import json, sys, time
+from pathlib import Path
+import numpy as np
+import torch
+from filelock import FileLock
+from ssm_nb.core.files import write_json
+from ssm_nb.core.settings import load_settings
+from ssm_nb.data.augment import normalise
+from ssm_nb.data.datasets import AUClips, FEClips, keyed_generator
+from ssm_nb.data.manifests import read_manifest
+from ssm_nb.data.splits import thin
+from ssm_nb.evaluation.scores import au_scores, fe_scores, map_distance
+from ssm_nb.faces.embedded import ALL_AUS, PRESENT, SMALL, embedded_data, true_probability
+from ssm_nb.labels.facs import label_space
+from ssm_nb.labels.prior import Prior, ssm_prior
+from ssm_nb.model.backbone import clip_config
+from ssm_nb.model.bridge import Bridge
+from ssm_nb.model.losses import JointLoss, draw_mixup
+from ssm_nb.model.prototypes import released_prompts
+from ssm_nb.model.ssm import SSMOutput, build_ssm, param_groups, semantic_logits
+from ssm_nb.model.weights import clip_weights
+from ssm_nb.runs.config import embedded_settings
+from ssm_nb.training.recipe import PRESETS
+
+SPACE,PRESET,VIEWS = label_space('bp4d', 7),PRESETS['small'],4
+COLUMNS = [ALL_AUS.index(a) for a in SPACE.aus]
+RESULTS = Path(__file__).parent/'results'/'study.json'
+SCORES = ('au_f1', 'au_auc', 'wild_f1', 'wild_auc', 'uar', 'war', 'map_distance')
+
+# what a variant trains and has; all else is the method's
+VARIANTS = dict(
+    au_only=dict(tasks=('au',), au2fe=False, fe2au=False, residuals=False),   # one task alone, with prototypes of its own
+    fe_only=dict(tasks=('fe',), au2fe=False, fe2au=False, residuals=False),
+    shared=dict(prototypes=False, au2fe=False, fe2au=False, residuals=False), # one tower, two heads
+    ssm=dict(), ssm_bridge=dict(bridge=True),
+    no_exchange=dict(au2fe=False, fe2au=False, residuals=False), fixed_prior=dict(residuals=False),
+    au2fe_only=dict(fe2au=False), fe2au_only=dict(au2fe=False),
+    ssm_uniform=dict(prior='uniform'), ssm_shuffled=dict(prior='shuffled'),
+    bridge_uniform=dict(bridge=True, prior='uniform'), bridge_shuffled=dict(bridge=True, prior='shuffled'))
+REGIMES = dict(full={}, few_au=dict(au_people=4), few_fe=dict(fe_clips=70))
+KEY = ('au_only', 'fe_only', 'shared', 'ssm', 'ssm_bridge')
+SAME = {('au_only', 'few_fe'), ('fe_only', 'few_au')}                          # a single task does not see what the other lacks
+
+
+def prior_of(name, seed):
+    "The release's prior, or a control: the same mass everywhere, or its rows under wrong names."
+    p = ssm_prior(SPACE).matrix
+    if name=='uniform': return Prior(np.full_like(p, p.mean()), SPACE, 'uniform')
+    rows = [i for i in range(len(p)) if i!=SPACE.neutral]
+    if name=='shuffled':
+        g = np.random.RandomState(seed)
+        while True:                                                           # no row stays
+            order = g.permutation(rows)
+            if all(a!=b for a,b in zip(order, rows)): break
+        p = p.copy(); p[rows] = p[order]
+    return Prior(p, SPACE, name or 'SSM')
+
+
+def new_model(seed, prior=None):
+    return build_ssm(clip_config('small'), SPACE, prior_of(prior, seed), *released_prompts(SPACE), n_expert_blocks=1, expert_hidden=PRESET.expert_hidden,
+        routing='token', smoothing='clip', seed=seed, clip_weights=clip_weights('small'))
+
+
+def read_clips(tower, clips):
+    "(b, t, 3, h, w) uint8 to (b, t, d): the class token of each frame after the last attention."
+    return tower.read(normalise(clips.flatten(0, 1))).half().unflatten(0, clips.shape[:2])
+
+
+def read_task(task, settings):
+    "All clips of one task: (1+views, n, t, d) tokens, first as evaluation sees them; labels and names. Read once, then kept in the cache."
+    data = embedded_data(settings.paths.cache, SMALL)
+    embedded_settings(settings, 'small')                                      # makes the folds and the manifests of all clips
+    kind,name,images = dict(fe=(FEClips, 'dfew', data.wild_images), au=(AUClips, 'bp4d', data.lab_images))[task]
+    file = settings.paths.cache/f'study-{task}-{VIEWS}-{data.root.name}.pt'
+    with FileLock(f'{file}.lock'):
+        if not file.exists():
+            ds = kind(read_manifest(data.root/f'all_{name}.list', name, SPACE), images, 64, augmentation=getattr(PRESET, f'{task}_augmentation'), cache_mb=900)
+            tower = new_model(0).eval().image
+            views = [lambda i: ds[i][0], *(lambda i,v=v: ds.draw(i, keyed_generator(0, 'view', task, v, i))[0] for v in range(VIEWS))]
+            read = lambda view: torch.cat([read_clips(tower, torch.stack([view(i) for i in some.tolist()])) for some in torch.arange(len(ds)).split(12)])
+            torch.save(dict(tokens=torch.stack([read(v) for v in views]), label=torch.stack([ds.label(i) for i in range(len(ds))]),
+                            name=[ds.paths(i)[0].rpartition('/')[0] for i in range(len(ds))]), file)
+    out = torch.load(file)
+    return {task:out['tokens'].float(), f'{task}_label':out['label'], f'{task}_name':out['name']}
+
+
+def read_all(settings):
+    "Both tasks, and the true AUs of wild clips."
+    out = read_task('fe', settings)|read_task('au', settings)
+    truth = [embedded_data(settings.paths.cache, SMALL).truth(s) for s in ('train', 'test')]
+    out['wild_aus'] = torch.tensor(np.concatenate([t['wild'] for t in truth])[...,COLUMNS]>=PRESENT).float()
+    out['wild_person'] = [str(p) for t in truth for p in t['wild_person']]
+    assert [int(n) for n in out['fe_name']]==list(range(1, len(out['fe_name'])+1)) # truth and clips in one order
+    return out
+
+
+def parts(settings, data, seed, au_people=0, fe_clips=0):
+    "Clips to train and to test on."
+    sets,out = embedded_settings(settings, 'small'),{}
+    for k,name,fold in (('au', 'bp4d', 1+seed%3), ('fe', 'dfew', 1+seed%5)):
+        where = getattr(sets, name).at_fold(fold)
+        train,test = (read_manifest(m, name, SPACE) for m in (where.train, where.test))
+        if k=='au' and au_people: train = thin(train, au_people, seed)
+        if k=='fe' and fe_clips: train = thin(train, fe_clips, seed)
+        folders = lambda r: {p.rpartition('/')[0] for p in r.paths} if k=='au' else set(r.paths)
+        a,b = folders(train),folders(test)
+        assert not a&b
+        out[k] = [torch.tensor([i for i,n in enumerate(data[f'{k}_name']) if n in part]) for part in (a, b)]
+    return out
+
+
+def answers(m, fe=None, au=None, noise=None, kind={}):
+    "The model on tokens, with what a variant has."
+    z_fe,z_au = m.mapping.exchange(*m.prototypes())
+    read = lambda x: m.image.finish(x.flatten(0, 1), None if noise is None else torch.randn(x.shape[0]*x.shape[1], m.image.last.mlp.router.out_features, generator=noise)).unflatten(0, x.shape[:2])
+    said = lambda v,z: semantic_logits(v, z) if kind.get('prototypes', True) else torch.zeros(*v.shape[:-1], len(z))
+    def au_of(x):
+        s = said(v:=m.au_temporal(x), z_au)
+        return m.smoother(m.au_head(v)+s),s
+    out,wild = [None]*4,None
+    if fe is not None:
+        s = said(v:=m.fe_temporal(x:=read(fe)), z_fe)
+        out[:2] = m.fe_head(v)+s,s
+        if kind.get('bridge') or noise is None: wild,_ = au_of(x)
+        if kind.get('bridge'): out[0] = out[0]+m.bridge.evidence(wild)
+    if au is not None: out[2:] = au_of(read(au))
+    return SSMOutput(*out, m.mapping.au2fe(), m.mapping.fe2au()),wild
+
+
+def shut(m, kind):
+    "Leave out what the variant has not; parameters that train."
+    for p in m.image.parameters(): p.requires_grad_(False)
+    for o in (m.image.last.mlp, m.image.last.ln_2, m.image.visual.ln_post): o.requires_grad_(True)
+    m.image.visual.proj.requires_grad_(True)
+    for gate,on in ((m.mapping.alpha, kind.get('au2fe', True)), (m.mapping.beta, kind.get('fe2au', True))):
+        if not on: gate.data.fill_(-200.); gate.requires_grad_(False)
+    if not kind.get('residuals', True): m.mapping.d1.requires_grad_(False); m.mapping.d2.requires_grad_(False)
+    if kind.get('bridge'): m.bridge = Bridge(m.mapping.prior)
+    return [[p for p in g if p.requires_grad] for g in param_groups(m)]
+
+
+class Stream:
+    "Batches of one task: all clips in a new order, again and again, each in one of its training views."
+    def __init__(self, x, y, rows, bs, g): self.x,self.y,self.rows,self.bs,self.g,self.left = x,y,rows,bs,g,[]
+    def __call__(self):
+        if len(self.left)<self.bs: self.left = self.rows[torch.randperm(len(self.rows), generator=self.g)].tolist()
+        now,self.left = torch.tensor(self.left[:self.bs]),self.left[self.bs:]
+        view = 1+torch.randint(VIEWS, (self.bs,), generator=self.g)
+        return self.x[view,now],self.y[now]
+
+
+def rate(k, n, warm=.2, div=25., final=1e5):
+    "fastai's one-cycle schedule, as a share of the highest rate."
+    cosine = lambda a,b,p: a+(b-a)*(1-np.cos(np.pi*p))/2
+    return cosine(1/div, 1, k/n/warm) if k/n<warm else cosine(1, 1/final, (k/n-warm)/(1-warm))
+
+
+def train(data, rows, kind, seed):
+    "240 steps; the averaged weights."
+    m,g = new_model(seed, kind.get('prior')).train(),torch.Generator().manual_seed(7919*seed+13)
+    groups,tasks = shut(m, kind),kind.get('tasks', ('fe', 'au'))
+    opt = torch.optim.AdamW([dict(params=p, lr=lr) for p,lr in zip(groups, PRESET.lrs)], weight_decay=PRESET.wd, fused=True)
+    weights = [p for group in groups for p in group]
+    average,joint = [p.detach().clone() for p in weights],JointLoss(PRESET.epochs)
+    fe,au = (Stream(data[k], data[f'{k}_label'], rows[k][0], bs, g) for k,bs in (('fe', PRESET.fe_bs), ('au', PRESET.au_bs)))
+    n = PRESET.epochs*40
+    for k in range(n):
+        if k%40==0: joint.start_epoch(k//40)
+        for h,lr in zip(opt.param_groups, PRESET.lrs): h['lr'] = lr*rate(k, n)
+        (x,y),(u,v) = fe(),au()
+        mix = draw_mixup(PRESET.au_bs, g, PRESET.mixup, PRESET.lam_of)
+        has = [o in tasks for o in ('fe', 'au')]
+        out,wild = answers(m, x if has[0] else None, mix.clips(u) if has[1] else None, g, kind)
+        loss = joint(out, y if has[0] else None, v if has[1] else None, mix if has[1] else None).total
+        if kind.get('bridge'): loss = loss+m.bridge.loss(wild, y, k/n)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, PRESET.clip_norm)
+        opt.step(); opt.zero_grad()
+        torch._foreach_lerp_(average, [p.detach() for p in weights], 1-PRESET.ema)
+    for p,a in zip(weights, average): p.data.copy_(a)
+    return m.eval()
+
+
+def counts(p, y):
+    "(3, a): hits, false alarms, misses at 0.5."
+    on = p>=.5
+    return [(on&(y==1)).sum(0).tolist(), (on&(y==0)).sum(0).tolist(), (~on&(y==1)).sum(0).tolist()]
+
+
+def observed(p, label):
+    "(e, a): share of clips of each expression in whose frames the AU is seen, at 0.5 in a quarter of them."
+    on = ((p>=.5).float().mean(1)>=.25).float()
+    return torch.stack([on[label==e].mean(0) for e in range(SPACE.n_expressions)]).tolist()
+
+
+@torch.no_grad()
+def evaluate(m, data, rows, kind):
+    "Scores in both domains, and what intervals over people need."
+    lab,wild,tasks = rows['au'][1],rows['fe'][1],kind.get('tasks', ('fe', 'au'))
+    out,au = answers(m, data['fe'][0,wild], data['au'][0,lab], kind=kind)
+    res = dict()
+    if 'au' in tasks:
+        for k,p,y,who in (('au', out.au.sigmoid(), data['au_label'][lab], [data['au_name'][i].split('_')[0] for i in lab]),
+                          ('wild', au.sigmoid(), data['wild_aus'][wild], [data['wild_person'][i] for i in wild])):
+            s = au_scores(p.double().numpy(), y.double().numpy(), SPACE)
+            res |= {f'{k}_f1':s.mean('f1'), f'{k}_auc':s.mean('auc')}
+            each = {n:[i for i,w in enumerate(who) if w==n] for n in sorted(set(who))}
+            res[f'{k}_counts'] = {n:counts(p[i].flatten(0, 1), y[i].flatten(0, 1)) for n,i in each.items()}
+        res['observed'] = observed(au.sigmoid(), data['fe_label'][wild])
+    if 'fe' in tasks:
+        s = fe_scores(out.fe.double().numpy(), data['fe_label'][wild].numpy(), SPACE)
+        res |= dict(uar=s.uar, war=s.war, right={data['fe_name'][i]:[int(y), int(o)] for i,y,o in zip(wild.tolist(), data['fe_label'][wild], out.fe.argmax(1))})
+    p_true = true_probability()[:,COLUMNS]
+    if len(tasks)==2:
+        res['map_distance'] = map_distance(m.mapping.au2fe().numpy(), p_true, SPACE)
+        res |= dict(gates=[m.mapping.alpha.sigmoid().item(), m.mapping.beta.sigmoid().item()])
+    if kind.get('bridge'): res |= dict(table=m.bridge.table.tolist(), evidence_weight=m.bridge.weight.item())
+    return res
+
+
+def planned(seeds=range(5)):
+    "Runs in the order of their importance: the key variants seed by seed, then the rest."
+    rest = [v for v in VARIANTS if v not in KEY]
+    pairs = lambda variants,regimes: [(s, v, r) for s in seeds for r in regimes for v in variants if (v, r) not in SAME]
+    return pairs(KEY, REGIMES)+pairs(rest, ('full',))+pairs(rest, ('few_au', 'few_fe'))
+
+
+def kept():
+    "Results so far."
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else dict(setting=__doc__.strip().split('\n\n')[1:3], regimes=REGIMES, variants=list(VARIANTS), space=SPACE.to_dict(), p_true=true_probability()[:,COLUMNS].tolist(), runs=[])
+
+
+def main(seconds=1e9):
+    torch.set_num_threads(1)
+    settings,begun = load_settings(),time.time()
+    data,lock = read_all(settings),FileLock(f'{RESULTS}.lock')
+    claims = Path(settings.paths.cache)/'study-claims'
+    claims.mkdir(exist_ok=True)
+    for seed,variant,regime in planned():
+        name = f'{seed}-{variant}-{regime}'
+        mine = FileLock(claims/name)
+        done = lambda: any((r['seed'], r['variant'], r['regime'])==(seed, variant, regime) for r in kept()['runs'])
+        if time.time()-begun>seconds: return
+        if done(): continue
+        try: mine.acquire(blocking=False)
+        except TimeoutError: continue                                         # another process is at it
+        with mine:
+            if done(): continue
+            t = time.process_time()
+            rows,kind = parts(settings, data, seed, **REGIMES[regime]),VARIANTS[variant]
+            res = evaluate(train(data, rows, kind, seed), data, rows, kind)
+            with lock:
+                all_ = kept()
+                all_['runs'].append(dict(seed=seed, variant=variant, regime=regime, cpu_seconds=round(time.process_time()-t, 1), **res))
+                write_json(RESULTS, all_)
+        print(f"{len(all_['runs'])} of {len(planned())} {name} "+' '.join(f'{k} {res[k]:.3f}' for k in SCORES if k in res), flush=True)
+
+
+if __name__=='__main__': main(*map(float, sys.argv[1:]))

@@ -1,0 +1,97 @@
+"""What the stored study says: paired differences of variants, with 95 % intervals over seeds (Student t) and over people or clips (bootstrap).
+
+Run: python benchmarks/study_table.py    (reads and completes results/study.json, writes results/study.md)
+"""
+import json
+from pathlib import Path
+import numpy as np
+from ssm_nb.core.files import write_json, write_text
+from ssm_nb.evaluation.bootstrap import mean_ci
+
+RESULTS = Path(__file__).parent/'results'/'study.json'
+PAIRS = ('shared-au_only', 'shared-fe_only', 'ssm-au_only', 'ssm-fe_only', 'no_exchange-shared', 'ssm-shared', 'fixed_prior-no_exchange', 'ssm-no_exchange', 'ssm-fixed_prior',
+         'ssm-au2fe_only', 'ssm-fe2au_only', 'ssm_uniform-ssm', 'ssm_shuffled-ssm', 'ssm_bridge-au_only', 'ssm_bridge-fe_only', 'ssm_bridge-ssm', 'ssm_bridge-shared',
+         'bridge_uniform-ssm_bridge', 'bridge_shuffled-ssm_bridge')
+SCORES = dict(au_f1='AU F1, laboratory', au_auc='AU AUC, laboratory', wild_f1='AU F1, wild', wild_auc='AU AUC, wild', uar='UAR', war='WAR')
+ALSO = dict(au_only='few_fe', fe_only='few_au')                               # a single task's run of `full` is also that of this regime
+
+
+def mean_f1(counts):
+    "(…, 3, a) hits, false alarms, misses to the mean F1 over AUs; an AU without any of them counts 0, as in the protocol."
+    hit,false,miss = np.moveaxis(np.asarray(counts, float), -2, 0)
+    return (2*hit/np.maximum(2*hit+false+miss, 1)).mean(-1)
+
+
+def mean_recall(right, pick):
+    "UAR of some clips: (n, 2) classes and answers, (…, n) clips."
+    y,said = right.T
+    rates = [((y[pick]==e)&(said[pick]==e)).sum(-1)/np.maximum((y[pick]==e).sum(-1), 1) for e in np.unique(y)]
+    return np.mean(rates, 0)
+
+
+def resampled(a, b, score, g, draws=400):
+    "Differences of one seed's pair when its test people (AU) or clips (expressions) are drawn again; None where a score has no such unit."
+    if score in ('au_f1', 'wild_f1'):
+        key = score.replace('f1', 'counts')
+        x,y = (np.array([r[key][k] for k in sorted(r[key])]) for r in (a, b))  # (people, 3, a)
+        pick = g.integers(len(x), size=(draws, len(x)))
+        return mean_f1(x[pick].sum(1))-mean_f1(y[pick].sum(1))
+    if score=='uar':
+        x,y = (np.array([r['right'][k] for k in sorted(r['right'])]) for r in (a, b))
+        pick = g.integers(len(x), size=(draws, len(x)))
+        return mean_recall(x, pick)-mean_recall(y, pick)
+
+
+def differences(runs):
+    "One row a regime, pair and score."
+    at,out = {(r['seed'], r['variant'], r['regime']):r for r in runs},[]
+    for (s,v,r),run in list(at.items()):
+        if r=='full' and v in ALSO: at[s,v,ALSO[v]] = run
+    for regime in ('full', 'few_au', 'few_fe'):
+        for pair in PAIRS:
+            a,b = pair.split('-')
+            both = [(at[s,a,regime], at[s,b,regime]) for s in sorted({s for s,*_ in at}) if {(s,a,regime), (s,b,regime)}<=at.keys()]
+            for score in SCORES:
+                d = [x[score]-y[score] for x,y in both if score in x and score in y]
+                if len(d)<2: continue
+                g = np.random.default_rng(0)
+                again = [resampled(x, y, score, g) for x,y in both]
+                units = dict(zip(('low', 'high'), np.percentile(np.mean(again, 0), (2.5, 97.5)))) if again[0] is not None else {}
+                out.append(dict(regime=regime, pair=pair, score=score, **mean_ci(d)._asdict(), **units))
+    return out
+
+
+def levels(runs):
+    "Mean and interval of each variant's own scores."
+    groups = {}
+    for r in runs: groups.setdefault((r['regime'], r['variant']), []).append(r)
+    return [dict(regime=r, variant=v, n=len(rows), **{s:mean_ci([o[s] for o in rows])._asdict() for s in (*SCORES, 'map_distance') if s in rows[0]}) for (r,v),rows in groups.items()]
+
+
+def verdict(row):
+    "One word: what the interval over seeds allows to say."
+    low,high = row['mean']-row['half'],row['mean']+row['half']
+    return 'gains' if low>0 else 'loses' if high<0 else 'no loss above .01' if low>-.01 else 'open'
+
+
+def markdown(kept):
+    "The table for people."
+    part = lambda o,s: '–' if s not in o else f"{o[s]['mean']:.3f}"+(f" ± {o[s]['half']:.3f}" if o[s]['half']==o[s]['half'] else '')
+    head = '| regime | variant | seeds | '+' | '.join(SCORES.values())+' | map to truth |'
+    rows = [head, '|'+'---|'*(len(SCORES)+4)]+[f"| {o['regime']} | {o['variant']} | {o['n']} | "+' | '.join(part(o, s) for s in (*SCORES, 'map_distance'))+' |' for o in kept['levels']]
+    diff = ['| regime | pair | score | difference ± (seeds) | over people or clips | seeds | |', '|---|---|---|---|---|---|---|']
+    for o in kept['differences']:
+        over = f"{o['low']:+.3f} … {o['high']:+.3f}" if 'low' in o else ''
+        diff.append(f"| {o['regime']} | {o['pair'].replace('-', ' − ')} | {SCORES[o['score']]} | {o['mean']:+.3f} ± {o['half']:.3f} | {over} | {o['n']} | {verdict(o)} |")
+    return '\n'.join(['# The study', '', *kept['setting'], '', f"{len(kept['runs'])} runs. 95 % intervals.", '', *rows, '', *diff, ''])
+
+
+def main():
+    kept = json.loads(RESULTS.read_text())
+    kept['runs'].sort(key=lambda r: (r['seed'], r['regime'], r['variant']))
+    kept |= dict(levels=levels(kept['runs']), differences=differences(kept['runs']))
+    write_json(RESULTS, kept)
+    write_text(RESULTS.with_suffix('.md'), markdown(kept))
+
+
+if __name__=='__main__': main()
