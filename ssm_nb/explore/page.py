@@ -6,7 +6,7 @@
 __all__ = ['explorer_html', 'write_explorer', 'ssm_explore']
 
 # %% ../../nbs/explore/06_page.ipynb #13666cd1
-import argparse, sys
+import argparse
 from fastcore.xml import Body, Head, Html, Main, Meta, Safe, Script, Style, Title, to_xml
 from pathlib import Path
 from ..core.files import write_text
@@ -66,6 +66,3 @@ def ssm_explore(
     if wrong or a.clips<1: p.error(wrong or f'--clips {a.clips}: give 1 or more')
     return run_command('ssm-explore', lambda: print(write_explorer(a.folder/'explorer.html',
         run_spec(a.folder, settings, a.seeds, a.pictures, a.clips))), a)
-
-# %% ../../nbs/explore/06_page.ipynb #7647541e
-if __name__=='__main__': sys.exit(ssm_explore())
