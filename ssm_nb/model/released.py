@@ -188,7 +188,7 @@ def infer_config(
     au_prompts,fe_prompts = released_prompts(space)
     return dict(clip_cfg=clip, space=space.to_dict(), n_frames=frames, smoothing=smoothing, au_prompts=au_prompts, fe_prompts=fe_prompts,
                 **infer_experts(state, clip['vision_cfg']['layers']), k=2, routing=routing, exact_gelu=True,
-                n_ctx=ctx[-2], class_specific=len(ctx)==3, position='front')
+                n_ctx=ctx[-2], class_specific=len(ctx)==3, position='front', semantic_weight=.1, bridge=False)
 
 # %% ../../nbs/model/11_released.ipynb #2b391245
 def check_names(
