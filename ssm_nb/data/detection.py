@@ -75,7 +75,8 @@ def draw_faces(
     return np.asarray(image)
 
 # %% ../../nbs/data/16_detection.ipynb #009d6b18
-RENDERED_CROP = np.array([[.310, .309], [.687, .308], [.490, .491], [.345, .673], [.647, .673]]) # (5, 2) landmarks, share of the crop's width
+# (5, 2) landmarks, share of the crop's width
+RENDERED_CROP = np.array([[.310, .309], [.687, .308], [.490, .491], [.345, .673], [.647, .673]])
 
 # %% ../../nbs/data/16_detection.ipynb #8250d49a
 def _lines(marks):

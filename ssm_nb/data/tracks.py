@@ -86,7 +86,8 @@ def _known(self:Tracker, faces, looks, frame):
     who = {j:self.present[i] for i,j in pair_faces(face_distance(here, faces.boxes), self.reach)}
     away = [k for k,t in enumerate(self.tracks) if k not in self.present and frame-t.frame<=self.memory]
     rest = [j for j in range(len(faces.boxes)) if j not in who]
-    unlike = look_difference(np.array([self.tracks[k].look for k in away]).reshape(-1, 1, 3), np.array([looks[j] for j in rest]).reshape(-1, 3))
+    unlike = look_difference(np.array([self.tracks[k].look for k in away]).reshape(-1, 1, 3),
+                             np.array([looks[j] for j in rest]).reshape(-1, 3))
     return who | {rest[j]:away[i] for i,j in pair_faces(unlike, self.alike)}
 
 # %% ../../nbs/data/17_tracks.ipynb #f7ab8d8a

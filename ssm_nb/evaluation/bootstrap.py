@@ -125,7 +125,7 @@ def person_counts(
     s:int, # people
 )->PersonCounts:
     "Count once, for every resample"
-    count = lambda cells: np.stack([np.bincount(who, o, s) for o in cells.T], axis=1) # (n, a) -> (s, a)
+    count = lambda cells: np.stack([np.bincount(who, o, s) for o in cells.T], axis=1) # (n, a) → (s, a)
     cells = [(targets==y) & (positive==d) for y,d in ((1,True),(0,True),(1,False),(0,False))]
     return PersonCounts(*map(count, cells), np.stack([pairwise_wins(y, p, who, s) for y,p in zip(targets.T, probs.T)]))
 

@@ -145,7 +145,8 @@ def protocol_words(
     part:AUProtocols,
 )->str: # Markdown, a line a protocol
     "The protocols in words"
-    return '\n'.join(f'- **{p}**: {PROTOCOLS[p]}' + (f' ({setting_words(part.settings[p])})' if p in part.settings else '') + '.' for p in part.scores)
+    return '\n'.join(f'- **{p}**: {PROTOCOLS[p]}' + (f' ({setting_words(part.settings[p])})' if p in part.settings else '') + '.'
+                     for p in part.scores)
 
 # %% ../../nbs/evaluation/06_results.ipynb #3662f539
 NAMES = dict(f1='F1', auc='AUC', precision='precision', recall='recall', base_rate='base rate',
@@ -237,9 +238,11 @@ def au_section(
 )->Section:
     "Action units on a page"
     s = next(iter(part.scores.values()))
-    intro = (f'{skipped_words(s.skipped)}F1 of {len(s.f1)} action units under {len(part.scores)} protocols, with 95 % intervals over people. '
+    intro = (f'{skipped_words(s.skipped)}F1 of {len(s.f1)} action units under {len(part.scores)} protocols, with 95 % intervals '
+             f'over people. '
              'The mark is what the best constant answer would get. An action unit that no frame shows has no F1, whatever was predicted; '
-             'the mean leaves it out, the mean as released counts it as 0, and both are means over the same action units under every protocol.')
+             'the mean leaves it out, the mean as released counts it as 0, and both are means over the same action units under '
+             'every protocol.')
     tables = [by_protocol(part, 'f1'), without_decisions(part), by_protocol(part, 'precision'), by_protocol(part, 'recall')]
     return Section(title, [intro, protocol_words(part), au_figure(part, 'F1 per action unit'), *tables, *reasons(au_reasons(part))])
 

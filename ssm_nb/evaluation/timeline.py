@@ -49,7 +49,8 @@ def person_timeline(
     seconds,y = on_time_axis(table, person, sum(names, []))
     fig = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=.06, row_heights=[len(o) for o in names])
     for row,(labels,z) in enumerate(zip(names, np.split(y, [len(names[0])], 1)), 1):
-        fig.add_trace(go.Heatmap(x=seconds, y=labels, z=z.T.round(3), coloraxis='coloraxis', ygap=2, hovertemplate='%{y} at %{x:.2f}: %{z:.2f}<extra></extra>'), row, 1)
+        fig.add_trace(go.Heatmap(x=seconds, y=labels, z=z.T.round(3), coloraxis='coloraxis', ygap=2,
+                                 hovertemplate='%{y} at %{x:.2f}: %{z:.2f}<extra></extra>'), row, 1)
     for a,b in _gaps(seconds, ~np.isnan(y).all(1)): fig.add_vrect(a, b, fillcolor='gray', opacity=.25, line_width=0)
     fig.update_layout(coloraxis=dict(colorscale='Cividis', cmin=0, cmax=1, colorbar_title='probability'))
     fig.update_yaxes(autorange='reversed', showgrid=False)
@@ -115,7 +116,8 @@ def _moments(table, space, person, pictures):
     chosen = eventful(table, space, person, [f for k,f in pictures if k==person])
     if not chosen: return []
     mine = table[table.face_id==person].set_index('frame')
-    rows = [dict(frame=f, seconds=None if math.isnan(mine.timestamp[f]) else float(mine.timestamp[f]), sees=strongest(mine.loc[f], space)) for f in chosen]
+    rows = [dict(frame=f, seconds=None if math.isnan(mine.timestamp[f]) else float(mine.timestamp[f]),
+                 sees=strongest(mine.loc[f], space)) for f in chosen]
     return ['Where the numbers changed most, in the order of time:',strip([pictures[person,f] for f in chosen]),rows]
 
 def timeline_sections(

@@ -64,13 +64,15 @@ def fe2au(self:EditedMapping)->Tensor: return self.masked(1, self.d2.data)
 # %% ../../nbs/explore/02_edits.ipynb #d7621e8f
 def _cell(mapping, edit, what, value):
     "Set one entry, or all if no edge is named"
-    if 'expression' not in edit and 'au' not in edit and edit.get('way') in WAYS: getattr(mapping, what)[WAYS.index(edit['way'])].fill_(value)
+    if 'expression' not in edit and 'au' not in edit and edit.get('way') in WAYS:
+        getattr(mapping, what)[WAYS.index(edit['way'])].fill_(value)
     else: way,at = edge(mapping.space, edit); getattr(mapping, what)[way][at] = value
 
 def _number(edit, key, low=-float('inf'), high=float('inf')):
     "A number in its range"
     v = edit.get(key)
-    if not isinstance(v, (int, float)) or not low<=v<=high: raise ValueError(f'{key} is {v!r}; expected a number'+(f' from {low:g}' if low>-1e9 else '')+(f' to {high:g}' if high<1e9 else ''))
+    if not isinstance(v, (int, float)) or not low<=v<=high:
+        raise ValueError(f'{key} is {v!r}; expected a number'+(f' from {low:g}' if low>-1e9 else '')+(f' to {high:g}' if high<1e9 else ''))
     return float(v)
 
 def _reweight(m, edit, spec): edge(m.space, edit); _cell(m, edit, 'factor', _number(edit, 'factor', 0))

@@ -105,7 +105,8 @@ def _scores(said_fe, said_au, gram, mapping, model):
     ask_one = lambda said,k: None if said is None else answers(said, gram, mapping, model.smoother)[k]
     fe,au = ask_one(said_fe, 0),ask_one(said_au, 1)
     uar = None if fe is None else fe_scores(fe.double().numpy(), said_fe.labels.numpy(), model.space).uar
-    f1 = None if au is None else au_scores(au.sigmoid().double().flatten(0, 1).numpy(), said_au.labels.flatten(0, 1).numpy(), model.space).mean('f1')
+    f1 = None if au is None else au_scores(au.sigmoid().double().flatten(0, 1).numpy(), said_au.labels.flatten(0, 1).numpy(),
+                                           model.space).mean('f1')
     return uar,f1
 
 def cut_effects(
@@ -147,7 +148,9 @@ def evidence(
     if fe is not None:
         on,labels = seen(answers(said[0], gram, model.mapping, model.smoother)[1]),said[0].labels.numpy()
         tables = [*lift_table(on, labels, e), *lift_interval(on, labels, e)]
-        with np.errstate(invalid='ignore'): matrix = Matrix(f'{len(labels)} held-out expression clips; AUs as the model sees them, nobody coded them', tables[1]/tables[0])
+        with np.errstate(invalid='ignore'):
+            matrix = Matrix(f'{len(labels)} held-out expression clips; AUs as the model sees them, nobody coded them', tables[1]/tables[0])
     maps = [[getattr(o.mapping, w)().detach().cpu().numpy() for o in (model, *others)] for w in ('au2fe', 'fe2au')]
     counts = ' and '.join(f'{len(s.labels)} held-out {k} clips' for s,k in zip(said, ('expression', 'AU')) if s)
-    return Evidence(matrix.source if matrix else 'not measured', *tables, *cut_effects(model, *said), counts or 'not measured', len(others)+1 if others else 0, *map(spread, maps)),matrix
+    return Evidence(matrix.source if matrix else 'not measured', *tables, *cut_effects(model, *said), counts or 'not measured',
+                    len(others)+1 if others else 0, *map(spread, maps)),matrix

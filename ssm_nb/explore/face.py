@@ -43,7 +43,8 @@ def face_model(
     mean = basis.mean+torch.tensordot(people.identity[0], basis.identity, 1) # (v, 3)
     texels = lambda x: (x.reshape(ATLAS_H, ATLAS_W, -1).clamp(0, 1)*255).round().numpy()
     return FaceModel(list(aus), [u.name for u in units], [u.muscle for u in units], [u.region for u in units],
-        [action_side(basis.action_names[k]) for k in used.tolist()], weights[:,used].numpy(), mean.numpy(), basis.actions[used].numpy(), basis.triangles.numpy(),
+        [action_side(basis.action_names[k]) for k in used.tolist()], weights[:,used].numpy(), mean.numpy(),
+        basis.actions[used].numpy(), basis.triangles.numpy(),
         basis.uv.numpy(), texels(people.atlas[0]), texels(people.folds), fold_shares(basis)[used].numpy(),
         scene.light[0].tolist(), CAMERA_CM, FIELD_CM, float(scene.ambient), float(scene.background[0,0,0,0]))
 

@@ -6,7 +6,7 @@
 __all__ = ['explorer_html', 'write_explorer', 'ssm_explore']
 
 # %% ../../nbs/explore/06_page.ipynb #13666cd1
-import argparse, sys
+import argparse
 from fastcore.xml import Body, Head, Html, Main, Meta, Safe, Script, Style, Title, to_xml
 from pathlib import Path
 from ..core.files import write_text
@@ -23,9 +23,11 @@ def explorer_html(
 )->str: # HTML
     "A self-contained page"
     mount = "globalThis.explorer = showPage(document.getElementById('explorer'), document.getElementById('payload').textContent);"
-    head = Head(Meta(charset='utf-8'), Meta(http_equiv='Content-Security-Policy', content=policy), Meta(name='viewport', content='width=device-width, initial-scale=1'),
+    head = Head(Meta(charset='utf-8'), Meta(http_equiv='Content-Security-Policy', content=policy),
+                Meta(name='viewport', content='width=device-width, initial-scale=1'),
         Meta(name='color-scheme', content='light dark'), Title(spec.title), Style(Safe(_PAGE_CSS)))
-    body = Body(Main(id='explorer'), Script(Safe(spec.payload()), type='text/plain', id='payload'), Script(Safe(f'{explorer_js()}\n{mount}\n'), type='module'))
+    body = Body(Main(id='explorer'), Script(Safe(spec.payload()), type='text/plain', id='payload'),
+                Script(Safe(f'{explorer_js()}\n{mount}\n'), type='module'))
     return '<!doctype html>\n'+to_xml(Html(head, body, lang='en'), indent=False)
 
 def write_explorer(
@@ -57,11 +59,10 @@ def ssm_explore(
     p = command_parser('ssm-explore', _ABOUT, _EXAMPLES)
     p.add_argument('folder', type=Path, metavar='RUN', help='the folder of a run')
     p.add_argument('--seeds', nargs='+', type=Path, default=[], metavar='RUN', help='folders of the same run with other seeds')
-    p.add_argument('--pictures', action=argparse.BooleanOptionalAction, default=None, help='small pictures of the clips (default: of drawn faces only)')
+    p.add_argument('--pictures', action=argparse.BooleanOptionalAction, default=None,
+                   help='small pictures of the clips (default: of drawn faces only)')
     p.add_argument('--clips', type=int, default=200, metavar='N', help='clips of each data set to measure evidence on (default: 200)')
     a = p.parse_args(args)
     if wrong or a.clips<1: p.error(wrong or f'--clips {a.clips}: give 1 or more')
-    return run_command('ssm-explore', lambda: print(write_explorer(a.folder/'explorer.html', run_spec(a.folder, settings, a.seeds, a.pictures, a.clips))), a)
-
-# %% ../../nbs/explore/06_page.ipynb #7647541e
-if __name__=='__main__': sys.exit(ssm_explore())
+    return run_command('ssm-explore', lambda: print(write_explorer(a.folder/'explorer.html',
+        run_spec(a.folder, settings, a.seeds, a.pictures, a.clips))), a)

@@ -21,7 +21,8 @@ import torch
 def explore_aus()->Explorer:
     "A dictionary of action units, on the face"
     made = Provenance('none: a face that is drawn', 'yes', 'none', 'none', None, versions(), str(date.today()), '')
-    return Explorer(sealed(Spec(FORMAT, 'Action units: one at a time', labels_of(LabelSpace((), ())), [], None, None, [], 0, 'clip', [], None, None, face_model(), made)))
+    return Explorer(sealed(Spec(FORMAT, 'Action units: one at a time', labels_of(LabelSpace((), ())), [], None, None, [], 0, 'clip',
+                                [], None, None, face_model(), made)))
 
 # %% ../../nbs/explore/08_small.ipynb #33fbf282
 def explore_priors(
@@ -39,5 +40,6 @@ def explore_prototypes(
     none = dict(fe_head=torch.zeros(0, e), fe_dot=torch.zeros(0, e+a), au_head=torch.zeros(0, 1, a), au_dot=torch.zeros(0, 1, e+a))
     made = Provenance('none: prototypes are made of text', 'unknown', 'none', 'none', None, versions(), str(date.today()), '')
     epochs = [epoch_of(dict(epoch=0, scores=None, **map_numbers(model.eval()), **none))]
-    return Explorer(sealed(Spec(FORMAT, 'Prototypes and their exchange', labels_of(model.space), prior_tables(model.space, model.mapping.prior.cpu().numpy()),
+    return Explorer(sealed(Spec(FORMAT, 'Prototypes and their exchange', labels_of(model.space),
+                                prior_tables(model.space, model.mapping.prior.cpu().numpy()),
         None, None, epochs, 0, model.smoother.mode, [], None, None, None, made)))

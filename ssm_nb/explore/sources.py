@@ -38,14 +38,16 @@ def labels_of(
     space:LabelSpace # of a model or a prior
 )->Labels:
     "Labels with their FACS names and muscles"
-    return Labels(list(space.aus), list(space.au_names), [ACTION_UNITS[u].muscle for u in space.aus], list(space.expressions), space.neutral)
+    return Labels(list(space.aus), list(space.au_names), [ACTION_UNITS[u].muscle for u in space.aus], list(space.expressions),
+                  space.neutral)
 
 def prior_table(
     prior:Prior # any
 )->PriorTable:
     "A prior with the source of every cell: the rule that links it, or that none does"
     linked = prior.matrix>prior.matrix.min() # (e, a)
-    return PriorTable(prior.name, prior.matrix.astype(np.float32), [f'not linked in {prior.source or prior.name}', f'linked in {prior.source or prior.name}'], linked.astype(np.uint8))
+    return PriorTable(prior.name, prior.matrix.astype(np.float32),
+                      [f'not linked in {prior.source or prior.name}', f'linked in {prior.source or prior.name}'], linked.astype(np.uint8))
 
 # %% ../../nbs/explore/05_sources.ipynb #bfa4177a
 def known_priors(
@@ -64,11 +66,13 @@ def prior_tables(
 )->list[PriorTable]:
     "That one first, then the others"
     known = known_priors(space)
-    own = [p for p in known if np.allclose(p.matrix, matrix, atol=1e-6)] or [Prior(np.clip(np.float64(matrix), 0, 1), space, 'as trained', 'the model')]
+    own = [p for p in known if np.allclose(p.matrix, matrix, atol=1e-6)] or [Prior(np.clip(np.float64(matrix), 0, 1), space,
+        'as trained', 'the model')]
     return [prior_table(p) for p in [own[0], *[p for p in known if p is not own[0]]]]
 
 # %% ../../nbs/explore/05_sources.ipynb #30e1fe39
-def _floats(x): return {k:(float(v) if v.ndim==0 else v.flatten(0, 1).numpy() if k.startswith('au_') else v.numpy()) for k,v in x.items()} # (c, t, …) to (f, …)
+# (c, t, …) to (f, …)
+def _floats(x): return {k:(float(v) if v.ndim==0 else v.flatten(0, 1).numpy() if k.startswith('au_') else v.numpy()) for k,v in x.items()}
 
 def epoch_of(
     taken:dict # `map_numbers` and `clip_numbers`, epoch (from 0), scores
@@ -89,13 +93,16 @@ def mosaic(
     c,t = pixels.shape[:2]
     frames = pixels[:,every//2::every].flatten(0, 1) # the middle one of every few
     each = len(range(every//2, t, every))
-    small = torch.nn.functional.interpolate(frames.float(), (size,size), mode='bilinear', antialias=True, align_corners=False).round().clamp(0, 255).byte()
+    small = torch.nn.functional.interpolate(frames.float(), (size,size), mode='bilinear', antialias=True,
+                                            align_corners=False).round().clamp(0, 255).byte()
     rows = -(-len(small)//columns)
     sheet = torch.zeros(rows*columns, 3, size, size, dtype=torch.uint8); sheet[:len(small)] = small
-    picture = sheet.unflatten(0, (rows,columns)).permute(0,3,1,4,2).reshape(rows*size, columns*size, 3) # (rows, 3, h, columns, w) to an image
+    # (rows, 3, h, columns, w) to an image
+    picture = sheet.unflatten(0, (rows,columns)).permute(0,3,1,4,2).reshape(rows*size, columns*size, 3)
     with io.BytesIO() as f:
         Image.fromarray(picture.numpy()).save(f, 'jpeg', quality=72, optimize=True)
-        return Pictures(b64encode(f.getvalue()).decode(), size, columns),[[i*each+min(k//every, each-1) for k in range(t)] for i in range(c)]
+        return Pictures(b64encode(f.getvalue()).decode(), size,
+                        columns),[[i*each+min(k//every, each-1) for k in range(t)] for i in range(c)]
 
 # %% ../../nbs/explore/05_sources.ipynb #fb50798c
 def clips_of(
@@ -131,7 +138,8 @@ def prior_spec(
     space = priors[0].space
     for p in priors[1:]: space.check(p.space, p.name)
     made = Provenance('none: rules and proportions from the literature', 'yes', 'none', 'none', None, versions(), str(date.today()), '')
-    return sealed(Spec(FORMAT, title, labels_of(space), [prior_table(p) for p in priors], None, None, [], 0, 'clip', [], None, None, face_model(), made))
+    return sealed(Spec(FORMAT, title, labels_of(space), [prior_table(p) for p in priors], None, None, [], 0, 'clip', [], None, None,
+                       face_model(), made))
 
 # %% ../../nbs/explore/05_sources.ipynb #e96c75fd
 def true_table(
@@ -157,9 +165,12 @@ def model_spec(
     sheet,tiles = mosaic(watched.pixels) if (rendered if pictures is None else pictures) else (None, None)
     known = {k:getattr(watched, k) for k in ('names', 'recordings', 'tasks', 'expressions', 'aus')}
     made = dict(data='not said', split=watched.split, protocol=FIXED, seed=None)|about
-    made = Provenance(rendered={True:'yes', False:'no', None:'unknown'}[rendered], versions=versions(), made=str(date.today()), hash='', **made)
-    return sealed(Spec(FORMAT, title, labels_of(model.space), prior_tables(model.space, model.mapping.prior.cpu().numpy()), true_table(model.space) if rendered else None, found[1],
-        [epoch_of(o) for o in epochs], len(epochs)-1 if chosen is None else chosen, model.smoother.mode, clips_of(known, watched.pixels.shape[1], tiles), sheet, found[0], face_model(), made))
+    made = Provenance(rendered={True:'yes', False:'no', None:'unknown'}[rendered], versions=versions(), made=str(date.today()),
+                      hash='', **made)
+    return sealed(Spec(FORMAT, title, labels_of(model.space), prior_tables(model.space, model.mapping.prior.cpu().numpy()),
+                       true_table(model.space) if rendered else None, found[1],
+        [epoch_of(o) for o in epochs], len(epochs)-1 if chosen is None else chosen, model.smoother.mode,
+        clips_of(known, watched.pixels.shape[1], tiles), sheet, found[0], face_model(), made))
 
 # %% ../../nbs/explore/05_sources.ipynb #d67efccf
 def _held_out(config, settings):
@@ -179,7 +190,8 @@ def run_spec(
     taken,config,model = read_snapshots(folder),read_config(folder),best_model(folder)
     data,why = _held_out(config, settings)
     quality = [(o['scores'] or {}).get('quality', np.nan) for o in taken]
-    known,split = taken[-1]['clips'],'the TEST set: epochs were chosen on it' if config.selection=='test' else 'training data that was held out'
+    known = taken[-1]['clips']
+    split = 'the TEST set: epochs were chosen on it' if config.selection=='test' else 'training data that was held out'
     watched = watched_clips(data.fe_choose, data.au_choose) if data else None
     if watched and list(watched.names)!=list(known['names']): watched = None # the data are not those of the run any more
     found = evidence(model, data.fe_choose, data.au_choose, [best_model(o) for o in others], most) if data else (None, None)
@@ -192,5 +204,6 @@ def _run_spec(model, config, taken, chosen, known, split, watched, found, pictur
     sheet,tiles = mosaic(watched.pixels) if watched and (rendered if pictures is None else pictures) else (None, None)
     t = taken[-1]['au_head'].shape[1]
     made = Provenance(run_title(config), 'yes' if rendered else 'no', split, FIXED, config.seed, versions(), str(date.today()), '')
-    return sealed(Spec(FORMAT, run_title(config), labels_of(model.space), prior_tables(model.space, model.mapping.prior.cpu().numpy()), true_table(model.space) if rendered else None, found[1],
+    return sealed(Spec(FORMAT, run_title(config), labels_of(model.space), prior_tables(model.space, model.mapping.prior.cpu().numpy()),
+                       true_table(model.space) if rendered else None, found[1],
         [epoch_of(o) for o in taken], chosen, model.smoother.mode, clips_of(known, t, tiles), sheet, found[0], face_model(), made))

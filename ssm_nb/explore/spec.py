@@ -197,10 +197,12 @@ def _shape(letters): return f"({', '.join(map(str, letters))}{',' if len(letters
 def _check_array(kind, x, where, sizes):
     "Type, shape, bytes, and no NaN"
     dtype,*letters = kind.split(' ')
-    if not (isinstance(x, dict) and isinstance(x.get('shape'), list) and isinstance(x.get('data'), str)): _fail(where, 'is not an array with shape, dtype and data')
+    if not (isinstance(x, dict) and isinstance(x.get('shape'), list) and isinstance(x.get('data'), str)):
+        _fail(where, 'is not an array with shape, dtype and data')
     if x.get('dtype')!=dtype: _fail(where, f"has dtype {x.get('dtype')}; expected {dtype}")
     known = [int(l) if l.isdigit() else sizes.get(l, '…') for l in letters]
-    if len(x['shape'])!=len(known) or any(k not in ('…', n) for k,n in zip(known, x['shape'])): _fail(where, f"has shape {_shape(x['shape'])}; expected {_shape(known)}")
+    if len(x['shape'])!=len(known) or any(k not in ('…', n) for k,n in zip(known, x['shape'])):
+        _fail(where, f"has shape {_shape(x['shape'])}; expected {_shape(known)}")
     sizes.update(zip(letters, x['shape']))
     bad = ~np.isfinite(decode(x, where).ravel()) if dtype.startswith('float') else np.zeros(1, bool)
     if bad.any(): _fail(where, f'is not finite at position {bad.argmax()}; what was not measured is null')
@@ -213,7 +215,8 @@ def _check_table(kind, x, where, sizes):
     want = [sizes[l] for l in kind.split(' ')[1:]]
     rows = x if isinstance(x, list) else []
     got = [len(rows), len(rows[0]) if rows and isinstance(rows[0], list) else 0]
-    if len(rows)!=want[0] or any(not isinstance(r, list) or len(r)!=want[1] for r in rows): _fail(where, f'has shape {_shape(got)}; expected {_shape(want)}')
+    if len(rows)!=want[0] or any(not isinstance(r, list) or len(r)!=want[1] for r in rows):
+        _fail(where, f'has shape {_shape(got)}; expected {_shape(want)}')
     for i,row in enumerate(rows):
         for j,v in enumerate(row):
             if v is not None and not _number(v): _fail(f'{where}[{i}][{j}]', 'is neither a number nor null')
@@ -293,7 +296,8 @@ def _plain(kind, x):
     if is_dataclass(x): return {f.name:_plain(f.type, getattr(x, f.name)) for f in fields(x)}
     if kind.startswith('['): return [_plain(kind[1:kind.index(']')], o) for o in x]
     if (dtype := kind.split(' ')[0]) in DTYPES: return encode(x, dtype, deflate=dtype!='float32')
-    if kind.startswith('table '): return [[None if v is None or np.isnan(v) else float(v) for v in row] for row in np.asarray(x, dtype=float)]
+    if kind.startswith('table '):
+        return [[None if v is None or np.isnan(v) else float(v) for v in row] for row in np.asarray(x, dtype=float)]
     return x.item() if isinstance(x, np.generic) else x
 
 # %% ../../nbs/explore/01_spec.ipynb #25b5dd57

@@ -97,8 +97,10 @@ def answer(self:Explorer,
     rows = [f"AU{u} {p:.0%}{' (posed)' if u in true else ' (not posed)'}" for u,p in zip(space.aus, probs) if p>=.5]
     missed = [f'AU{u}' for u,p in zip(space.aus, probs) if u in true and p<.5]
     blind = [f'AU{u}' for u in sorted(true-set(space.aus))]
-    return (f"The model sees {', '.join(rows) or 'no AU'}"+(f"; misses {', '.join(missed)}" if missed else '')+(f"; was never taught {', '.join(blind)}" if blind else '')
-            +f'. It calls the face {space.expressions[int(fe.argmax())]} ({float(fe.max()):.0%}). A still, even-lit face is unlike the clips it was trained on.')
+    return (f"The model sees {', '.join(rows) or 'no AU'}"+(f"; misses {', '.join(missed)}" if missed else '')
+            +(f"; was never taught {', '.join(blind)}" if blind else '')
+            +f'. It calls the face {space.expressions[int(fe.argmax())]} ({float(fe.max()):.0%}). A still, even-lit face is '
+             f'unlike the clips it was trained on.')
 
 # %% ../../nbs/explore/07_widget.ipynb #2fffcdc4
 def explore(

@@ -42,7 +42,8 @@ def two_walks(
 )->tuple[Walk,Walk]: # 250 frames each, for a scene of 640 by 480
     "Two people, one of whom leaves for a second"
     away,g = (math.nan,)*2,torch.Generator().manual_seed(seed)
-    paths = (keyed({0: (110, 210), 60: (250, 220), 140: (300, 250), 164: (420, 235), 165: away, 189: away, 190: (420, 235), 249: (240, 225)}),
+    paths = (keyed({0: (110, 210), 60: (250, 220), 140: (300, 250), 164: (420, 235), 165: away, 189: away, 190: (420, 235),
+                    249: (240, 225)}),
              keyed({0: away, 89: away, 90: (540, 180), 150: (540, 200), 249: (520, 210)}))
     heights = (keyed({0: (95,), 60: (150,), 140: (210,), 190: (165,), 249: (130,)}),
                keyed({0: (110,), 150: (140,), 249: (125,)}))
@@ -127,7 +128,8 @@ def draw_scene(
 )->Iterator[np.ndarray]: # n frames, (h, w, 3) uint8
     "The frames of people walking through a room"
     if len(walks)>len(people.identity): raise ValueError(f'{len(walks)} walks for {len(people.identity)} people: draw more people')
-    if len({len(o.height) for o in walks})>1: raise ValueError(f'walks of {[len(o.height) for o in walks]} frames: give all the same number')
+    if len({len(o.height) for o in walks})>1:
+        raise ValueError(f'walks of {[len(o.height) for o in walks]} frames: give all the same number')
     basis,g = load_basis(),torch.Generator().manual_seed(seed)
     behind,colours = room(g, h, w),.15+.5*torch.rand(len(walks), 3, generator=g)
     for i in range(len(walks[0].height)):

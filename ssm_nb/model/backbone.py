@@ -211,7 +211,8 @@ def read(self:ImageTower,
     images:Tensor, # (n, 3, h, w), CLIP-normalised
 ) -> Tensor: # (n, d) class tokens after the last attention, for `finish`
     "All but the last MLP"
-    if not self.class_only: raise ValueError("under 'released' routing the last MLP reads all tokens; only routing='token' can go on from the class token")
+    if not self.class_only:
+        raise ValueError("under 'released' routing the last MLP reads all tokens; only routing='token' can go on from the class token")
     return class_attention(self.last, self.through(images)[0])[:,0]
 
 # %% ../../nbs/model/03_backbone.ipynb #f092f0c1

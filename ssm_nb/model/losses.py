@@ -158,7 +158,8 @@ def branch(self:JointLoss,
 )->list[Tensor]: # two scalars, and whether they count
     "Both losses of one task"
     if outputs[0] is None: return [self.weights.new_zeros(())]*2 + [self.weights.new_zeros((), dtype=torch.bool)]
-    if labels is None: raise ValueError('The model gave logits of a task without labels; give its labels, or run the model without its clips')
+    if labels is None:
+        raise ValueError('The model gave logits of a task without labels; give its labels, or run the model without its clips')
     return [loss(o, labels) for o in outputs] + [~labels.isnan().all()]
 
 # %% ../../nbs/model/10_losses.ipynb #811ecd38

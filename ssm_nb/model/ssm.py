@@ -180,7 +180,8 @@ def image_features(self:SSM,
     noise:Tensor|None=None, # (b, t, *noise_shape) standard normal, see `ImageTower`
 ) -> Tensor: # (b, t, d)
     "Every frame through the image tower, or through what is left of it"
-    if clip.ndim==3: return self.image.finish(clip.flatten(0, 1), None if noise is None else noise[...,-1,0,:].flatten(0, 1)).unflatten(0, clip.shape[:2])
+    if clip.ndim==3: return self.image.finish(clip.flatten(0, 1),
+                                              None if noise is None else noise[...,-1,0,:].flatten(0, 1)).unflatten(0, clip.shape[:2])
     x = self.image(clip.flatten(0, 1), None if noise is None else noise.flatten(0, 1))   # (b, t, …) to (b·t, …)
     return x.unflatten(0, clip.shape[:2])
 
@@ -263,7 +264,8 @@ def forward(self:SSM,
 ) -> SSMOutput: # fe (b1, e), au (b2, t, a), their semantic parts, both maps
     "Both branches, or whichever has a clip"
     z_fe,z_au = self.mapping.exchange(*self.prototypes())
-    fe = (None, None) if fe_clip is None else self.fe_logits(fe_clip, z_fe, fe_noise) if self.bridge is None else self.bridged_logits(fe_clip, z_fe, z_au, fe_noise)
+    fe = (None, None) if fe_clip is None else self.fe_logits(fe_clip, z_fe,
+        fe_noise) if self.bridge is None else self.bridged_logits(fe_clip, z_fe, z_au, fe_noise)
     au = (None, None) if au_clip is None else self.au_logits(au_clip, z_au, au_noise)
     return SSMOutput(*fe[:2], *au, self.mapping.au2fe(), self.mapping.fe2au(), *fe[2:])
 

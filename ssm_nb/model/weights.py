@@ -83,11 +83,13 @@ def inert(*_):
     return Placeholder.__new__(Placeholder)
 
 CALLS = {('collections', 'OrderedDict'): OrderedDict, ('torch._utils', '_rebuild_tensor_v2'): saved_tensor,
-         ('torch._utils', '_rebuild_parameter'): lambda data, *_: data, ('torch', 'Size'): tuple, ('collections', 'defaultdict'): lambda *_: {},
+         ('torch._utils', '_rebuild_parameter'): lambda data, *_: data, ('torch', 'Size'): tuple,
+         ('collections', 'defaultdict'): lambda *_: {},
          **{(m, n): t for m in ('builtins', '__builtin__') for n,t in dict(set=set, frozenset=frozenset, list=list, dict=dict).items()},
          **{(m, '_reconstructor'): inert for m in ('copyreg', 'copy_reg')},
          **{(f'numpy.{m}.multiarray', n): inert for m in ('core', '_core') for n in ('_reconstruct', 'scalar')},
-         **{('torch.jit._pickle', f'build_{t}list'): inert for t in ('int', 'double', 'bool', 'tensor')}, ('torch.jit._pickle', 'restore_type_tag'): inert,
+         **{('torch.jit._pickle', f'build_{t}list'): inert for t in ('int', 'double', 'bool', 'tensor')},
+         ('torch.jit._pickle', 'restore_type_tag'): inert,
          ('numpy', 'dtype'): inert, ('_codecs', 'encode'): inert, ('torch', 'device'): inert}
 
 # %% ../../nbs/model/04_weights.ipynb #b1059859
@@ -135,7 +137,8 @@ def state_notes(
 ) -> dict: # name → `SavedTensor`
     "The one state dict in a file; where there are two, the plain one, with a warning"
     found = states_inside(saved)
-    if not found: raise ValueError("no state dict inside" + f"; its entries are {', '.join(map(str, saved))}"*(isinstance(saved, dict) and len(saved)>0))
+    entries = f"; its entries are {', '.join(map(str, saved))}" if isinstance(saved, dict) and saved else ''
+    if not found: raise ValueError(f'no state dict inside{entries}')
     if entry is not None and entry not in found: raise ValueError(f"no state {entry!r} inside; there is {', '.join(map(repr, found))}")
     if entry is not None: return found[entry]
     large = [p for p,notes in found.items() if 2*len(notes)>max(map(len, found.values()))]
@@ -198,7 +201,8 @@ def check_weights(
     shapes = clip_shapes(cfg)
     if differences := name_differences(state, shapes): raise ValueError(f"not the weights of this CLIP:{differences}")
     wrong = [n for n,t in state.items() if tuple(t.shape)!=shapes[n]]
-    if wrong: raise ValueError(f"{wrong[0]} has shape {tuple(state[wrong[0]].shape)} in these weights and {shapes[wrong[0]]} in the configuration"
+    if wrong:
+        raise ValueError(f"{wrong[0]} has shape {tuple(state[wrong[0]].shape)} in these weights and {shapes[wrong[0]]} in the configuration"
                                + f'; so have {len(wrong)-1} more another shape'*(len(wrong)>1))
 
 # %% ../../nbs/model/04_weights.ipynb #82cf1dd2
@@ -222,7 +226,8 @@ def plain_names(
     "Names as the bare model would have written them"
     state = renamed(state, lambda n: '.'.join(part for part in n.split('.') if part not in WRAPPERS))
     before = sorted({n.removesuffix(anchor) for n in state if f'.{n}'.endswith(f'.{anchor}')})
-    if len(before)>1: raise ValueError(f"several models inside, their names begin with {', '.join(map(repr, before))}; keep the tensors of one of them")
+    if len(before)>1:
+        raise ValueError(f"several models inside, their names begin with {', '.join(map(repr, before))}; keep the tensors of one of them")
     return renamed(state, lambda n: n.removeprefix(before[0])) if before else state
 
 # %% ../../nbs/model/04_weights.ipynb #95b8acf3
@@ -234,7 +239,8 @@ def check_numbers(
         if not isinstance(t, Tensor): raise ValueError(f"{n} is of type {type(t).__name__}, not a tensor")
         if not t.is_floating_point(): raise ValueError(f"{n} is of type {dtype_name(t)}; a weight is a floating-point number")
         bad = ~t.float().isfinite()
-        if bad.any(): raise ValueError(f"{n} is NaN or infinite in {int(bad.sum())} of {t.numel()} places; weights of a run that diverged are of no use, take an earlier checkpoint")
+        if bad.any(): raise ValueError(f"{n} is NaN or infinite in {int(bad.sum())} of {t.numel()} places; weights of a run "
+                                       f"that diverged are of no use, take an earlier checkpoint")
 
 def dtype_name(
     t:Tensor, # any
@@ -250,7 +256,8 @@ def single_precision(
     "The same weights in float32; numbers that are no weights are an error"
     check_numbers(state)
     other = Counter(dtype_name(t) for t in state.values() if t.dtype!=torch.float32)
-    if other and say: warnings.warn(f"converted to float32: {', '.join(f'{k} tensors of {name}' for name,k in other.items())} of {len(state)}")
+    if other and say:
+        warnings.warn(f"converted to float32: {', '.join(f'{k} tensors of {name}' for name,k in other.items())} of {len(state)}")
     return {n: t.float() for n,t in state.items()}
 
 # %% ../../nbs/model/04_weights.ipynb #bd8d1ac2
@@ -320,7 +327,8 @@ def hub_place(
     "Where the weights of a CLIP can be downloaded"
     cfg = get_pretrained_cfg(name, tag)
     if not cfg.get('hf_hub'):
-        raise ValueError(f"open_clip knows no {tag!r} weights of {name!r} on the hub; it knows {', '.join(list_pretrained_tags_by_model(name)) or 'none at all'}")
+        raise ValueError(f"open_clip knows no {tag!r} weights of {name!r} on the hub; it knows "
+                         f"{', '.join(list_pretrained_tags_by_model(name)) or 'none at all'}")
     repo,file = os.path.split(cfg['hf_hub'])
     return repo,[file] if file else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME],cfg.get('url', '')
 
@@ -333,7 +341,8 @@ def how_to_get(
     "What to download by hand, and where to put it"
     repo,names,url = hub_place(name, tag)
     places = [url]*bool(url) + [f'{hub}/{repo}/resolve/main/{names[0]}']
-    return (f"On a machine with a network download\n  " + '\nor\n  '.join(places) + "\nThen put the file anywhere on this machine and name it in settings.ini:\n"
+    return (f"On a machine with a network download\n  " + '\nor\n  '.join(places)
+            + "\nThen put the file anywhere on this machine and name it in settings.ini:\n"
             f"  [paths]\n  clip = /your/folder/{places[0].split('/')[-1]}")
 
 # %% ../../nbs/model/04_weights.ipynb #631fae9c
@@ -361,8 +370,10 @@ def fetch(
         for n in names:
             try: return hf_hub_download(repo, n, cache_dir=cache, endpoint=hub, local_files_only=local)
             except EntryNotFoundError: pass
-            except Exception as e: raise ValueError(f"{n} of {repo} could not be downloaded ({type(e).__name__}: {e}).\n{how_to_get(name, tag, hub)}") from None
-    raise ValueError(f"The weights of {name} ({tag}) are not on this machine, and {hub} does not give them out.\n{how_to_get(name, tag, hub)}")
+            except Exception as e: raise ValueError(f"{n} of {repo} could not be downloaded ({type(e).__name__}: "
+                                                    f"{e}).\n{how_to_get(name, tag, hub)}") from None
+    raise ValueError(f"The weights of {name} ({tag}) are not on this machine, and {hub} does not give them "
+                     f"out.\n{how_to_get(name, tag, hub)}")
 
 # %% ../../nbs/model/04_weights.ipynb #3f47cc89
 SMALL_FILE = Path(files('ssm_nb'))/'assets'/'small_clip.safetensors'  # made by the notebook `pretrained`

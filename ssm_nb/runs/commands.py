@@ -48,7 +48,8 @@ def run_folder(
     c = config
     data = f"{c.au}{c.au_fold}_{c.fe}{c.fe_fold}{f'_{c.embedded}' if c.embedded else ''}"
     prior = '' if c.prior=='ssm' else f'_prior_{Path(c.prior).stem}'
-    variant = ''.join(f'_{o}' for o in (c.variant*(c.variant!='ssm'), f'au_people{c.au_people}'*(c.au_people>0), f'fe_clips{c.fe_clips}'*(c.fe_clips>0)) if o)
+    variant = ''.join(f'_{o}' for o in (c.variant*(c.variant!='ssm'), f'au_people{c.au_people}'*(c.au_people>0),
+                                        f'fe_clips{c.fe_clips}'*(c.fe_clips>0)) if o)
     chosen = '_chosen_on_test' if c.selection=='test' else ''
     return settings.paths.out/'runs'/f'{data}{variant}{prior}_seed{c.seed}{chosen}'
 
@@ -79,7 +80,8 @@ def ssm_train(
     "The command `ssm-train`"
     settings,wrong = settings_first(args)
     p = command_parser('ssm-train', _TRAIN, _TRAIN_EXAMPLES)
-    p.add_argument('folder', nargs='?', type=Path, metavar='FOLDER', help='of the run (default: one below out/runs, named after data, folds and seed)')
+    p.add_argument('folder', nargs='?', type=Path, metavar='FOLDER',
+                   help='of the run (default: one below out/runs, named after data, folds and seed)')
     p.add_argument('--no-evaluate', action='store_true', help='train only; ssm-evaluate does the rest')
     add_options(p, settings)
     a,config = parsed(p, args, settings, wrong)
@@ -135,9 +137,12 @@ def ssm_evaluate(
     settings,wrong = settings_first(args)
     p = command_parser('ssm-evaluate', _EVALUATE, _EVALUATE_EXAMPLES)
     p.add_argument('folder', type=Path, metavar='FOLDER', help='of the run')
-    p.add_argument('--transfer', nargs='+', default=[], metavar='SET', choices=('bp4d', 'disfa', 'dfew', 'ferv39k', 'mafw'), help='other data sets to test on: shared AUs, or the same expressions')
-    p.add_argument('--zero-shot', nargs='+', default=[], metavar='SET', choices=('dfew', 'ferv39k', 'mafw'), help='sets with expressions that the run never saw, recognised by their descriptions')
-    p.add_argument('--bs', type=int, default=16, metavar='N', help='clips at a time (default: 16); with released routing scores depend on it a little')
+    p.add_argument('--transfer', nargs='+', default=[], metavar='SET', choices=('bp4d', 'disfa', 'dfew', 'ferv39k', 'mafw'),
+                   help='other data sets to test on: shared AUs, or the same expressions')
+    p.add_argument('--zero-shot', nargs='+', default=[], metavar='SET', choices=('dfew', 'ferv39k', 'mafw'),
+                   help='sets with expressions that the run never saw, recognised by their descriptions')
+    p.add_argument('--bs', type=int, default=16, metavar='N',
+                   help='clips at a time (default: 16); with released routing scores depend on it a little')
     a = parse_command(p, args, wrong)
     if a.bs<1: p.error(f'--bs {a.bs}: give 1 or more')
     return _run('ssm-evaluate', lambda: _evaluated(a.folder, settings, a.device, transfer=a.transfer, unseen=a.zero_shot, bs=a.bs), a)
@@ -166,10 +171,12 @@ def ssm_folds(
     settings,wrong = settings_first(args)
     p = command_parser('ssm-folds', _FOLDS, _FOLDS_EXAMPLES)
     p.add_argument('folder', type=Path, metavar='FOLDER', help='gets a folder for each pair, and the table')
-    for o in ('--au-folds', '--fe-folds'): p.add_argument(o, nargs='+', type=int, metavar='N', help='which (default: all whose manifests exist)')
+    for o in ('--au-folds', '--fe-folds'):
+        p.add_argument(o, nargs='+', type=int, metavar='N', help='which (default: all whose manifests exist)')
     add_options(p, settings, ('au_fold', 'fe_fold'))
     a,config = parsed(p, args, settings, wrong)
-    return _run('ssm-folds', lambda: _folds(a, config, settings), a, go_on='The same command goes on; pairs that are done are not done again.')
+    return _run('ssm-folds', lambda: _folds(a, config, settings), a,
+                go_on='The same command goes on; pairs that are done are not done again.')
 
 # %% ../../nbs/runs/05_commands.ipynb #e07883d8
 def _folds(a, config, settings):

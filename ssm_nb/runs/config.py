@@ -82,7 +82,8 @@ def _check_values(values):
     "Words are among the choices, numbers in their ranges"
     for k,kind in keys_of(RunConfig).items():
         if words_of(kind) and values.get(k) is not None: check_choice(k, values[k], words_of(kind))
-        if k in ('au_people', 'fe_clips') and values.get(k, 0)<0: raise ValueError(f'{k} is {values[k]}: give how many to train on, or 0 for all')
+        if k in ('au_people', 'fe_clips') and values.get(k, 0)<0:
+            raise ValueError(f'{k} is {values[k]}: give how many to train on, or 0 for all')
         if kind is Count and values.get(k, 1)<1: raise ValueError(f'{k} is {values[k]}: give 1 or more')
         if kind is Share and not 0<values[k]<1: raise ValueError(f"{k} is {values[k]}: give a share between 0 and 1, such as 0.15")
     if not values['prior'].lower().endswith(('.csv', '.graphml')): check_choice('prior', values['prior'], get_args(PriorName))
@@ -116,7 +117,7 @@ def embedded_settings(
     settings:Settings, # of this machine
     size:str           # a key of `EMBEDDED`
 )->Settings:           # whose bp4d and dfew are rendered faces, at fold 1
-    "Rendered faces in the place of BP4D and DFEW."
+    "Rendered faces in the place of BP4D and DFEW"
     data,space = embedded_data(settings.paths.cache, EMBEDDED[size]),label_space('bp4d', 7)
     lab,wild = (_together(data.root, [of('train'), of('test')], name, space) for of,name in ((data.lab, 'bp4d'), (data.wild, 'dfew')))
     person = np.concatenate([data.truth(o)['wild_person'] for o in ('train', 'test')]).astype(str)
@@ -139,12 +140,13 @@ def run_sets(
     config:RunConfig,  # of the run
     settings:Settings, # of this machine
 )->dict:               # 'au' and 'fe' to `SetFiles`, at the run's folds
-    "The data sets of a run."
+    "The data sets of a run"
     settings = embedded_settings(settings, config.embedded) if config.embedded else settings
     sets = {k:getattr(settings, getattr(config, k)).at_fold(getattr(config, f'{k}_fold')) for k in ('au', 'fe')}
     for k,o in sets.items():
         for part in (o.train, o.test):
-            if not part.is_file(): raise FileNotFoundError(f'{part}: no such manifest. Say in settings.ini, section [{getattr(config, k)}], where it is; ssm-doctor looks at everything.')
+            if not part.is_file(): raise FileNotFoundError(f'{part}: no such manifest. Say in settings.ini, section '
+                                                           f'[{getattr(config, k)}], where it is; ssm-doctor looks at everything.')
     return sets
 
 # %% ../../nbs/runs/01_config.ipynb #19ebbf75
@@ -174,7 +176,7 @@ def run_data(
     config:RunConfig,  # of the run
     settings:Settings, # of this machine
 )->RunData:
-    "Everything a run reads."
+    "Everything a run reads"
     sets,c = run_sets(config, settings),config.constants
     records = {k:_three_parts(config, getattr(config, k), o) for k,o in sets.items()}
     kw = dict(size=clip_config(c.clip)['vision_cfg']['image_size'], cache_mb=500 if config.embedded else 0)
@@ -186,7 +188,7 @@ def run_data(
 def git_state(
     folder:str|Path='.' # in a repository, or not
 )->str|None:            # commit, and whether files differ from it; None: no repository
-    "The code's version, as git knows it."
+    "The code's version, as git knows it"
     ask = lambda *args: subprocess.run(['git', '-C', str(folder), *args], capture_output=True, text=True, timeout=20)
     try: head,changed = ask('rev-parse', 'HEAD'),ask('status', '--porcelain', '--untracked-files=no')
     except (OSError, subprocess.TimeoutExpired): return None
@@ -196,12 +198,14 @@ def git_state(
 def environment(
     device=None # fastai's default if not given
 )->dict:        # fit for JSON
-    "Where and with what a run is started."
+    "Where and with what a run is started"
     device = torch.device(device or default_device())
     name = torch.cuda.get_device_name(device) if device.type=='cuda' else platform.processor() or platform.machine()
     versions = {o:version(o) for o in ('torchvision', 'fastai', 'open_clip_torch', 'safetensors', 'numpy')}
-    return dict(started=datetime.now().astimezone().isoformat(timespec='seconds'), command=sys.argv, python=platform.python_version(), ssm_nb=__version__, torch=torch.__version__, **versions,
-        device=f'{device.type}: {name}', cores=os.cpu_count(), threads=torch.get_num_threads(), processes=int(os.environ.get('WORLD_SIZE', 1)), system=platform.platform(), git=git_state())
+    return dict(started=datetime.now().astimezone().isoformat(timespec='seconds'), command=sys.argv, python=platform.python_version(),
+                ssm_nb=__version__, torch=torch.__version__, **versions,
+        device=f'{device.type}: {name}', cores=os.cpu_count(), threads=torch.get_num_threads(),
+        processes=int(os.environ.get('WORLD_SIZE', 1)), system=platform.platform(), git=git_state())
 
 # %% ../../nbs/runs/01_config.ipynb #70660ea3
 def description(
@@ -211,7 +215,8 @@ def description(
     "What a run is, in full"
     files = {f'{k}_{part}':getattr(o, part) for k,o in sets.items() for part in ('train', 'test')}
     manifests = {k:dict(file=str(f), sha256=sha256(f.read_bytes()).hexdigest()) for k,f in files.items()}
-    return json.loads(json.dumps(dict(config=asdict(config), constants=asdict(config.constants), manifests=manifests, prior=prior_record(config.prior, run_prior(config)))))
+    return json.loads(json.dumps(dict(config=asdict(config), constants=asdict(config.constants), manifests=manifests,
+                                      prior=prior_record(config.prior, run_prior(config)))))
 
 # %% ../../nbs/runs/01_config.ipynb #f37b2956
 _ADDED = dict(variant='ssm', au_people=0, fe_clips=0) # what runs of before these options were
@@ -224,7 +229,8 @@ def differences(
     def parts(d):
         config = {k:v for k,v in (_ADDED|d['config']).items() if k not in (*HOW, 'prior')} # a prior is known by its content
         constants = {f'preset {k}':v for k,v in d['constants'].items()}
-        return {**config, 'prior':d['prior']['sha256'][:12], **constants, **{f'manifest {k}':v['sha256'][:12] for k,v in d['manifests'].items()}}
+        return {**config, 'prior':d['prior']['sha256'][:12], **constants,
+                **{f'manifest {k}':v['sha256'][:12] for k,v in d['manifests'].items()}}
     was,now = parts(was),parts(now)
     return [f'{k} was {was.get(k)}, is now {v}' for k,v in now.items() if was.get(k)!=v]
 
@@ -233,7 +239,7 @@ def check_folder(
     folder:str|Path, # of a run; need not exist
     said:dict        # the `description` of a run
 ):
-    "Make sure that a folder does not hold another run."
+    "Make sure that a folder does not hold another run"
     file = Path(folder)/'config.json'
     if file.exists() and (differ := differences(json.loads(file.read_text(encoding='utf-8')), said)):
         raise ValueError(f"{folder} holds another run: {'; '.join(differ)}. Use another folder, or the values it was started with.")
@@ -242,7 +248,7 @@ def check_folder(
 def read_config(
     folder:str|Path # of a run
 )->RunConfig:
-    "What a run was started as."
+    "What a run was started as"
     file = Path(folder)/'config.json'
     if not file.is_file(): raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.json')
     return RunConfig(**json.loads(file.read_text(encoding='utf-8'))['config'])
@@ -253,7 +259,7 @@ def enter_folder(
     said:dict,       # its `description`
     device=None,     # fastai's default if not given
 ):
-    "Write into the folder what it is, and that it is started now."
+    "Write into the folder what it is, and that it is started now"
     if rank_and_size()[0]: return # of several processes, the first writes
     write_json(Path(folder)/'config.json', said)
     log = Path(folder)/'environment.json'
@@ -262,7 +268,7 @@ def enter_folder(
 
 # %% ../../nbs/runs/01_config.ipynb #e8e2d073
 class EnterFolder(Callback):
-    "A run says what it is when it starts."
+    "A run says what it is when it starts"
     order = -20
     def __init__(self, folder, said, device): store_attr()
     def before_fit(self): enter_folder(self.folder, self.said, self.device)

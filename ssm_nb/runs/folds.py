@@ -25,20 +25,22 @@ from ..show.report import Section, write_page
 def pair_row(
     folder:Path # of an evaluated run
 )->dict:        # a row of the table
-    "The main scores of one fold pair."
+    "The main scores of one fold pair"
     c,kept = read_config(folder),json.loads((folder/'metrics.json').read_text(encoding='utf-8'))
     mean = lambda score,p: kept['au']['protocols'][p][score]['mean']['value']
     au = {f'AU F1 {p}':mean('f1', p) for p in kept['au']['protocols']}
-    return {'AU fold':c.au_fold, 'FE fold':c.fe_fold, **au, 'AU AUC':mean('auc', 'fixed'), **{k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')}}
+    return {'AU fold':c.au_fold, 'FE fold':c.fe_fold, **au, 'AU AUC':mean('auc', 'fixed'),
+            **{k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')}}
 
 # %% ../../nbs/runs/03_folds.ipynb #40d9bb7e
-PAIRS = ('Mean ± 95 % interval over fold pairs (Student t). Pairs share test and training data, so the interval describes the spread over pairs; '
+PAIRS = ('Mean ± 95 % interval over fold pairs (Student t). Pairs share test and training data, so the interval describes the '
+         'spread over pairs; '
          'as a statement about new data it would be too narrow. Intervals over people and clips are in the report of each pair.')
 
 def summarise(
     rows:list[dict] # from `pair_row`
 )->dict:            # score to `MeanCI`; mean and half are None where undefined
-    "Mean over pairs of every score."
+    "Mean over pairs of every score"
     values = {k:np.array([np.nan if r[k] is None else r[k] for r in rows]) for k in rows[0] if not k.endswith('fold')}
     return {k:mean_ci(v[~np.isnan(v)]) if (~np.isnan(v)).any() else mean_ci([np.nan]) for k,v in values.items()}
 
@@ -47,10 +49,11 @@ def markdown_table(
     rows:list[dict], # from `pair_row`
     summary:dict     # from `summarise`
 )->str:
-    "Pairs and their mean, as Markdown."
+    "Pairs and their mean, as Markdown"
     number = lambda v: '–' if v is None or np.isnan(v) else f'{v:.3f}'
     last = [f'{number(o.mean)} ± {number(o.half)}' for o in summary.values()]
-    lines = [list(rows[0]), ['---']*len(rows[0]), *[[str(v) if k.endswith('fold') else number(v) for k,v in r.items()] for r in rows], ['mean', f'{len(rows)} pairs', *last]]
+    lines = [list(rows[0]), ['---']*len(rows[0]), *[[str(v) if k.endswith('fold') else number(v) for k,v in r.items()] for r in rows],
+             ['mean', f'{len(rows)} pairs', *last]]
     return '\n'.join('| '+' | '.join(o)+' |' for o in lines)
 
 # %% ../../nbs/runs/03_folds.ipynb #bc3e0bd5
@@ -58,12 +61,14 @@ def pair_figure(
     rows:list[dict], # from `pair_row`
     summary:dict     # from `summarise`
 )->go.Figure:
-    "Each pair a dot, each mean a line with its interval."
+    "Each pair a dot, each mean a line with its interval"
     fig = go.Figure()
     for k,o in summary.items():
         hover = [f"AU fold {r['AU fold']}, FE fold {r['FE fold']}<br>{k} {r[k]}" for r in rows]
-        fig.add_scatter(x=[k]*len(rows), y=[r[k] for r in rows], mode='markers', marker=dict(size=9, opacity=.6, color='#3b6fb6'), hovertext=hover, hoverinfo='text')
-        fig.add_scatter(x=[k], y=[o.mean], error_y=dict(array=[o.half], thickness=2, color='#d1495b'), mode='markers', marker=dict(symbol='line-ew', size=30, line=dict(width=3, color='#d1495b')), hoverinfo='skip')
+        fig.add_scatter(x=[k]*len(rows), y=[r[k] for r in rows], mode='markers', marker=dict(size=9, opacity=.6, color='#3b6fb6'),
+                        hovertext=hover, hoverinfo='text')
+        fig.add_scatter(x=[k], y=[o.mean], error_y=dict(array=[o.half], thickness=2, color='#d1495b'), mode='markers',
+                        marker=dict(symbol='line-ew', size=30, line=dict(width=3, color='#d1495b')), hoverinfo='skip')
     return themed(fig.update_layout(showlegend=False, yaxis_range=[0, 1]), f'{len(rows)} fold pairs and their mean', 380)
 
 # %% ../../nbs/runs/03_folds.ipynb #8a41bc0f
@@ -73,15 +78,18 @@ def write_table(
     config:RunConfig,# of the pairs
     planned:int      # pairs there will be
 )->Path:             # the page
-    "The table of all pairs so far."
+    "The table of all pairs so far"
     summary,name = summarise(rows),f'{config.au.upper()} + {config.fe.upper()}, {len(rows)} of {planned} fold pairs'
-    chosen = 'Epochs were chosen on the test sets, as the release did: **these figures are too good**.' if config.selection=='test' else 'Epochs and tuned thresholds were chosen on held-out training data.'
+    chosen = 'Epochs and tuned thresholds were chosen on held-out training data.'
+    if config.selection=='test': chosen = 'Epochs were chosen on the test sets, as the release did: **these figures are too good**.'
     text = f'{markdown_table(rows, summary)}\n\n{PAIRS} {chosen}\n'
     write_text(folder/'folds.md', f'# {name}\n\n{text}')
     write_csv(folder/'folds.csv', rows)
-    write_json(folder/'folds.json', dict(selection=config.selection, note=PAIRS, planned=planned, pairs=rows, summary={k:o._asdict() for k,o in summary.items()}))
+    write_json(folder/'folds.json', dict(selection=config.selection, note=PAIRS, planned=planned, pairs=rows,
+                                         summary={k:o._asdict() for k,o in summary.items()}))
     facts = {k:v for k,v in asdict(config).items() if not k.endswith('fold')}
-    return write_page(folder/'folds.html', name, [Section('Fold pairs', [f'{PAIRS} {chosen}', rows, [{'score':k, 'mean':o.mean, '± (95 %)':o.half, 'pairs':o.n} for k,o in summary.items()], pair_figure(rows, summary)])], '', facts)
+    return write_page(folder/'folds.html', name, [Section('Fold pairs', [f'{PAIRS} {chosen}', rows,
+        [{'score':k, 'mean':o.mean, '± (95 %)':o.half, 'pairs':o.n} for k,o in summary.items()], pair_figure(rows, summary)])], '', facts)
 
 # %% ../../nbs/runs/03_folds.ipynb #88ee62d8
 def is_done(
@@ -91,7 +99,8 @@ def is_done(
     "Is this very run evaluated?"
     if not all((folder/f).is_file() for f in ('config.json', 'metrics.json', 'last.safetensors')): return False
     last,kept = (folder/'last.safetensors').stat().st_mtime_ns,folder/'metrics.json'
-    if kept.stat().st_mtime_ns<last or json.loads(kept.read_text(encoding='utf-8'))['made'].get('epochs_done')!=said['config']['epochs']: return False # evaluated before its end
+    if kept.stat().st_mtime_ns<last or json.loads(kept.read_text(encoding='utf-8'))['made'].get('epochs_done')!=said['config']['epochs']:
+        return False # evaluated before its end
     return not differences(json.loads((folder/'config.json').read_text(encoding='utf-8')), said)
 
 # %% ../../nbs/runs/03_folds.ipynb #848d4dba
@@ -100,10 +109,11 @@ def all_folds(
     settings:Settings, # where the data are
     task:str           # 'au' or 'fe'
 )->list[int]:
-    "Folds whose manifests exist."
+    "Folds whose manifests exist"
     settings = embedded_settings(settings, config.embedded) if config.embedded else settings
     name = getattr(config, task)
-    if not (found := getattr(settings, name).folds()): raise FileNotFoundError(f'{getattr(settings, name).train}: no such manifest, nor that of another fold. Say in settings.ini, section [{name}], where they are.')
+    if not (found := getattr(settings, name).folds()): raise FileNotFoundError(f'{getattr(settings, name).train}: no such '
+            f'manifest, nor that of another fold. Say in settings.ini, section [{name}], where they are.')
     return found
 
 # %% ../../nbs/runs/03_folds.ipynb #15af399a
@@ -128,8 +138,9 @@ def fold_runs(
     device=None,       # fastai's default if not given
     **evaluation       # see `evaluate_run`
 )->list[dict]:         # rows of the table
-    "Train and evaluate all fold pairs; what is done is not done again."
-    with join_processes(device): folds = {k:sorted(set(given)) if given else all_folds(config, settings, k) for k,given in dict(au=au_folds, fe=fe_folds).items()}
+    "Train and evaluate all fold pairs; what is done is not done again"
+    with join_processes(device):
+        folds = {k:sorted(set(given)) if given else all_folds(config, settings, k) for k,given in dict(au=au_folds, fe=fe_folds).items()}
     pairs,rows = [replace(config, au_fold=i, fe_fold=j) for i in folds['au'] for j in folds['fe']],[]
     for n,c in enumerate(pairs, 1):
         where = _pair(c, settings, folder, f'\nPair {n} of {len(pairs)}', device, evaluation)

@@ -269,9 +269,11 @@ def predict_all(
         model = model or read_model(model_file).to(device or default_device())
         try:
             table = predict_source(model, source, record, stem, asked)
-            if overlay and source.kind=='video': write_video(f'{stem}_overlay.mp4', overlay_frames(source, table, model, asked.threshold), source_facts(source)['rate'] or 25)
+            if overlay and source.kind=='video': write_video(f'{stem}_overlay.mp4',
+                overlay_frames(source, table, model, asked.threshold), source_facts(source)['rate'] or 25)
             count['predicted'] += 1
-            print(f'{source.path}: {table.frame.nunique()} frames, {table.face_id.nunique()} people, {int(table.face_id.isna().sum())} frames without a face: {stem}.html')
+            print(f'{source.path}: {table.frame.nunique()} frames, {table.face_id.nunique()} people, '
+                  f'{int(table.face_id.isna().sum())} frames without a face: {stem}.html')
         except (ValueError, OSError) as e:
             count['failed'] += 1
             print(f'{source.path}: {e}', file=sys.stderr)
@@ -297,13 +299,17 @@ def ssm_predict(
     settings,wrong = settings_first(args)
     p = command_parser('ssm-predict', _ABOUT, _EXAMPLES)
     p.add_argument('files', nargs='+', metavar='FILE', help='videos, pictures, folders, or patterns such as *.mp4')
-    p.add_argument('--model', metavar='MODEL', help='a file of a model, a released checkpoint, or the folder of a run (default: the newest finished run, or a small model for trying out)')
+    p.add_argument('--model', metavar='MODEL', help='a file of a model, a released checkpoint, or the folder of a run (default: '
+                                                    'the newest finished run, or a small model for trying out)')
     p.add_argument('--out', type=Path, metavar='FOLDER', help='for the outputs (default: predictions in the output folder of the settings)')
     p.add_argument('--no-detect', dest='detect', action='store_false', help='every frame is a cropped face already')
-    p.add_argument('--every', type=int, default=5, metavar='N', help='frames from one look of the face detector to the next; 1: every frame (default: 5)')
-    p.add_argument('--window', type=int, metavar='N', help="frames of the window that an expression is read from (default: three times the model's clip)")
+    p.add_argument('--every', type=int, default=5, metavar='N',
+                   help='frames from one look of the face detector to the next; 1: every frame (default: 5)')
+    p.add_argument('--window', type=int, metavar='N',
+                   help="frames of the window that an expression is read from (default: three times the model's clip)")
     p.add_argument('--zoom', type=float, default=1., metavar='X', help='of the face crops; more than 1: closer (default: 1)')
-    p.add_argument('--threshold', type=float, default=.5, metavar='P', help='probability from which the page calls an action unit active (default: 0.5)')
+    p.add_argument('--threshold', type=float, default=.5, metavar='P',
+                   help='probability from which the page calls an action unit active (default: 0.5)')
     p.add_argument('--overlay', action='store_true', help='write each video once more, with its faces marked')
     a = p.parse_args(args)
     if wrong: p.error(wrong)

@@ -46,7 +46,8 @@ def _words(entry:Entry, valid)->tuple:
 # %% ../../nbs/runs/04_study.ipynb #bc1e2388
 def _value(entry:Entry)->Any:
     "An option of a run, read by the type of its default"
-    if entry.key not in keys_of(RunConfig): raise SettingsError(entry, f'{entry.key!r} is no option of a run: {closest(entry.key, keys_of(RunConfig))}')
+    if entry.key not in keys_of(RunConfig):
+        raise SettingsError(entry, f'{entry.key!r} is no option of a run: {closest(entry.key, keys_of(RunConfig))}')
     if entry.key in ('variant', 'seed'): raise SettingsError(entry, f'{entry.key} stands in [study], as {entry.key}s')
     kind = type(getattr(RunConfig(), entry.key))
     try: return entry.value.lower() in ('yes', 'true', '1') if kind is bool else kind(entry.value) if kind in (int, float) else entry.value
@@ -63,7 +64,8 @@ def read_study(
         if k not in said: raise ValueError(f'{file}: section [study] needs a line {k} = …')
     names = said['regimes'].value.split() if 'regimes' in said else ['full']
     for o in lines:
-        if o.section not in ('study', 'run', *names): raise SettingsError(o, f'section [{o.section}] is neither study nor run nor a regime: {closest(o.section, names)}')
+        if o.section not in ('study', 'run', *names):
+            raise SettingsError(o, f'section [{o.section}] is neither study nor run nor a regime: {closest(o.section, names)}')
     of = lambda section: {o.key:_value(o) for o in lines if o.section==section}
     variants = _words(said['variants'], VARIANTS)
     pairs = _words(said['compare'], [f'{a}-{b}' for a in variants for b in variants if a!=b]) if 'compare' in said else ()
@@ -104,7 +106,8 @@ def study_row(
 )->dict: # score to number
     "The main scores of a run, protocol `fixed`"
     kept = json.loads((where/'metrics.json').read_text(encoding='utf-8'))
-    au = {k.upper() if k=='auc' else 'AU F1':kept['au']['protocols']['fixed'][k]['mean']['value'] for k in ('f1', 'auc')} if 'au' in kept else {}
+    au = {k.upper() if k=='auc' else 'AU F1':kept['au']['protocols']['fixed'][k]['mean']['value']
+          for k in ('f1', 'auc')} if 'au' in kept else {}
     fe = {k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')} if 'fe' in kept else {}
     return au|fe
 
@@ -154,7 +157,8 @@ def write_study(
     even = [dict(dict.fromkeys((k for r in rows for k in r), ''), **r) for r in rows] # a single task has no scores of the other
     if rows: write_csv(folder/'study.csv', even)
     write_json(folder/'study.json', dict(note=note, planned=planned, runs=rows, table=table))
-    write_page(folder/'study.html', 'Study', [Section('Differences', [note, *([difference_figure(table), table] if table else [])]), Section('Runs', [even] if rows else [note])], '', study.options)
+    write_page(folder/'study.html', 'Study', [Section('Differences', [note, *([difference_figure(table), table] if table else [])]),
+                                              Section('Runs', [even] if rows else [note])], '', study.options)
     return table
 
 # %% ../../nbs/runs/04_study.ipynb #617581e1

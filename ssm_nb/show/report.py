@@ -79,7 +79,9 @@ def block(
 # %% ../../nbs/show/03_report.ipynb #2a43d94e
 css = Safe('''
 :root { color-scheme: light dark; --ground:#fff; --card:#f6f7f9; --text:#1b1f24; --soft:#5c6670; --line:#dfe3e8; --link:#1662b8 }
-@media (prefers-color-scheme: dark) { :root { --ground:#14171b; --card:#1c2127; --text:#e8eaed; --soft:#a0a9b3; --line:#333a43; --link:#7db7ff } }
+@media (prefers-color-scheme: dark) {
+  :root { --ground:#14171b; --card:#1c2127; --text:#e8eaed; --soft:#a0a9b3; --line:#333a43; --link:#7db7ff }
+}
 * { box-sizing: border-box }
 html { scroll-behavior: smooth }
 body { margin: 0; background: var(--ground); color: var(--text); font: 16px/1.55 system-ui, sans-serif; overflow-wrap: break-word }
@@ -89,7 +91,8 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem }
 h2 { font-size: 1.3rem; margin: 0 0 .6rem }
 header p { color: var(--soft); margin: 0 0 1rem; max-width: 44rem }
 a { color: var(--link) }
-nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; list-style: none; margin: 0; padding: .7rem 0; border-block: 1px solid var(--line) }
+nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; list-style: none; margin: 0; padding: .7rem 0;
+  border-block: 1px solid var(--line) }
 nav a { text-decoration: none }
 section { padding: 1.8rem 0 .6rem; border-bottom: 1px solid var(--line) }
 section > p, section > ul, section > ol { max-width: 44rem }
@@ -105,7 +108,10 @@ footer span { margin-right: 1.2rem; white-space: nowrap }
 .js-plotly-plot .main-svg, .js-plotly-plot .modebar-group { background: transparent !important }
 .js-plotly-plot .modebar-btn path { fill: var(--soft) !important }
 :is(.xtick, .ytick, .xaxislayer-above, .yaxislayer-above, .infolayer > :not(.annotation), .legend) text { fill: var(--text) !important }
-@media print { nav { display: none } figure.wide { zoom: .75; overflow: visible } section { break-inside: avoid } .modebar-container { display: none } body { font-size: 11pt } }
+@media print {
+  nav { display: none } figure.wide { zoom: .75; overflow: visible } section { break-inside: avoid }
+  .modebar-container { display: none } body { font-size: 11pt }
+}
 ''')
 
 # %% ../../nbs/show/03_report.ipynb #cc9228b4

@@ -32,7 +32,7 @@ from ..model.released import save_model
 # %% ../../nbs/training/05_checkpoint.ipynb #c3cd316e
 def pack(
     x,            # dicts, lists, tensors, numbers, words, None
-    tensors:dict, # name -> tensor; filled
+    tensors:dict, # name → tensor; filled
     name:str=''   # of `x` in the whole
 ):                # what JSON can say, with names for tensors
     "Take the tensors out of a state"
@@ -45,7 +45,7 @@ def pack(
 # %% ../../nbs/training/05_checkpoint.ipynb #dd6a7050
 def unpack(
     x,           # from `pack`
-    tensors:dict # name -> tensor
+    tensors:dict # name → tensor
 ):               # the state; keys are words, sequences are lists
     "Put the tensors back"
     if isinstance(x, dict): return tensors[x['tensor']] if list(x)==['tensor'] else {k:unpack(v, tensors) for k,v in x.items()}
@@ -127,7 +127,8 @@ def set_run_state(
 ):
     "Put a learner where another one stood"
     if state['n_epoch']!=learn.n_epoch:
-        raise TrainingError(f"the checkpoint belongs to a run of {state['n_epoch']} epochs, this one has {learn.n_epoch}: use another folder")
+        raise TrainingError(f"the checkpoint belongs to a run of {state['n_epoch']} epochs, this one has {learn.n_epoch}: use "
+                            f"another folder")
     learn.dls.train.load_state_dict(state['stream'])
     unwrap(learn.model).load_state_dict(state['model'])
     learn.opt.load_state_dict(_optimiser_state(state['optimiser']))
@@ -164,7 +165,8 @@ def newest(self:Checkpoints)->dict|None: # a state; None in a new folder
         try: return read_state(file)
         except ValueError as e: warn(f'{e}; trying the one before')
     if found:
-        raise TrainingError(f'{self.where}: none of {len(found)} checkpoints can be read. Start in another folder, or empty this one to start again.')
+        raise TrainingError(f'{self.where}: none of {len(found)} checkpoints can be read. Start in another folder, or empty '
+                            f'this one to start again.')
 
 # %% ../../nbs/training/05_checkpoint.ipynb #81a038af
 @patch
@@ -191,7 +193,8 @@ def around_fit(self:Checkpoints):
     with open(self.where/'.lock', 'w') as f:
         try: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
         except BlockingIOError:
-            raise TrainingError(f'{self.where.parent}: another program is training in this folder. Wait for it, or use another folder.') from None
+            raise TrainingError(f'{self.where.parent}: another program is training in this folder. Wait for it, or use another '
+                                f'folder.') from None
         except OSError as e:
             warn(f'{self.where.parent}: this file system has no locks ({e.strerror}); do not train here with two programs at a time')
         yield

@@ -356,7 +356,8 @@ def stale(
         a,b = dict(old[rule]),dict(new[rule])
         x,y = a.pop('worst'),b.pop('worst')
         if a!=b: out.append(f'{rule}: {[k for k in b if a.get(k)!=b[k]]} changed')
-        elif (x<=b['tolerance'])!=(y<=b['tolerance']) or not abs(x-y)<=b['tolerance']/10: out.append(f'{rule}: {x:g} in the file, {y:g} now')
+        elif (x<=b['tolerance'])!=(y<=b['tolerance']) or not abs(x-y)<=b['tolerance']/10:
+            out.append(f'{rule}: {x:g} in the file, {y:g} now')
     return sorted(out)
 
 # %% ../../nbs/training/08_parity.ipynb #0985fc58

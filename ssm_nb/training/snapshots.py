@@ -81,7 +81,8 @@ def watched_clips(
     classes = [int(y) if ds.task=='fe' else None for (ds,_),(_,y) in zip(rows, loaded)]
     where = [_folder(ds.paths(i)[0]) for ds,i in rows]
     pixels = torch.stack([x for x,_ in loaded])
-    return Watched(pixels, tuple(f'{w} {ds.paths(i)[0].split("/")[-1]}' for (ds,i),w in zip(rows, where)), tuple(where), tuple(ds.task for ds,_ in rows),
+    return Watched(pixels, tuple(f'{w} {ds.paths(i)[0].split("/")[-1]}' for (ds,i),w in zip(rows, where)), tuple(where),
+                   tuple(ds.task for ds,_ in rows),
         tuple(classes), tuple(texts), split)
 
 # %% ../../nbs/training/07_snapshots.ipynb #88a49c4d
@@ -111,7 +112,7 @@ def clip_numbers(
 
 # %% ../../nbs/training/07_snapshots.ipynb #aac3749d
 class Snapshots(Callback):
-    "Keep what each epoch says of a few held-out clips."
+    "Keep what each epoch says of a few held-out clips"
     def __init__(self,
         watched:Watched, # the clips
         folder=None      # of the run; gets a folder `snapshots`. None: kept in memory only
@@ -147,5 +148,6 @@ def read_snapshots(
 )->list[dict]:      # one an epoch, as `Snapshots.take` gives it, with clips and split
     "What a run kept of its epochs"
     files = sorted((Path(folder)/'snapshots').glob('epoch-*.safetensors'))
-    if not files: raise FileNotFoundError(f'{folder} has no snapshots: it is not the folder of a run, no epoch of it is complete, or it was trained by a version that kept none. Train it again.')
+    if not files: raise FileNotFoundError(f'{folder} has no snapshots: it is not the folder of a run, no epoch of it is '
+                                          f'complete, or it was trained by a version that kept none. Train it again.')
     return [read_state(f) for f in files]

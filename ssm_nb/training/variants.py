@@ -24,8 +24,10 @@ class Variant(NamedTuple):
 # %% ../../nbs/training/08_variants.ipynb #013a32f4
 _APART = dict(au2fe=False, fe2au=False, residuals=False)
 VARIANTS = dict(
-    au_only=Variant(('au',), **_APART), fe_only=Variant(('fe',), **_APART), shared=Variant(prototypes=False, **_APART), no_exchange=Variant(**_APART),
-    fixed_prior=Variant(residuals=False), au2fe_only=Variant(fe2au=False), fe2au_only=Variant(au2fe=False), ssm=Variant(), ssm_bridge=Variant(bridge=True))
+    au_only=Variant(('au',), **_APART), fe_only=Variant(('fe',), **_APART), shared=Variant(prototypes=False, **_APART),
+    no_exchange=Variant(**_APART),
+    fixed_prior=Variant(residuals=False), au2fe_only=Variant(fe2au=False), fe2au_only=Variant(au2fe=False), ssm=Variant(),
+    ssm_bridge=Variant(bridge=True))
 
 # %% ../../nbs/training/08_variants.ipynb #cad0e306
 def parts_of(
