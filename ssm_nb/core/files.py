@@ -10,6 +10,7 @@ import csv, errno, json, math, os, platform, re, shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from filelock import FileLock, Timeout
 
 # %% ../../nbs/core/02_files.ipynb #a372f154
@@ -78,7 +79,7 @@ def _naming(path):
 def replacing(
     path:str|Path, # the file; its folder is made if missing
 )->Iterator[Path]: # write here
-    "Replace the file at `path` in one step, or leave it as it was."
+    "Replace the file at `path` in one step, or leave it as it was"
     path = Path(path)
     aside = _aside(path)
     with _naming(path):
@@ -166,15 +167,15 @@ def write_text(
     path:str|Path, # the file; its folder is made if missing
     text:str,      # its new contents
 )->Path:
-    "Replace the text at `path` in one step."
+    "Replace the text at `path` in one step"
     with replacing(path) as new: new.write_text(text, encoding='utf-8')
     return Path(path)
 
 # %% ../../nbs/core/02_files.ipynb #7a66b349
 def plain(
-    x, # dicts, lists, numbers, texts, paths, NumPy or torch values
-):
-    "`x` in the types JSON has; NaN and infinities become None."
+    x:Any, # dicts, lists, numbers, texts, paths, NumPy or torch values
+)->Any:
+    "`x` in the types JSON has; NaN and infinities become None"
     if isinstance(x, dict): return {str(k):plain(v) for k,v in x.items()}
     if isinstance(x, (list, tuple)): return [plain(o) for o in x]
     if hasattr(x, 'tolist'): return plain(x.tolist())
@@ -186,7 +187,7 @@ def write_json(
     path:str|Path, # the file
     d:dict,        # anything `plain` understands
 )->Path:
-    "Write `d` as JSON, whole or not at all."
+    "Write `d` as JSON, whole or not at all"
     return write_text(path, json.dumps(plain(d), indent=1, ensure_ascii=False, allow_nan=False) + '\n')
 
 # %% ../../nbs/core/02_files.ipynb #9ccaa43c
@@ -194,7 +195,7 @@ def write_csv(
     path:str|Path,   # the file
     rows:list[dict], # all with the same keys, which become the head; none: an empty file
 )->Path:
-    "Write `rows` as CSV, whole or not at all."
-    with replacing(path) as new, open(new, 'w', newline='') as f:
+    "Write `rows` as CSV, whole or not at all"
+    with replacing(path) as new, open(new, 'w', newline='', encoding='utf-8') as f:
         if rows: w = csv.DictWriter(f, rows[0]); w.writeheader(); w.writerows(rows)
     return Path(path)

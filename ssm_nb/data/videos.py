@@ -17,7 +17,7 @@ from typing import NamedTuple
 from .annotations import VIDEO_SUFFIXES,located
 from .formats import ManifestError,frame_number,report
 from .clips import frame_names
-from ..core.files import write_json
+from ..core.files import new_folder,write_json
 import json,numpy as np,os,pandas as pd,shutil
 
 # %% ../../nbs/data/11_videos.ipynb #005600d5
@@ -241,16 +241,11 @@ def extract_video(
 )->int: # frames written
     "Write the frames of a video, all or none"
     how = how_extracted(video, quality, name)
-    part = folder.with_name(f'.{folder.name}.part')
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(folder) as part:
         for o in video_frames(video, lost):
             Image.fromarray(o.image).save(part/name.format(o.number), quality=quality)
             if tick: tick(o.number)
         write_json(part/_MADE, dict(how, frames=o.number))
-        os.replace(part, folder)
-    finally: shutil.rmtree(part, ignore_errors=True)
     return o.number
 
 # %% ../../nbs/data/11_videos.ipynb #6a1efea8

@@ -7,7 +7,6 @@ __all__ = ['ALL_AUS', 'TYPICAL', 'STRAY', 'PRESENT', 'SMALL', 'TINY', 'true_prob
            'wild_intensities', 'lab_intensities', 'Size', 'Writer', 'Embedded', 'fingerprint', 'embedded_data']
 
 # %% ../../nbs/faces/05_embedded.ipynb #00d0e82a
-import os, shutil
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -18,6 +17,7 @@ from fastcore.basics import store_attr
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
 from torch import Tensor
+from ..core.files import made_once
 from ..labels.facs import ACTION_UNITS, BP4D_AUS, EXPRESSIONS_7
 from .scenes import LAB, WILD, occlude, onset_apex_offset, render, sample_scene, to_uint8
 from .skin import sample_people
@@ -194,17 +194,13 @@ def embedded_data(
     "The embedded pair of data sets."
     shape = '-'.join(str(v).replace(', ','+').strip('()') for v in vars(size).values())
     root = Path(cache)/f'embedded-{fingerprint()}-{shape}-seed{seed}'
-    if not root.exists():
-        tmp = root.with_name(f'{root.name}.tmp{os.getpid()}')
-        try: _build(tmp, size, seed); os.replace(tmp, root)
-        finally: shutil.rmtree(tmp, ignore_errors=True)
-    return Embedded(root)
+    return Embedded(made_once(root, lambda new: _build(new, size, seed)))
 
 # %% ../../nbs/faces/05_embedded.ipynb #8474cfe8
 def _build(root, size, seed):
     "Render both sets into `root`."
     data = Embedded(root)
-    (root/'truth').mkdir(parents=True)
+    (root/'truth').mkdir()
     for s,split in enumerate(('train','test')):
         lab,x = _write_lab(root, s, size, 1+s*size.lab_people[0], 1000*seed+s)
         wild,y,who = _write_wild(root, s, size, 1+s*size.wild_people[0]*size.clips, 1000*seed+10+s)

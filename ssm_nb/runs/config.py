@@ -115,7 +115,7 @@ def embedded_settings(
     settings:Settings, # of this machine
     size:str           # a key of `EMBEDDED`
 )->Settings:           # whose bp4d and dfew are rendered faces, at fold 1
-    "Rendered faces in the place of BP4D and DFEW."
+    "Rendered faces in the place of BP4D and DFEW"
     data,space = embedded_data(settings.paths.cache, EMBEDDED[size]),label_space('bp4d', 7)
     lab,wild = (_together(data.root, [of('train'), of('test')], name, space) for of,name in ((data.lab, 'bp4d'), (data.wild, 'dfew')))
     person = np.concatenate([data.truth(o)['wild_person'] for o in ('train', 'test')]).astype(str)
@@ -138,12 +138,14 @@ def run_sets(
     config:RunConfig,  # of the run
     settings:Settings, # of this machine
 )->dict:               # 'au' and 'fe' to `SetFiles`, at the run's folds
-    "The data sets of a run."
+    "The data sets of a run"
     settings = embedded_settings(settings, config.embedded) if config.embedded else settings
     sets = {k:getattr(settings, getattr(config, k)).at_fold(getattr(config, f'{k}_fold')) for k in ('au', 'fe')}
     for k,o in sets.items():
         for part in (o.train, o.test):
-            if not part.is_file(): raise FileNotFoundError(f'{part}: no such manifest. Say in settings.ini, section [{getattr(config, k)}], where it is; ssm-doctor looks at everything.')
+            if part.is_file(): continue
+            raise FileNotFoundError(f'{part}: no such manifest. Say in settings.ini, section [{getattr(config, k)}], where it is; '
+                                    'ssm-doctor looks at everything.')
     return sets
 
 # %% ../../nbs/runs/01_config.ipynb #19ebbf75
@@ -166,15 +168,17 @@ def _three_parts(config, name, where):
     train,test = (read_manifest(m, name, run_space(config)) for m in (where.train, where.test))
     if train.dataset.subject and (both := set(train.subjects) & set(test.subjects)):
         raise ValueError(f'{min(both)} is in {where.train} and in {where.test}: a network would know the face. Mend the split.')
-    if both := set(train.paths) & set(test.paths): raise ValueError(f'{min(both)} is in {where.train} and in {where.test}: a clip to train on is none to test on. Mend the split.')
-    return (*hold_out(train, config.held_out, config.seed),test) if config.selection=='validation' else (train, test, test)
+    if both := set(train.paths) & set(test.paths):
+        raise ValueError(f'{min(both)} is in {where.train} and in {where.test}: a clip to train on is none to test on. Mend the split.')
+    if config.selection=='test': return train,test,test
+    return *hold_out(train, config.held_out, config.seed),test
 
 # %% ../../nbs/runs/01_config.ipynb #0f7adfb7
 def run_data(
     config:RunConfig,  # of the run
     settings:Settings, # of this machine
 )->RunData:
-    "Everything a run reads."
+    "Everything a run reads"
     sets,c = run_sets(config, settings),config.constants
     records = {k:_three_parts(config, getattr(config, k), o) for k,o in sets.items()}
     kw = dict(size=clip_config(c.clip)['vision_cfg']['image_size'], cache_mb=500 if config.embedded else 0)
@@ -186,7 +190,7 @@ def run_data(
 def git_state(
     folder:str|Path='.' # in a repository, or not
 )->str|None:            # commit, and whether files differ from it; None: no repository
-    "The code's version, as git knows it."
+    "The code's version, as git knows it"
     ask = lambda *args: subprocess.run(['git', '-C', str(folder), *args], capture_output=True, text=True, timeout=20)
     try: head,changed = ask('rev-parse', 'HEAD'),ask('status', '--porcelain', '--untracked-files=no')
     except (OSError, subprocess.TimeoutExpired): return None
@@ -194,14 +198,17 @@ def git_state(
 
 # %% ../../nbs/runs/01_config.ipynb #a3592eca
 def environment(
-    device=None # fastai's default if not given
-)->dict:        # fit for JSON
-    "Where and with what a run is started."
+    device:str|torch.device|None=None, # fastai's default if not given
+)->dict: # fit for JSON
+    "Where and with what a run is started"
     device = torch.device(device or default_device())
     name = torch.cuda.get_device_name(device) if device.type=='cuda' else platform.processor() or platform.machine()
     versions = {o:version(o) for o in ('torchvision', 'fastai', 'open_clip_torch', 'safetensors', 'numpy')}
-    return dict(started=datetime.now().astimezone().isoformat(timespec='seconds'), command=sys.argv, python=platform.python_version(), ssm_nb=__version__, torch=torch.__version__, **versions,
-        device=f'{device.type}: {name}', cores=os.cpu_count(), threads=torch.get_num_threads(), processes=int(os.environ.get('WORLD_SIZE', 1)), system=platform.platform(), git=git_state())
+    started = datetime.now().astimezone().isoformat(timespec='seconds')
+    processes = int(os.environ.get('WORLD_SIZE', 1))
+    made = dict(python=platform.python_version(), ssm_nb=__version__, torch=torch.__version__, **versions)
+    machine = dict(device=f'{device.type}: {name}', cores=os.cpu_count(), threads=torch.get_num_threads(), processes=processes)
+    return dict(started=started, command=sys.argv, **made, **machine, system=platform.platform(), git=git_state())
 
 # %% ../../nbs/runs/01_config.ipynb #70660ea3
 def description(
@@ -211,7 +218,8 @@ def description(
     "What a run is, in full"
     files = {f'{k}_{part}':getattr(o, part) for k,o in sets.items() for part in ('train', 'test')}
     manifests = {k:dict(file=str(f), sha256=sha256(f.read_bytes()).hexdigest()) for k,f in files.items()}
-    return json.loads(json.dumps(dict(config=asdict(config), constants=asdict(config.constants), manifests=manifests, prior=prior_record(config.prior, run_prior(config)))))
+    prior = prior_record(config.prior, run_prior(config))
+    return json.loads(json.dumps(dict(config=asdict(config), constants=asdict(config.constants), manifests=manifests, prior=prior)))
 
 # %% ../../nbs/runs/01_config.ipynb #f37b2956
 def differences(
@@ -222,25 +230,26 @@ def differences(
     def parts(d):
         config = {k:v for k,v in d['config'].items() if k not in (*HOW, 'prior')} # a prior is known by its content
         constants = {f'preset {k}':v for k,v in d['constants'].items()}
-        return {**config, 'prior':d['prior']['sha256'][:12], **constants, **{f'manifest {k}':v['sha256'][:12] for k,v in d['manifests'].items()}}
+        manifests = {f'manifest {k}':v['sha256'][:12] for k,v in d['manifests'].items()}
+        return {**config, 'prior':d['prior']['sha256'][:12], **constants, **manifests}
     was,now = parts(was),parts(now)
     return [f'{k} was {was.get(k)}, is now {v}' for k,v in now.items() if was.get(k)!=v]
 
 # %% ../../nbs/runs/01_config.ipynb #c729e9b3
 def check_folder(
     folder:str|Path, # of a run; need not exist
-    said:dict        # the `description` of a run
+    described:dict,  # the `description` of a run
 ):
-    "Make sure that a folder does not hold another run."
+    "Make sure that a folder does not hold another run"
     file = Path(folder)/'config.json'
-    if file.exists() and (differ := differences(json.loads(file.read_text(encoding='utf-8')), said)):
+    if file.exists() and (differ := differences(json.loads(file.read_text(encoding='utf-8')), described)):
         raise ValueError(f"{folder} holds another run: {'; '.join(differ)}. Use another folder, or the values it was started with.")
 
 # %% ../../nbs/runs/01_config.ipynb #8f3f61d9
 def read_config(
     folder:str|Path # of a run
 )->RunConfig:
-    "What a run was started as."
+    "What a run was started as"
     file = Path(folder)/'config.json'
     if not file.is_file(): raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.json')
     return RunConfig(**json.loads(file.read_text(encoding='utf-8'))['config'])
@@ -248,19 +257,23 @@ def read_config(
 # %% ../../nbs/runs/01_config.ipynb #51efae3b
 def enter_folder(
     folder:str|Path, # of the run; made if missing
-    said:dict,       # its `description`
-    device=None,     # fastai's default if not given
+    described:dict,  # its `description`
+    device:str|torch.device|None=None, # fastai's default if not given
 ):
-    "Write into the folder what it is, and that it is started now."
+    "Write into the folder what it is, and that it is started now"
     if rank_and_size()[0]: return # of several processes, the first writes
-    write_json(Path(folder)/'config.json', said)
+    write_json(Path(folder)/'config.json', described)
     log = Path(folder)/'environment.json'
     starts = json.loads(log.read_text(encoding='utf-8')) if log.exists() else []
-    write_json(log, [*starts, dict(environment(device), **{k:said['config'][k] for k in HOW})])
+    write_json(log, [*starts, dict(environment(device), **{k:described['config'][k] for k in HOW})])
 
 # %% ../../nbs/runs/01_config.ipynb #e8e2d073
 class EnterFolder(Callback):
-    "A run says what it is when it starts."
+    "A run says what it is when it starts"
     order = -20
-    def __init__(self, folder, said, device): store_attr()
-    def before_fit(self): enter_folder(self.folder, self.said, self.device)
+    def __init__(self,
+        folder:str|Path, # of the run
+        described:dict,  # its `description`
+        device:str|torch.device|None, # fastai's default if None
+    ): store_attr()
+    def before_fit(self): enter_folder(self.folder, self.described, self.device)
