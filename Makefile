@@ -2,6 +2,7 @@
 # make test         every notebook of nbs/ and tutorials/, then tests/
 # make lab          the notebooks in JupyterLab
 # make export       notebooks -> ssm_nb/ and README.md
+# make pictures     draw the figures of the notebooks for viewers without scripts; needs a Chromium or Chrome
 # make clean        strip the notebooks of what does not belong into git
 PYTHON ?= python3
 BIN := "$(CURDIR)/.venv/bin"
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE # pip is told not to compile all it installs; P
 # IPython runs a notebook live in the terminal; fastprogress, imported first, then draws bars for a terminal
 run_live = cd $(dir $(1)) && $(BIN)/python -c 'import sys, fastprogress, IPython; IPython.start_ipython(sys.argv[1:])' --no-term-title $(notdir $(1))
 
-.PHONY: quickstart test lab export clean
+.PHONY: quickstart test lab export clean pictures
 
 quickstart: .venv/installed
 	$(call run_live,tutorials/01_quickstart.ipynb)
@@ -29,6 +30,9 @@ lab: .venv/installed
 export: .venv/installed
 	$(BIN)/nbdev-export
 	$(BIN)/jupyter nbconvert --to markdown --log-level WARN --output-dir . --output README nbs/index.ipynb
+
+pictures: .venv/installed
+	$(BIN)/python .ci/notebooks.py pictures
 
 clean: .venv/installed
 	$(BIN)/python .ci/notebooks.py clean

@@ -2,8 +2,9 @@
 
 clean   what nbdev-clean does, in nbs/ and tutorials/, and beyond it: no widget state, one kernel name, no HTML twin of a
         Plotly figure, no picture both as PNG and as JPEG, no warnings (they hold paths of the machine), no output over
-        60 kB (200 kB with a picture); and nbs/sidebar.yml, the table of contents
+        60 kB (200 kB with a picture); a large figure keeps its picture only; and nbs/sidebar.yml, the table of contents
 check   name what `clean` would change, and change nothing
+pictures  give each Plotly figure the picture that viewers without scripts show, drawn by a Chromium or Chrome of the system
 style   the rules of the house (`house.py`), notebook by notebook; `style runs/` looks at some only
 paths   the paths, links and modules that prose, docstrings and messages cite: each must exist
 """
@@ -29,12 +30,14 @@ def slim(o):
     data = o.get('data', {})
     data.pop(WIDGET, None)
     if PLOTLY in data: data.pop('text/html', None)
+    if 'image/png' in data and len(dumps(data.get(PLOTLY))) > MAX_OUTPUT: del data[PLOTLY] # running the cell brings it back
     pictures = sorted((k for k in ('image/png', 'image/jpeg') if k in data), key=lambda k: len(data[k]))
     for k in pictures[1:]: del data[k]
     return o
 
 def fits(o):
-    "Does output `o` belong into git?"
+    "Does output `o` belong into git? A figure without a picture stays for `pictures` to draw."
+    if PLOTLY in (data := o.get('data', {})) and 'image/png' not in data: return True
     return o.get('name')!='stderr' and len(dumps(o)) <= (MAX_PICTURE if any(k.startswith('image/') for k in o.get('data', {})) else MAX_OUTPUT)
 
 def cleaned(nb):
@@ -61,11 +64,47 @@ def clean():
     for f in notebooks('nbs', 'tutorials'): write_nb(cleaned(loads(f.read_text(encoding='utf-8'))), f)
     SIDEBAR.write_text(sidebar(), encoding='utf-8')
 
+# pictures ---------------------------------------------------------------------------------------------------------
+
+def figures(nb):
+    "The outputs of notebook `nb` that are Plotly figures"
+    return [o['data'] for c in nb['cells'] for o in c.get('outputs', []) if PLOTLY in o.get('data', {})]
+
+def pictureless():
+    "Notebooks with a figure that has no picture"
+    return [f for f in notebooks('nbs', 'tutorials') if any('image/png' not in d for d in figures(loads(f.read_text(encoding='utf-8'))))]
+
+def png(figure, width=900):
+    "A Plotly figure, as JSON, drawn: base64 of a PNG with 256 colours"
+    import kaleido, plotly.graph_objects as go
+    from base64 import b64encode
+    from io import BytesIO
+    from PIL import Image
+    fig = go.Figure(data=figure['data'], layout=figure['layout'], frames=figure.get('frames'), skip_invalid=True)
+    size = dict(width=fig.layout.width or width, height=fig.layout.height or 450, scale=1)
+    drawn = Image.open(BytesIO(kaleido.calc_fig_sync(fig, opts=dict(format='png', **size)))).convert('RGB')
+    small = BytesIO()
+    drawn.quantize(256).save(small, 'PNG', optimize=True)
+    return b64encode(small.getvalue()).decode()
+
+def pictures():
+    if not (todo := pictureless()): return
+    import kaleido
+    kaleido.start_sync_server()
+    for f in todo:
+        nb = loads(f.read_text(encoding='utf-8'))
+        for data in figures(nb):
+            if 'image/png' not in data: data['image/png'] = png(data[PLOTLY])
+        write_nb(cleaned(nb), f)
+        print(f'drawn: {f.relative_to(ROOT)}')
+    kaleido.stop_sync_server()
+
 def check():
+    for f in pictureless(): print(f'a figure without a picture: {f.relative_to(ROOT)}')
     dirty = [f for f in notebooks('nbs', 'tutorials') if (t := f.read_text(encoding='utf-8')) != nb2str(cleaned(loads(t)))]
     if not SIDEBAR.exists() or SIDEBAR.read_text(encoding='utf-8')!=sidebar(): dirty.append(SIDEBAR)
     for f in dirty: print(f'not clean: {f.relative_to(ROOT)}')
-    return not dirty
+    return not dirty and not pictureless()
 
 # style ------------------------------------------------------------------------------------------------------------
 
@@ -90,6 +129,6 @@ def paths():
     return not wrong
 
 if __name__=='__main__':
-    cmds = dict(clean=clean, check=check, style=style, paths=paths)
+    cmds = dict(clean=clean, check=check, pictures=pictures, style=style, paths=paths)
     if len(sys.argv)<2 or sys.argv[1] not in cmds: sys.exit(f'usage: notebooks.py {"|".join(cmds)}')
     if cmds[sys.argv[1]](*sys.argv[2:]) is False: sys.exit(1)

@@ -1,5 +1,5 @@
 "ssm-doctor: each sickness is found, named with file and line, and fails; healthy data pass"
-import json,os,subprocess,sys
+import json,os,shutil,subprocess,sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np,pytest
@@ -8,8 +8,9 @@ from ssm_nb.data.formats import DATA_SETS,ManifestError
 from ssm_nb.data.manifests import read_manifest
 from ssm_nb.data.counts import compare_joint,load_published,own_labels,permuted,tally
 from ssm_nb.data.doctor import Checkup,by_kind,check_up,main
-from ssm_nb.labels.cooccurrence import cooccurrence
+from ssm_nb.labels.cooccurrence import dataset_cooccurrence
 from ssm_nb.core.settings import load_settings
+from ssm_nb.runs.config import run_config,run_data
 
 SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')
 needs_splits = pytest.mark.skipif(not (SPLITS/'expected.json').exists(), reason=f'no split files in {SPLITS}; set SSM_SPLITS to their folder')
@@ -33,12 +34,14 @@ def disk(tmp_path):
         for name,stem,n in (('DFEW', 'DFEW_set_1', 7), ('FERV39K', 'FERV39K', 7), ('MAFW', 'MAFW_set_1', 11)):
             for k in range(n): frames(tmp_path/f'{name}/frames/{split}{k:02}', [f'{i:03}.jpg' for i in range(16)], rng)
             (tmp_path/f'{name}/{stem}_{split}.txt').write_text(''.join(f'{split}{k:02} 16 {k}\n' for k in range(n)))
-    (tmp_path/'settings.ini').write_text('[paths]\ndata = .\nout = out\n')
+    (tmp_path/'settings.ini').write_text('[paths]\ndata = .\nout = out\n\n[run]\nselection = test\n') # one person, one clip a class: nothing can be held out
     return tmp_path
+
+BS = ['--fe-bs', '1', '--au-bs', '1'] # so few clips are enough for these steps
 
 def run(disk, *args):
     "Exit status, and (data set, kind, file name, line) of all faults and warnings"
-    status = main([*args, '--settings', str(disk/'settings.ini')])
+    status = main([*args, *BS, '--settings', str(disk/'settings.ini')])
     sets = json.loads((disk/'out'/'doctor.json').read_text())['sets']
     said = {o:[(s['data set'], f['problem'], Path(f['file'] or '').name, f['line']) for s in sets for f in s[o]] for o in ('faults', 'warnings')}
     return status,said['faults'],said['warnings']
@@ -91,7 +94,8 @@ def nothing_valid(d): (d/'DFEW/DFEW_set_1_test.txt').write_text('hello\n')
     (no_images, 'mafw', 'image root absent', '', None), (nothing_valid, 'dfew', 'no records', 'DFEW_set_1_test.txt', 1)])
 def test_sickness(disk, harm, name, problem, file, line):
     harm(disk)
-    c = check_up(name, getattr(load_settings(disk/'settings.ini'), name), load_published())
+    s = load_settings(disk/'settings.ini')
+    c = check_up(name, getattr(s, name), load_published(), run=s.run, bs=1)
     assert (problem, file, line) in [(o.problem, Path(o.file or '').name, o.line) for o in c.faults]
     said = c.summary()
     assert problem in said and (not file or f'{file}, line {line}: {problem}' in said)
@@ -106,7 +110,7 @@ def test_all_at_once(disk, capsys):
 
 def healthy_day(disk, name):
     "The report of data as they are now"
-    assert main([name, '--settings', str(disk/'settings.ini'), '--out', str(disk/'healthy')])==0
+    assert main([name, *BS, '--settings', str(disk/'settings.ini'), '--out', str(disk/'healthy')])==0
     return str(disk/'healthy'/'doctor.json')
 
 @pytest.mark.parametrize('name,file', [('bp4d', 'BP4D/train_1f_data.list'), ('mafw', 'MAFW/MAFW_set_1_train.txt')])
@@ -127,6 +131,99 @@ def test_a_lost_frame_is_found_by_a_healthy_day(disk):
     reference = healthy_day(disk, 'ferv39k')
     edit(disk/'FERV39K/FERV39K_train.txt', lambda o: [*o[:6], o[6].replace('16', '15')])
     assert run(disk, 'ferv39k', '--published', reference)[:2]==(1, [('ferv39k', 'other counts than published', 'FERV39K_train.txt', 1)])
+
+# What stops a run stops here -----------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def study(tmp_path):
+    "BP4D's and DFEW's formats, with as many people and clips as a run needs"
+    rng = np.random.default_rng(0)
+    for split,people in (('train', range(1, 11)), ('test', range(11, 13))):
+        lines = []
+        for p in people:
+            frames(tmp_path/f'BP4D/Images/2F{p:02}_01', [f'{i}.jpg' for i in range(32)], rng, (8, 8))
+            lines += [f'2F{p:02}_01/{i}.jpg {" ".join(map(str, rng.integers(0, 2, 12)))}\n' for i in range(32)]
+        (tmp_path/f'BP4D/{split}_1f_data.list').write_text(''.join(lines))
+        for k in range(21): frames(tmp_path/f'DFEW/frames/{split}{k:02}', [f'{i:03}.jpg' for i in range(16)], rng, (8, 8))
+        (tmp_path/f'DFEW/DFEW_set_1_{split}.txt').write_text(''.join(f'{split}{k:02} 16 {k%7}\n' for k in range(21)))
+    (tmp_path/'settings.ini').write_text('[paths]\ndata = .\nout = out\n')
+    return tmp_path
+
+def every_fifth(d):
+    for o in ('train', 'test'): edit(d/f'BP4D/{o}_1f_data.list', lambda lines: [l for l in lines if int(l.split('/')[1].split('.')[0])%5==0])
+def one_person(d): edit(d/'BP4D/train_1f_data.list', lambda lines: [l for l in lines if l.startswith('2F03')])
+def few_clips(d): edit(d/'BP4D/train_1f_data.list', lambda lines: [l for l in lines if l[2:4] in ('01', '02', '03')])
+def few_videos(d): edit(d/'DFEW/DFEW_set_1_train.txt', lambda lines: lines[:11])
+def one_a_class(d): edit(d/'DFEW/DFEW_set_1_train.txt', lambda lines: lines[:7])
+def short_segments(d):
+    for o in ('train', 'test'): edit(d/f'BP4D/{o}_1f_data.list', lambda lines: [l for l in lines if '/15.' not in l and '/31.' not in l])
+def crossing_person(d): edit(d/'BP4D/test_1f_data.list', lambda lines: [*lines, (d/'BP4D/train_1f_data.list').read_text().splitlines()[0]])
+def leaked_clip(d): edit(d/'DFEW/DFEW_set_1_test.txt', lambda lines: [*lines, 'train03 16 3'])
+def absent_image(d): (d/'BP4D/Images/2F02_01/9.jpg').unlink()
+def nothing(d): pass
+
+@pytest.mark.parametrize('harm, said', [(nothing, None), (every_fifth, 'no segment has 16 consecutive frames'), (one_person, 'only one person'),
+    (few_clips, 'batches of 8 from 4 au clips'), (few_videos, 'batches of 12 from'), (one_a_class, 'nothing to hold out'), (short_segments, 'no segment has 16'),
+    (crossing_person, 'person in training and in test'), (leaked_clip, 'folder in training and in test'), (absent_image, 'image absent')])
+def test_what_stops_a_run_is_a_fault(study, harm, said, capsys):
+    "The run itself is asked, then the doctor"
+    harm(study)
+    settings = load_settings(study/'settings.ini')
+    try: run_data(run_config(settings), settings)
+    except ValueError as e: stopped = str(e)
+    else: stopped = None
+    assert (stopped is None)==(said is None) and (said is None or said in stopped)
+    status = main(['--settings', str(study/'settings.ini')])
+    text = capsys.readouterr().out
+    assert status==(said is not None) and (said is None or said in text), text
+
+def test_smaller_steps_and_the_test_set_as_judge_may_do(study):
+    few_clips(study); few_videos(study)
+    assert main(['--settings', str(study/'settings.ini'), '--au-bs', '4', '--fe-bs', '5'])==0
+    one_person(study)
+    assert main(['bp4d', '--settings', str(study/'settings.ini'), '--au-bs', '2'])==1
+    (study/'settings.ini').write_text('[paths]\ndata = .\nout = out\n\n[run]\nselection = test\n')
+    assert main(['bp4d', '--settings', str(study/'settings.ini'), '--au-bs', '2'])==0
+
+# One thing, two names --------------------------------------------------------------------------------------------------------
+
+def copied(d): shutil.rmtree(d/'DFEW/frames/test04'); shutil.copytree(d/'DFEW/frames/train04', d/'DFEW/frames/test04')
+def renamed_frames(d):
+    copied(d)
+    for i in range(15, -1, -1): (d/f'DFEW/frames/test04/{i:03}.jpg').rename(d/f'DFEW/frames/test04/{i+5:03}.jpg')
+def copied_recording(d): shutil.rmtree(d/'BP4D/Images/2F12_01'); shutil.copytree(d/'BP4D/Images/2F05_01', d/'BP4D/Images/2F12_01')
+def both_kinds(d):
+    for i in range(16): Image.open(d/f'DFEW/frames/train02/{i:03}.jpg').save(d/f'DFEW/frames/train02/{i:03}.png')
+
+@pytest.mark.parametrize('harm, name, problem', [(copied, 'dfew', 'same pictures in training and in test'), (renamed_frames, 'dfew', 'same pictures in training and in test'),
+    (copied_recording, 'bp4d', 'same pictures in training and in test'), (both_kinds, 'dfew', 'two files of one frame')])
+def test_one_thing_two_names_is_a_fault(study, harm, name, problem):
+    harm(study)
+    assert main([name, '--settings', str(study/'settings.ini')])==1
+    faults = json.loads((study/'out/doctor.json').read_text())['sets'][0]['faults']
+    assert [o['problem'] for o in faults]==[problem]
+
+def copied_in_training(d): shutil.rmtree(d/'DFEW/frames/train09'); shutil.copytree(d/'DFEW/frames/train02', d/'DFEW/frames/train09')
+def near(d):
+    (d/'DFEW/frames/test20').rename(d/'DFEW/frames/Train_007')
+    edit(d/'DFEW/DFEW_set_1_test.txt', lambda lines: [l.replace('test20', 'Train_007') for l in lines])
+
+@pytest.mark.parametrize('harm, problem', [(copied_in_training, 'same pictures under two names'), (near, 'folder name nearly as in training')])
+def test_one_thing_two_names_is_asked_about(study, harm, problem):
+    harm(study)
+    assert main(['dfew', '--settings', str(study/'settings.ini')])==0
+    assert problem in [o['problem'] for o in json.loads((study/'out/doctor.json').read_text())['sets'][0]['warnings']]
+
+def test_what_is_not_read_is_said(study, capsys):
+    for o in ('._000.jpg', 'Thumbs.db', 'notes.txt'): (study/'DFEW/frames/train05'/o).touch()
+    assert main(['dfew', '--settings', str(study/'settings.ini')])==0
+    said = capsys.readouterr().out
+    assert '2 hidden, or of another system' in said and '1 of another kind, such as train05/notes.txt' in said
+
+def test_one_fact_is_said_once(study, capsys):
+    main(['dfew', '--settings', str(study/'settings.ini')])
+    said = capsys.readouterr().out
+    assert said.count('not compared')==2 and 'There are no published counts' not in said # once for each manifest
 
 # What does not fail ------------------------------------------------------------------------------------------------------
 
@@ -201,7 +298,7 @@ def test_published_manifests_are_healthy(here, name):
 def test_shipped_counts_are_complete(name, key):
     published = load_published()
     assert all(key in published[f'{name}/1/{o}'] for o in ('train', 'test'))
-    assert np.array_equal(np.sum([published[f'bp4d/1/{o}']['positives'] for o in ('train', 'test')], 0), cooccurrence('bp4d').positives)
+    assert np.array_equal(np.sum([published[f'bp4d/1/{o}']['positives'] for o in ('train', 'test')], 0), dataset_cooccurrence('bp4d').positives)
 
 @pytest.fixture(scope='module')
 def bp4d(here): return [read_manifest(getattr(here['bp4d'], o), 'bp4d', own_labels('bp4d')) for o in ('train', 'test')]

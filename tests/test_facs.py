@@ -1,8 +1,9 @@
 "Label spaces: any order survives a round trip, and any two orders that differ are told apart"
 import json
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from ssm_nb.labels.facs import ACTION_UNITS, BP4D_AUS, DISFA_AUS, EXPRESSIONS, LabelOrderError, LabelSpace, action_unit
+from ssm_nb.labels.facs import ACTION_UNITS, BP4D_AUS, DISFA_AUS, EXPRESSIONS, LabelOrderError, LabelSpace, action_unit, expression, label_space
 
 aus = st.lists(st.sampled_from(list(ACTION_UNITS)), unique=True)
 expressions = st.lists(st.sampled_from(EXPRESSIONS), unique=True)
@@ -40,3 +41,11 @@ def test_unknown_action_units(bad):
 @pytest.mark.parametrize('d', [{}, None, {'aus': [1]}, {'aus': 1, 'expressions': []}, {'aus': [], 'expressions': 'fear'}])
 def test_bad_descriptions(d):
     with pytest.raises(ValueError): LabelSpace.from_dict(d)
+
+@pytest.mark.parametrize('make', [lambda: action_unit(np.str_('AU3')), lambda: expression(np.str_('joyful')), lambda: LabelSpace(np.array(['AU1', 'AU2']), ()),
+    lambda: label_space('bp4d', np.int64(8)), lambda: label_space(np.str_('gft')), lambda: LabelSpace([np.int64(33)], ()), lambda: LabelSpace((1,), ('fear',)).au_index(np.str_('AU2')),
+    lambda: LabelSpace.from_dict([np.str_('aus')])])
+def test_messages_print_plain_text(make):
+    "Labels out of NumPy and pandas are shown as they were written"
+    with pytest.raises(ValueError) as e: make()
+    assert 'np.' not in str(e.value) and 'array(' not in str(e.value)

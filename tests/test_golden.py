@@ -8,7 +8,7 @@ from torch import nn
 from ssm_nb.model.experts import Experts
 from ssm_nb.model.losses import JointLoss
 from ssm_nb.model.ssm import GROUP_LRS,param_groups
-from ssm_nb.model.released import from_released,to_released
+from ssm_nb.model.released import from_released,load_released,to_released
 from ssm_nb.model.temporal import ExpressionTemporal,LocalAttention
 
 torch.set_num_threads(1)
@@ -128,3 +128,21 @@ def test_three_training_steps(name):
     check_outputs(after, z, 'after3_ema_', rtol=1e-3, atol=1e-3*np.abs(z['after3_ema_fe_logits']).mean())
     moved = np.abs(z['after3_ema_fe_logits']-z['fe_logits']).max()
     assert np.abs(after.fe.numpy()-z['after3_ema_fe_logits']).max() < 1e-2*moved
+
+class RecorderMeter:
+    "What the release's training script pickles beside the weights"
+    def __init__(self, epochs): self.epochs,self.losses,self.best = epochs,np.zeros((epochs, 2), np.float32),np.float64(0.5)
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize('name', MODELS)
+def test_a_file_as_the_release_saves_it(name, prefix, tmp_path, monkeypatch):
+    "Outputs to 1e-4, and the same tensors back bit for bit"
+    z,state = released_state(name)
+    opt = torch.optim.AdamW([nn.Parameter(torch.ones(2))])
+    opt.param_groups[0]['params'][0].sum().backward(); opt.step()
+    torch.save(dict(epoch=30, state_dict={prefix+n: t for n,t in state.items()}, optimizer=opt.state_dict(), recorder=RecorderMeter(30)), tmp_path/'model_best.pth')
+    monkeypatch.delattr(__import__(__name__), 'RecorderMeter')       # the class does not exist where the file is read
+    model = load_released(tmp_path/'model_best.pth')
+    with torch.no_grad(): check_outputs(model(*clips(name)), z)
+    back = to_released(model)
+    assert list(back)==list(state) and all(torch.equal(t, state[n]) for n,t in back.items() if '.mlp.shared_fc' not in n)

@@ -271,3 +271,69 @@ def test_published_folds(tmp_path):
     with pytest.raises(ManifestError, match='line 1: a person in training and test'): published_fold(tmp_path/'out', records, tmp_path/'train', tmp_path/'test')
     (tmp_path/'train').write_text('F001\nF077\n')
     with pytest.raises(ManifestError, match="train, line 2: no such person: 'F077'"): published_fold(tmp_path/'out', records, tmp_path/'train', tmp_path/'test')
+
+def test_folds_are_not_written_over(tmp_path):
+    "The same call again is harmless; another set or another choice is refused, and what was there stays"
+    first = make_folds(tmp_path, crowd(5), k=2, rule='>= 2')
+    kept = {o.name:o.read_bytes() for o in first.parent.iterdir()}
+    assert make_folds(tmp_path, crowd(5), k=2, rule='>= 2')==first
+    for records,how in ((crowd(5, seed=1), dict(rule='>= 2')), (crowd(6), dict(rule='>= 2')), (crowd(5), dict(rule='>= 3'))):
+        with pytest.raises(ValueError, match='folds.json is about other folds'): make_folds(tmp_path, records, k=2, **how)
+    assert {o.name:o.read_bytes() for o in first.parent.iterdir()}==kept
+
+@pytest.mark.parametrize('name', ['', ' ', None, float('nan'), np.nan])
+def test_a_missing_person_is_no_person(name, tmp_path):
+    who = np.array(['anna', 'bert', name, 'carl'], object)
+    records = make_records('dfew', 'drawn', SPACES['dfew'], [(i, f'{i:05}', 20, i%7) for i in range(4)])
+    with pytest.raises(ValueError, match='00002: no person is given'): make_folds(tmp_path, records, k=2, subjects=who)
+
+@pytest.mark.parametrize('a, b', [('P1', 'p01'), ('Müller', 'muller'), ('actor 3', 'actor_03'), ('Johannsen', 'Johansen')])
+def test_nearly_the_same_person_is_asked_about(a, b, tmp_path):
+    records = make_records('dfew', 'drawn', SPACES['dfew'], [(i, f'{i:05}', 20, i%7) for i in range(3)])
+    with pytest.raises(ValueError, match='one person or two'): make_folds(tmp_path, records, k=2, subjects=[a, b, 'Zoe'])
+
+# Whatever program saved the table ----------------------------------------------------------------------------------------
+
+TEXT = 'frame,1,2,4,6,7,10,12,14,15,17,23,24\n1,0,1,0,1,0,1,0,1,0,1,0,9\n2,1,1,1,1,1,1,0,0,0,0,0,0\n'
+
+@pytest.mark.parametrize('sep', [',', ';', '\t'])
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be'])
+def test_a_table_of_any_program(sep, encoding, tmp_path):
+    (tmp_path/'plain.csv').write_text(TEXT)
+    (tmp_path/'F001_T1.csv').write_bytes(TEXT.replace(',', sep).replace('\n', '\r\n').encode(encoding))
+    assert repr(read_occurrence(tmp_path/'F001_T1.csv', SPACES['bp4d']))==repr(read_occurrence(tmp_path/'plain.csv', SPACES['bp4d']))
+
+@pytest.mark.parametrize('sep', [',', ';', '\t', ' '])
+def test_a_table_of_clips_with_any_separator(sep, tmp_path):
+    for o in 'ab': jpeg(tmp_path/'frames'/o/'1.jpg')
+    (tmp_path/'table').write_text(f'clip{sep}label\na{sep}Happy\nb{sep}fear\n')
+    assert expression_records(tmp_path/'table', tmp_path/'frames', 'dfew', SPACES['dfew']).labels.tolist()==[0, 6]
+
+def test_two_separators_and_excel_are_said(tmp_path):
+    (tmp_path/'a.csv').write_text('a,b;c\nd,e;f\n')
+    with pytest.raises(ManifestError, match='two separators'): expression_records(tmp_path/'a.csv', tmp_path, 'dfew', SPACES['dfew'])
+    for head in (b'PK\3\4', b'\xd0\xcf\x11\xe0\xa1\xb1'):
+        (tmp_path/'b.csv').write_bytes(head+bytes(50))
+        with pytest.raises(ManifestError, match='Excel file.*b.csv.*Save the sheet as CSV'): expression_records(tmp_path/'b.csv', tmp_path, 'dfew', SPACES['dfew'])
+
+def test_two_columns_that_could_be_meant(tmp_path):
+    for o in 'ab': jpeg(tmp_path/'frames'/o/'1.jpg')
+    (tmp_path/'t.csv').write_text('clip,emotion,label\na,fear,Happy\nb,sad,Angry\n')
+    read = lambda **how: expression_records(tmp_path/'t.csv', tmp_path/'frames', 'dfew', SPACES['dfew'], **how)
+    with pytest.raises(ManifestError, match="t.csv, line 1: two columns could be meant: 'emotion and label'.*label='emotion' or label='label'"): read()
+    assert read(label='label').labels.tolist()==[0, 3] and read(label='Emotion').labels.tolist()==[6, 1]
+    with pytest.raises(ManifestError, match="missing column: 'mood'"): read(label='mood')
+    (tmp_path/'t.csv').write_text('video,folder,label\na,b,Happy\nb,a,Angry\n')
+    with pytest.raises(ManifestError, match="'video and folder'.*clip='video' or clip='folder'"): read()
+    assert read(clip='folder').paths.tolist()==['b', 'a']
+
+def test_files_left_out_are_counted_and_said(bp4d, capsys):
+    (bp4d/'AU_OCC'/'F001_T1.csv').rename(bp4d/'AU_OCC'/'F001_T1.CSV')
+    for o in ('._F001_T1.csv', 'notes.txt'): (bp4d/'AU_OCC'/o).write_text('x')
+    assert len(bp4d_records(bp4d/'AU_OCC', bp4d/'images', SPACES['bp4d']))==60
+    said = capsys.readouterr().out
+    assert '1 hidden, or of another system' in said and '1 of another kind (notes.txt)' in said
+
+def test_words_of_numpy_are_words():
+    assert str(ManifestError('only one person', np.str_('F001'), 'Add one.'))=="only one person: 'F001'. Add one."
+    assert str(ManifestError('frame twice', np.int64(3), 'Keep one.'))=='frame twice: 3. Keep one.'

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from ssm_nb.labels.facs import ACTION_UNITS, EXPRESSIONS, LabelOrderError, LabelSpace, label_space
 from ssm_nb.labels.choice import PRIORS, choose_prior, compare, prior_record
-from ssm_nb.labels.cooccurrence import CoOccurrence, cooccurrence, load_cooccurrence
+from ssm_nb.labels.cooccurrence import CoOccurrence, dataset_cooccurrence, load_cooccurrence
 from ssm_nb.labels.prior import Prior, PriorError, du2014_prior, emfacs_prior, load_prior, ssm_prior
 
 # '#' where the released prior is 1.00, '.' where it is 0.02; one row an expression, one column an AU
@@ -155,7 +155,7 @@ def test_bad_graph(tmp_path, change, message):
     assert str(path) in str(e.value) and message in str(e.value)
 
 def test_directed_graph_is_no_prior():
-    with pytest.raises(PriorError, match='directed'): Prior.from_graph(cooccurrence('bp4d').to_graph())
+    with pytest.raises(PriorError, match='directed'): Prior.from_graph(dataset_cooccurrence('bp4d').to_graph())
 
 # the prior of a run -----------------------------------------------------------------------------------------------
 
@@ -205,3 +205,25 @@ def test_a_drawn_graph_without_positions_is_a_prior_too(tmp_path):
 @pytest.mark.parametrize('which,words', [('emfac', "Did you mean 'emfacs'"), ('', 'is neither ssm'), ('prior.xlsx', 'is neither ssm'), ('no/such.csv', 'no/such.csv: no such file'), ('.', 'is neither')])
 def test_a_choice_that_does_not_exist(which, words):
     with pytest.raises(PriorError, match=words): choose_prior(which, label_space('bp4d'))
+
+TABLE = 'expression,AU1,AU4\nfear,1,0.02\n'
+@pytest.mark.parametrize('data,words', [
+    (TABLE.replace(',', ';').encode(), r':1: cells are separated by semicolons'), (TABLE.replace(',', '\t').encode(), r':1: cells are separated by tabs'),
+    (('# name: x\n\n'+TABLE.replace(',', ';').replace('.', ',')).encode(), ':3: cells are separated by semicolons'), (TABLE.replace(',', '|').encode(), 'bars'),
+    (TABLE.encode('utf-16'), 'this is UTF-16 text'), (b'\xfe\xff'+TABLE.encode('utf-16-be'), 'UTF-16 text'), (TABLE.encode('utf-16-le'), 'UTF-16 text or no text'),
+    (TABLE.encode('utf-32'), 'UTF-16 text'), (b'PK\x03\x04rest', 'an Excel or OpenDocument workbook'), (b'\xd0\xcf\x11\xe0rest', 'an old Excel workbook'),
+    (TABLE.replace('fear', 'peur—').encode('cp1252'), 'byte 23 is not UTF-8')])
+@pytest.mark.parametrize('load', [load_prior, lambda p: choose_prior(p, LabelSpace((1, 4), ('fear',))), load_cooccurrence])
+def test_tables_of_spreadsheets_are_named(tmp_path, data, words, load):
+    "What a file is instead of a CSV with commas, and what to save it as"
+    (tmp_path/'t.csv').write_bytes(data)
+    with pytest.raises(PriorError, match=rf't\.csv.*{words}.*save it as CSV UTF-8') as e: load(tmp_path/'t.csv')
+    assert e.type is PriorError
+
+def test_an_excel_file_written_by_its_own_name(tmp_path):
+    for name in ('a.xlsx', 'a.XLS', 'a.ods'):
+        with pytest.raises(PriorError, match='Save the sheet as CSV UTF-8'): load_prior(tmp_path/name)
+
+def test_a_byte_order_mark_and_windows_lines_are_no_matter(tmp_path):
+    (tmp_path/'t.csv').write_bytes(TABLE.replace('\n', '\r\n').encode('utf-8-sig'))
+    assert load_prior(tmp_path/'t.csv').matrix.tolist() == [[1, .02]]

@@ -1,12 +1,13 @@
 """Checkpoints of the release: names, sizes, bits, and files that mean harm"""
-import json,os,pickle,zipfile
+import copy,json,os,pickle,warnings,zipfile
+from collections import OrderedDict
 from pathlib import Path
 import numpy as np,pytest,torch
 from hypothesis import given,settings,strategies as st
 from safetensors.torch import save_file
 from ssm_nb.model.backbone import clip_config
 from ssm_nb.labels.facs import label_space
-from ssm_nb.model.ssm import build_ssm
+from ssm_nb.model.ssm import build_ssm,from_config
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts
 from ssm_nb.model.released import from_released,load_model,load_released,save_model,to_released
@@ -209,3 +210,96 @@ def test_own_files_that_are_damaged(tmp_path):
         with pytest.raises(ValueError, match='m.safetensors'): load_model(f)
     save_file({'a': torch.ones(2)}, f, metadata=dict(ssm='{}'))
     with pytest.raises(ValueError, match='m.safetensors'): load_model(f)
+
+# what a released file means ----------------------------------------------------------------------------------------
+
+def as_released(model):
+    "The state of `model` with the sums of the prior as the release's code makes them"
+    state = to_released(model)
+    return OrderedDict(state, row_targets_au2emo=state['init_map'].sum(dim=1), row_targets_emo2au=state['init_map'].sum(dim=0))
+
+@pytest.mark.parametrize('aus,e', SPACES)
+def test_the_buffers_written_are_the_sums_of_the_whole_prior(aus, e):
+    model = ssm(aus, e)
+    assert all(torch.equal(t, to_released(model)[n]) for n,t in as_released(model).items())
+    assert all(torch.equal(t, to_released(from_released(as_released(model)))[n]) for n,t in as_released(model).items())
+
+@pytest.mark.parametrize('spoil', [
+    lambda p: dict(row_targets_emo2au=p.sum(dim=0)-p[2]),                # without the neutral row, as a misreading has it
+    lambda p: dict(row_targets_emo2au=p.sum(dim=0)*1.05),
+    lambda p: dict(row_targets_au2emo=p.sum(dim=1).flip(0)),
+    lambda p: dict(init_map=p.clone().fill_(.5))])
+def test_sums_of_another_meaning_are_refused(spoil):
+    state = as_released(ssm())
+    with pytest.raises(ValueError, match='is not the sum of the prior, the neutral row included'): from_released({**state, **spoil(state['init_map'])})
+
+# names, types and numbers ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('front', ['module.', '_orig_mod.', 'model.', 'model.module.', 'module._orig_mod.', '_orig_mod.module.model.', 'net.', 'student.ssm.'])
+def test_names_with_anything_in_front_are_read(front, tmp_path):
+    model = ssm()
+    assert same(from_released({front+n: t for n,t in to_released(model).items()}).state_dict().values(), model.state_dict().values())
+    twin = from_config(model.config, {front+n: t for n,t in model.state_dict().items()})
+    assert same(twin.state_dict().values(), model.state_dict().values())
+
+def test_marks_in_the_middle_of_names_are_taken_off():
+    model = ssm()
+    state = {n.replace('resblocks.1.', 'resblocks.1._orig_mod.').replace('encoder.', 'encoder.module.'): t for n,t in to_released(model).items()}
+    assert any('_orig_mod' in n for n in state) and same(from_released(state).state_dict().values(), model.state_dict().values())
+
+def test_two_models_under_one_roof_are_asked_about():
+    state = to_released(ssm())
+    with pytest.raises(ValueError, match="their names begin with 'ema.', 'model.'"): from_released({f'{p}.{n}': t for p in ('model', 'ema') for n,t in state.items()})
+    with pytest.raises(ValueError, match='twice'): from_released(state | {'module.alpha': torch.tensor(9.)})
+    with pytest.raises(ValueError, match='unknown teacher.bias'): from_released({f'model.{n}': t for n,t in state.items()} | {'teacher.bias': torch.zeros(1)})
+
+@pytest.mark.parametrize('place', ['state_dict', 'model', 'model_state_dict', 'net', 'checkpoint.model', 'state.model_state_dict.module'])
+def test_states_at_any_place_are_found(tmp_path, place):
+    model = ssm()
+    opt = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2)) for _ in range(3)])
+    sum(p.sum() for p in opt.param_groups[0]['params']).backward(); opt.step()
+    inside = to_released(model)
+    for key in reversed(place.split('.')): inside = {key: inside, 'epoch': 3, 'optimizer': opt.state_dict(), 'best': torch.tensor(.5)}
+    torch.save(inside, tmp_path/'m.pth')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert same(load_released(tmp_path/'m.pth').state_dict().values(), model.state_dict().values())
+
+@pytest.mark.parametrize('plain,other', [('state_dict', 'state_dict_ema'), ('model', 'model_ema'), ('model_state_dict', 'ema.shadow')])
+def test_of_two_states_the_one_taken_is_said(tmp_path, plain, other):
+    model,mean = ssm(seed=0),ssm(seed=1)
+    inside = to_released(mean)
+    for key in reversed(other.split('.')): inside = {key: inside}
+    torch.save(inside|{plain: to_released(model)}, tmp_path/'m.pth')
+    with pytest.warns(UserWarning, match=f"m.pth: took the state '{plain}'; beside it is '{other}'"): got = load_released(tmp_path/'m.pth')
+    assert same(got.state_dict().values(), model.state_dict().values())
+    assert same(load_released(tmp_path/'m.pth', entry=other).state_dict().values(), mean.state_dict().values())
+    with pytest.raises(ValueError, match=f"m.pth: no state 'mean' inside; there is .*{plain}"): load_released(tmp_path/'m.pth', entry='mean')
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf')])
+@pytest.mark.parametrize('name,ours', [('au_head.weight', 'au_head.weight'), ('init_map', 'mapping.prior'), ('encoder.transformer.resblocks.1.mlp.private_experts.1.fc2.bias', 'image.visual.transformer.resblocks.1.mlp.b2')])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, name, ours, bad):
+    model = ssm()
+    state = to_released(model)
+    state[name].flatten()[-1] = bad
+    torch.save({f'module.{n}': t for n,t in state.items()}, tmp_path/'m.pth')
+    with pytest.raises(ValueError, match=f'm.pth: {name} is NaN or infinite in 1 of'): load_released(tmp_path/'m.pth')
+    with torch.no_grad(): model.state_dict()[ours].flatten()[-1] = bad
+    save_model(model, tmp_path/'m.safetensors')
+    with pytest.raises(ValueError, match=f'm.safetensors: {ours} is NaN or infinite in 1 of'): load_model(tmp_path/'m.safetensors')
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_other_floating_point_types_are_converted_and_said(tmp_path, dtype):
+    model = ssm()
+    rounded = {n: t.to(dtype).float() for n,t in model.state_dict().items()}
+    torch.save({n: t.to(dtype) for n,t in to_released(model).items()}, tmp_path/'m.pth')
+    save_model(copy.deepcopy(model).to(dtype), tmp_path/'m.safetensors')
+    for load,file in ((load_released, 'm.pth'), (load_model, 'm.safetensors')):
+        with pytest.warns(UserWarning, match=f'converted to float32: .* of {str(dtype)[6:]}'): twin = load(tmp_path/file)
+        assert all(t.dtype==torch.float32 and torch.equal(t, rounded[n]) for n,t in twin.state_dict().items())
+        assert all(o.isfinite().all() for o in outputs(twin, 2, 16))
+
+@pytest.mark.parametrize('dtype', [torch.int32, torch.bool, torch.complex64])
+def test_numbers_of_another_kind_are_refused_by_name(tmp_path, dtype):
+    torch.save(dict(to_released(ssm()), **{'au_head.bias': torch.ones(12).to(dtype)}), tmp_path/'m.pth')
+    with pytest.raises(ValueError, match=f'm.pth: au_head.bias is of type {str(dtype)[6:]}'): load_released(tmp_path/'m.pth')

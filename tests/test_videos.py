@@ -301,3 +301,13 @@ def test_only_what_is_known_to_be_whole_is_passed_over(tmp_path):
     video(tmp_path/'videos'/'b.mp4', 15) # and got a longer copy of the video
     with pytest.raises(ManifestError, match='frames extracted in another way'): again()
 
+
+def test_linked_folders_and_what_is_left_out(tmp_path, capsys):
+    video(tmp_path/'elsewhere'/'a.MP4')
+    (tmp_path/'videos').mkdir()
+    (tmp_path/'videos'/'linked').symlink_to(tmp_path/'elsewhere', target_is_directory=True)
+    (tmp_path/'elsewhere'/'round').symlink_to(tmp_path/'videos', target_is_directory=True) # leads back
+    for o in ('._a.mp4', 'notes.txt'): (tmp_path/'videos'/o).touch()
+    assert extract_videos(tmp_path/'videos', tmp_path/'frames').index.tolist()==['linked/a']
+    said = capsys.readouterr().out
+    assert '1 hidden, or of another system (._a.mp4)' in said and '1 of another kind (notes.txt)' in said and 'a link to a folder listed already' in said

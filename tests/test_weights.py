@@ -1,5 +1,6 @@
 """CLIP weights from every layout that is around, from files that mean harm, and without a network"""
-import subprocess,sys,time,warnings,zipfile
+import json,subprocess,sys,time,warnings,zipfile
+from types import SimpleNamespace
 import pytest,torch
 from hypothesis import given,settings,strategies as st
 from safetensors.torch import save_file
@@ -144,3 +145,61 @@ def test_what_was_downloaded_needs_no_network(tmp_path):
 def test_unknown_weights_are_one_clear_error():
     with pytest.raises(ValueError, match="knows no 'laion9' weights of 'ViT-B-16' on the hub; it knows openai, laion400m_e31"): how_to_get('ViT-B-16', 'laion9')
     with pytest.raises(ValueError, match='none at all'): fetch('small')
+
+# names, numbers, activation ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('front', ['module.', '_orig_mod.', 'clip.', 'model.module.', 'net._orig_mod.', 'state.clip_model.'])
+def test_a_clip_with_anything_in_front_of_its_names(tmp_path, front):
+    want = build_clip(cfg()).state_dict()
+    torch.save(dict(model={front+n: t for n,t in want.items()}, epoch=2), tmp_path/'c.pt')
+    assert same(read_clip(tmp_path/'c.pt', cfg()), want)
+
+@pytest.mark.parametrize('name', ['visual.proj', 'logit_scale', 'transformer.resblocks.0.ln_1.bias'])
+def test_a_clip_with_nan_is_refused_by_name(tmp_path, name):
+    state = build_clip(cfg()).state_dict()
+    state[name].view(-1)[0] = float('nan')
+    torch.save(state, tmp_path/'c.pt')
+    with pytest.raises(ValueError, match=f'c.pt: {name} is NaN or infinite in 1 of'): read_clip(tmp_path/'c.pt', cfg())
+
+def activation_heard(path, configured, **kwargs):
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter('always')
+        read_clip(path, dict(cfg(), quick_gelu=configured), **kwargs)
+    return ' '.join(str(w.message) for w in heard)
+
+def test_openais_files_mean_quick_gelu(tmp_path):
+    openai(halved(cfg()), tmp_path/'a.pt')
+    assert activation_heard(tmp_path/'a.pt', True)==''
+    assert 'a.pt: these weights were trained with QuickGELU, and the configuration runs them with the exact GELU' in activation_heard(tmp_path/'a.pt', False)
+
+@pytest.mark.parametrize('said', [True, False])
+@pytest.mark.parametrize('how', ['beside', 'header', 'caller'])
+def test_what_is_said_of_the_activation_is_held_against_the_configuration(tmp_path, how, said):
+    file = tmp_path/'c.safetensors'
+    save_file(build_clip(cfg()).state_dict(), file, metadata=dict(quick_gelu=str(said).lower()) if how=='header' else None)
+    if how=='beside': (tmp_path/'open_clip_config.json').write_text(json.dumps(dict(model_cfg=dict(embed_dim=16)|(dict(quick_gelu=True) if said else {}))))
+    given = dict(quick_gelu=said) if how=='caller' else {}
+    assert activation_heard(file, said, **given)==''
+    assert 'these weights were trained with' in activation_heard(file, not said, **given)
+
+def test_where_nothing_is_said_of_the_activation_that_is_said(tmp_path):
+    torch.save(build_clip(cfg()).state_dict(), tmp_path/'c.pt')
+    assert 'c.pt: nothing says whether' in activation_heard(tmp_path/'c.pt', True) and 'they will run with the exact GELU' in activation_heard(tmp_path/'c.pt', False)
+
+def test_the_shipped_clip_says_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        clip_weights('small')
+
+def test_a_tag_whose_activation_differs_from_the_name(tmp_path, monkeypatch):
+    "open_clip's list has OpenAI's weights under both names; only one name runs them as they were trained"
+    from ssm_nb.model import weights
+    save_file(build_clip(cfg()).state_dict(), tmp_path/'open_clip_model.safetensors')
+    monkeypatch.setattr(weights, 'fetch', lambda name, tag: tmp_path/'open_clip_model.safetensors')
+    monkeypatch.setattr(weights, 'clip_config', lambda name: dict(cfg(), quick_gelu='quickgelu' in name))
+    monkeypatch.setattr(weights, 'load_settings', lambda: SimpleNamespace(paths=SimpleNamespace(clip=None)))
+    with pytest.warns(UserWarning, match="trained with QuickGELU.*take the configuration with '-quickgelu'"): clip_weights('ViT-B-16', tag='openai')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        clip_weights('ViT-B-16-quickgelu', tag='openai')
+        clip_weights('ViT-B-16', tag='laion2b_s34b_b88k')

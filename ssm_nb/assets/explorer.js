@@ -109,7 +109,7 @@ export async function readSpec(x) {
   if (x.format !== FORMAT) fail('format', `is ${JSON.stringify(x.format ?? null)}; this explorer reads "${FORMAT}"`);
   const lab = x.labels ?? {}, n = k => Array.isArray(lab[k]) ? lab[k].length : 0, clips = Array.isArray(x.clips) ? x.clips : [];
   const e = n('expressions'), a = n('aus');
-  const spec = await readRecord('Spec', x, '', {e, a, n: e + a, c: clips.length, f: clips.reduce((s, o) => s + (o?.frames ?? 0), 0)});
+  const spec = await readRecord('Spec', x, '', {e, a, n: e + a, c: clips.length, f: clips.reduce((s, o) => s + (Number.isFinite(o?.frames) ? o.frames : 0), 0)});
   const inside = (v, size, where) => { if (v !== null && v >= size) fail(where, `is ${v}; expected less than ${size}`); };
   inside(spec.labels.neutral, e, 'labels.neutral');
   if (spec.epochs.length) inside(spec.chosen, spec.epochs.length, 'chosen');
@@ -578,11 +578,11 @@ const CSS = `
 .sx { --ground:#fff; --card:#f5f7f9; --text:#1b1f24; --soft:#57606a; --line:#d3d9e0; --ink:#1662b8; --up:#a34700; --down:#1a5fb4; --focus:#0a58ca; --on:#fff;
   container-type: inline-size; background: var(--ground); color: var(--text); font: 14px/1.45 system-ui, sans-serif; text-align: left; color-scheme: light }
 .sx[data-dark=true] { --ground:#14171b; --card:#1d2229; --text:#e8eaed; --soft:#a6b0bb; --line:#39414b; --ink:#7db7ff; --up:#ffb347; --down:#8fbdf5; --focus:#9ecbff; --on:#10151b; color-scheme: dark }
-.sx *, .sx *::before { box-sizing: border-box }
+.sx *, .sx *::before { box-sizing: border-box } .sx [hidden] { display: none !important }
 .sx-head { padding: 12px 14px 6px } .sx h2 { font-size: 19px; line-height: 1.25; margin: 0 0 4px; color: var(--text) } .sx h3 { font-size: 15px; margin: 0 0 6px; color: var(--text) }
 .sx p { margin: 0 0 6px } .sx-story { font-size: 15px; max-width: 62em } .sx-soft { color: var(--soft); font-size: 13px }
 .sx-grid { display: grid; gap: 12px; padding: 6px 14px 14px } .sx-card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0 }
-@container (min-width: 820px) { .sx-grid { grid-template-columns: minmax(0,1.75fr) minmax(270px,1fr) } .sx-wide { grid-column: 1 / -1 } .sx-drawer dl { grid-template-columns: max-content 1fr } }
+@container (min-width: 820px) { .sx-grid { grid-template-columns: minmax(0,1.75fr) minmax(270px,1fr) } .sx-wide { grid-column: 1 / -1 } .sx-face { grid-column: 2; grid-row: 1 / span 2 } .sx-drawer dl, .sx-honest dl { grid-template-columns: max-content 1fr } .sx-drawer dt { max-width: 16em } }
 .sx-bar { display: flex; flex-wrap: wrap; gap: 6px 10px; align-items: center; margin-bottom: 8px }
 .sx button, .sx select, .sx textarea { font: inherit; color: var(--text); background: var(--ground); border: 1px solid var(--line); border-radius: 6px; padding: 3px 9px; min-height: 28px }
 .sx button { cursor: pointer } .sx button:disabled { opacity: .55; cursor: default } .sx button[aria-pressed=true] { background: var(--ink); color: var(--on); border-color: var(--ink) }
@@ -593,10 +593,10 @@ const CSS = `
 .sx-map button.sx-lab { border: 0; background: none; padding: 0 5px 0 0; min-height: 24px; text-align: right; color: var(--soft); font-size: 13px; overflow: hidden; white-space: nowrap } .sx-cols button.sx-lab { text-align: center; padding: 0 } .sx-map button.sx-lab.sx-on { color: var(--text); font-weight: 700 }
 .sx .sx-cursor { position: absolute; background: none; border: 2px solid var(--text); border-radius: 4px; padding: 0; min-height: 0 } .sx-tip { position: absolute; z-index: 3; pointer-events: none; background: var(--text); color: var(--ground); font-size: 12px; padding: 3px 7px; border-radius: 5px; max-width: 260px; width: max-content }
 .sx-graph { display: grid; grid-template-columns: max-content minmax(60px,1fr) max-content } .sx-graph .sx-right button.sx-lab { text-align: left; padding: 0 0 0 5px } .sx-short { display: none } @container (max-width: 560px) { .sx-long { display: none } .sx-short { display: inline } .sx-map button.sx-lab { font-size: 12px } .sx-head, .sx-grid { padding-left: 8px; padding-right: 8px } .sx-card { padding: 8px } }
-.sx-face { display: grid; gap: 8px; justify-items: center } .sx-face canvas { width: min(100%, 320px); aspect-ratio: 1; border-radius: 8px; touch-action: none; cursor: grab } .sx-face > * { max-width: 100% } .sx-sliders { width: 100%; max-height: 216px; overflow-y: auto; display: grid; gap: 1px } .sx-sliders label { display: grid; grid-template-columns: minmax(0,1fr) 88px 38px; font-size: 13px; min-height: 24px } .sx-sliders span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap } .sx-sliders input { width: 100%; min-width: 0 } .sx-dict button { text-align: left; width: 100%; margin-bottom: 3px }
+.sx-face { display: grid; gap: 8px; justify-items: center; align-content: start } .sx-face canvas { width: min(100%, 320px); aspect-ratio: 1; border-radius: 8px; touch-action: none; cursor: grab } .sx-face > * { max-width: 100% } .sx-sliders { width: 100%; max-height: 216px; overflow-y: auto; display: grid; gap: 1px } .sx-sliders label { display: grid; grid-template-columns: minmax(0,1fr) 88px 38px; font-size: 13px; min-height: 24px } .sx-sliders span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap } .sx-sliders input { width: 100%; min-width: 0 } .sx-dict button { text-align: left; width: 100%; margin-bottom: 3px }
 .sx-drawer dl, .sx-honest dl { display: grid; gap: 2px 12px; margin: 0 0 8px } .sx dt { color: var(--soft) } .sx dd { margin: 0 0 4px; overflow-wrap: anywhere } .sx-pics { display: flex; flex-wrap: wrap; gap: 8px } .sx-pics button { display: flex; gap: 8px; align-items: center; text-align: left; padding: 4px 8px } .sx-pics canvas { width: 48px; height: 48px; border-radius: 4px; flex: none }
 .sx-tracks { display: grid; gap: 10px } @container (min-width: 820px) { .sx-tracks { grid-template-columns: minmax(0,1.7fr) minmax(0,1fr) } } .sx-row { display: grid; grid-template-columns: max-content minmax(0,1fr) } .sx-names { font-size: 12px; color: var(--soft); text-align: right; padding-right: 6px }
-.sx table { border-collapse: collapse; width: 100%; font-size: 13px; background: none } .sx th, .sx td { text-align: left; padding: 1px 6px 1px 0; border: 0; background: none; color: var(--text) } .sx td.sx-n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .sx .sx-fill { position: relative; width: 45% } .sx-fill i { position: absolute; top: 4px; bottom: 4px; background: var(--ink); border-radius: 2px } .sx-fill i.sx-was { background: none; border: 1px solid var(--soft); top: 1px; bottom: 1px } .sx-fill i.sx-neg { background: var(--down) } .sx-fill i.sx-pos { background: var(--up) }
+.sx table { border-collapse: collapse; width: 100%; font-size: 13px; background: none } .sx table + h3 { margin-top: 10px } .sx th, .sx td { text-align: left; padding: 1px 6px 1px 0; border: 0; background: none; color: var(--text) } .sx td.sx-n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .sx .sx-fill { position: relative; width: 45% } .sx-fill i { position: absolute; top: 4px; bottom: 4px; background: var(--ink); border-radius: 2px } .sx-fill i.sx-was { background: none; border: 1px solid var(--soft); top: 1px; bottom: 1px } .sx-fill i.sx-neg { background: var(--down) } .sx-fill i.sx-pos { background: var(--up) }
 .sx textarea { width: 100%; resize: vertical; font: 12px/1.4 ui-monospace, monospace; min-height: 44px } .sx details > summary { cursor: pointer; color: var(--text); min-height: 24px } .sx kbd { border: 1px solid var(--line); border-radius: 4px; padding: 0 4px; background: var(--ground); color: var(--text); font-size: 12px; box-shadow: none } .sx-say { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) } .sx-note { color: var(--up); font-weight: 600 } .sx-error { padding: 12px; border: 2px solid var(--up); border-radius: 8px }
 `;
 
@@ -663,7 +663,7 @@ function mapView(store, ui) {
     for (const {i, j, v} of all) {
       const [x, y] = box.cell(i, j), strong = v === null ? 0 : Math.min(1, Math.abs(v) / top), ink = signed ? (v > 0 ? c.up : c.down) : c.ink;
       ctx.fillStyle = c.ground; ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2);
-      if (strong > .01) { ctx.fillStyle = colour(ink, .08 + .87 * strong); ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2); }
+      if (strong > .01 && Math.abs(v) >= .005) { ctx.fillStyle = colour(ink, .08 + .87 * strong); ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2); }
       if (v === null || fixed(w, i)) hatch(ctx, x + 1, y + 1, cw - 2, rh - 2, c.soft);
       ctx.fillStyle = strong > .55 ? c.on : c.text;
       const tiny = v !== null && Math.abs(v) < .005, said = v === null ? '?' : signed ? (tiny ? '' : `${v > 0 ? '▲' : '▼'}${small ? '' : Math.abs(v).toFixed(2).replace(/^0/, '')}`) : tiny ? '' : small ? v.toFixed(1).replace(/^0/, '') : v.toFixed(2).replace(/^0/, '');
@@ -813,7 +813,7 @@ export function changes(store) {
   const {spec} = store, {e, a} = sizes(spec), [p, q] = [store.before, store.result], rows = [];
   let flips = 0;
   spec.clips.forEach((o, c) => {
-    let most = 0, at = 0, aus = 0;
+    let most = 0, at = o.first * a, aus = 0;
     for (let k = o.first * a; k < (o.first + o.frames) * a; k++) { if ((p.au[k] >= 0) !== (q.au[k] >= 0)) aus++; const d = Math.abs(p.au[k] - q.au[k]); if (d > most) { most = d; at = k; } }
     for (let i = 0; i < e; i++) most = Math.max(most, Math.abs(p.fe[c * e + i] - q.fe[c * e + i]));
     flips += aus;
@@ -852,7 +852,7 @@ function drawerView(store, ui) {
     code.value = store.python(); text(note, store.note);
     const q = store.result, b = store.before, ch = store.edits.length ? changes(store) : null, n = spec.clips.length, of = (x, y) => `${num(x)}${Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same'}`;
     text(impact, !n ? '' : ch ? `This trained model with another map (not retraining). On the ${n} clips here: ${ch.answers} expression answers and ${ch.flips} AU decisions change; UAR ${of(b.uar, q.uar)}; AU F1 ${of(b.meanF1, q.meanF1)}.` : `On the ${n} clips here: UAR ${num(b.uar)}, AU F1 ${num(b.meanF1)}. Remove the edge to see what changes.`);
-    pics.replaceChildren(...(ch ? ch.rows.slice(0, 4) : []).map(o => { const c = spec.clips[o.c], pic = ui.tile(o.c, o.frame), ex = spec.labels.expressions; return h('button', {type: 'button', onclick: () => store.go(o.c, o.frame)}, pic, h('span', {}, `${c.task === 'fe' && c.expression !== null ? `${ex[c.expression]}: ` : `${c.recording}: `}${o.was !== o.is ? `${ex[o.was]} → ${ex[o.is]}` : `${o.aus} AU decisions`}, logits by ${num(o.most)}`)); }));
+    pics.replaceChildren(...(ch ? ch.rows.slice(0, 4) : []).map(o => { const c = spec.clips[o.c], pic = ui.tile(o.c, o.frame), ex = spec.labels.expressions; return h('button', {type: 'button', onclick: () => store.go(o.c, o.frame)}, pic, h('span', {}, `${c.task === 'fe' && c.expression !== null ? `${ex[c.expression]}: ` : `${c.recording}: `}${o.was !== o.is ? `${ex[o.was]} → ${ex[o.is]}` : o.aus ? `${o.aus} AU decisions` : 'same answers'}, logits by up to ${num(o.most)}`)); }));
   }};
 }
 
@@ -966,13 +966,14 @@ export function mount(root, spec, link = null) {
   badges.append(editBadge, lost, ...[spec.provenance.rendered === 'yes' ? 'drawn faces' : spec.provenance.rendered === 'no' ? 'real faces' : null, spec.epochs.length ? `scores on ${spec.provenance.split}` : null, 'an expression is not an emotion', spec.epochs.length ? 'association, not cause' : null].filter(Boolean).map(s => h('span', {class: 'sx-badge'}, s)));
   const keys = h('details', {class: 'sx-soft', id: ui.id('keys')}, h('summary', {}, 'Keys'), h('p', {}, 'On the map: ', h('kbd', {}, 'arrows'), ' select, ', h('kbd', {}, 'Enter'), ' inspect, ', h('kbd', {}, 'Delete'), ' remove, ', h('kbd', {}, 'Shift+Delete'), ' cut, ', h('kbd', {}, 'r'), ' restore. Anywhere: ', h('kbd', {}, 'p'), ' held compares with the prior, ', h('kbd', {}, 'u'), ' or ', h('kbd', {}, 'Ctrl+Z'), ' undo, ', h('kbd', {}, 'Ctrl+Shift+Z'), ' redo.'));
   const grid = h('div', {class: 'sx-grid'});
-  box.append(style, h('div', {class: 'sx-head'}, title, story, badges, keys), grid, polite);
+  const intro = spec.epochs.length && spec.clips.length ? 'A model has learned how facial movements (action units, AUs) and expressions go together. Choose a link, see it on the face, take it away: what would the model answer then?' : spec.priors.length > 1 ? 'Where two sources agree, and where they do not. Choose a link, and pose the face by a row.' : !spec.priors.length ? 'Each action unit is the work of few muscles. Press one.' : '';
+  box.append(style, h('div', {class: 'sx-head'}, title, h('p', {class: 'sx-soft'}, intro), story, badges, keys), grid, polite);
   root.replaceChildren(box);
   const add = v => { views.push(v); grid.append(v.el); return v; };
   if (spec.priors.length) map = add(mapView(store, ui));
   if (spec.face) face = add(faceView(store, ui));
+  if (spec.priors.length) drawer = add(drawerView(store, ui));
   if (spec.epochs.length) add(epochView(store, ui));
-  if (spec.priors.length) { drawer = add(drawerView(store, ui)); drawer.el.classList.add('sx-wide'); }
   if (spec.clips.length) add(clipView(store, ui));
   if (spec.epochs.length) add(prototypeView(store, ui));
   add(honestView(store));
@@ -1008,7 +1009,7 @@ export function mount(root, spec, link = null) {
   media.addEventListener('change', dress); sizer.observe(box); dress();
   if (spec.pictures) { const img = new Image(); img.onload = () => { sheet = img; ui.redraw(); }; img.src = `data:image/jpeg;base64,${spec.pictures.jpeg}`; }
   update();
-  return {store, update, box, answer: s => { if (face) text(face.answer, s); }, alive: ok => { lost.hidden = ok; for (const b of box.querySelectorAll('.sx-face button')) if (b.textContent === 'Ask the model') b.disabled = !ok; },
+  return {store, update, box, face: () => face?.update(), answer: s => { if (face) text(face.answer, s); }, alive: ok => { lost.hidden = ok; for (const b of box.querySelectorAll('.sx-face button')) if (b.textContent === 'Ask the model') b.disabled = !ok; },
     close() { watcher.disconnect(); sizer.disconnect(); media.removeEventListener('change', dress); for (const v of views) v.stop?.(); cancelAnimationFrame(queued); }};
 }
 

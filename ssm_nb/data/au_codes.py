@@ -7,10 +7,11 @@ __all__ = ['au_columns', 'occurrence_row', 'read_occurrence', 'bp4d_folder', 'on
            'read_intensities', 'read_subject', 'disfa_subject_folders', 'disfa_records', 'compare_labels']
 
 # %% ../../nbs/data/10_au_codes.ipynb #5b6248de
-from fastprogress.fastprogress import progress_bar
 from pathlib import Path
-from .annotations import _fields,_whole,image_rows,located,make_records
-from .formats import ManifestError,manifest_lines,report
+from .annotations import _fields,_whole,image_rows,located,make_records,table_lines
+from .clips import slow_progress
+from .folders import list_files
+from .formats import ManifestError,report
 from .manifests import Records
 from ..labels.facs import LabelSpace
 import numpy as np,pandas as pd,re
@@ -54,7 +55,7 @@ def read_occurrence(
     faults:list|None=None # see `report`
 )->dict: # frame number to (line, a values in {0, 1, NaN})
     "The coded frames of one BP4D recording"
-    lines,found = list(manifest_lines(file, faults)),{}
+    lines,found = table_lines(file, faults),{}
     if not lines: report(ManifestError('empty file', str(file), 'Copy it from the release again.'), faults)
     columns = located(file, lines[0][0], faults, au_columns, lines[0][1], space) if lines else None
     for i,line in lines[1:] if columns else ():
@@ -93,9 +94,10 @@ def bp4d_records(
     faults:list|None=None # see `report`
 )->Records: # recording after recording, NaN where unknown
     "Read BP4D's occurrence codes"
-    files,rows,taken = sorted(Path(annotations).glob('*.csv')),[],{}
-    if not files: raise ManifestError('no annotation files', str(annotations), 'Name the folder with the CSV files of `AU_OCC`.')
-    for file in progress_bar(files):
+    listing,rows,taken = list_files(annotations, ('.csv',)),[],{}
+    if not len(listing): raise ManifestError('no annotation files', str(annotations), 'Name the folder with the CSV files of `AU_OCC`.')
+    if listing.skipped: print(f'{annotations}: {listing}')
+    for file in slow_progress([Path(annotations)/o for o in listing]):
         folder = located(file, None, faults, bp4d_folder, file.stem, tasks)
         if folder and located(file, None, faults, once, taken, folder, file.name): rows += image_rows(read_occurrence(file, space, faults), file, images, folder, faults)
     return make_records('bp4d', annotations, space, rows)
@@ -123,7 +125,7 @@ def read_intensities(
     if not file.is_file():
         report(ManifestError('AU file absent', str(file), 'Copy it from the release: without it the AU would read as absent.'), faults)
         return found
-    for i,line in manifest_lines(file, faults):
+    for i,line in table_lines(file, faults):
         if row := located(file, i, faults, intensity_line, line, found): found[row[0]] = i,row[1]
     if not found: report(ManifestError('empty file', str(file), 'Copy it from the release again.'), faults)
     return found
@@ -142,7 +144,8 @@ def read_subject(
     faults:list|None=None # see `report`
 )->dict: # frame number to (line in the first AU's file, a intensities)
     "The intensities of one person, frame by frame"
-    files = [folder/f'{subject}_au{o}.txt' for o in space.aus]
+    names = {o.lower():o for o in list_files(folder, ('.txt',))} # `.TXT` too
+    files = [folder/names.get(name.lower(), name) for name in (f'{subject}_au{o}.txt' for o in space.aus)]
     columns = [read_intensities(o, faults) for o in files]
     for file,found in zip(files[1:], columns[1:]):
         if found and columns[0] and (fault := _different_frames(files[0], columns[0], file, found)): report(fault, faults)
@@ -176,7 +179,7 @@ def disfa_records(
     if '{}' not in video: raise ValueError(f"video is {video!r}; put {{}} where the subject stands, as in 'RightVideo{{}}'")
     if threshold not in range(1, 6): raise ValueError(f'threshold is {threshold!r}; intensities run from 0 to 5, so give 1 to 5')
     rows = []
-    for who,folder in progress_bar(list(disfa_subject_folders(annotations, faults).items())):
+    for who,folder in slow_progress(list(disfa_subject_folders(annotations, faults).items())):
         present = {k:(i, [float(o>=threshold) for o in v]) for k,(i,v) in read_subject(folder, who, space, faults).items()}
         rows += image_rows(present, folder/f'{who}_au{space.aus[0]}.txt', images, video.format(who), faults)
     return make_records('disfa', annotations, space, rows)

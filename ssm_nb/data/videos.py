@@ -16,6 +16,7 @@ from PIL import Image
 from typing import NamedTuple
 from .annotations import VIDEO_SUFFIXES,located
 from .formats import ManifestError,frame_number,report
+from .folders import list_files
 from .clips import frame_names
 from ..core.files import new_folder,write_json
 import json,numpy as np,os,pandas as pd,shutil
@@ -255,7 +256,9 @@ def find_videos(
 )->dict: # folder, relative, to the video
     "The videos below a folder, and where their frames go"
     found = {}
-    for file in sorted(o for o in Path(root).rglob('*') if o.suffix.lower() in VIDEO_SUFFIXES and not o.name.startswith('.')):
+    listing = list_files(root, VIDEO_SUFFIXES, deep=True)
+    if listing.skipped: print(f'{root}: {listing}')
+    for file in (Path(root)/o for o in listing):
         folder = file.relative_to(root).with_suffix('').as_posix().removesuffix(ending)
         if folder in found: raise ManifestError('duplicate', str(file), f'{found[folder].name} would fill the same folder: keep one.')
         found[folder] = file
@@ -285,9 +288,10 @@ def extract_videos(
     faults:list|None=None # see `report`
 )->pd.DataFrame: # a row a folder: its frames, and whether they were written now
     "Write the frames of all videos; videos that are done already are passed over"
-    images,jobs,rows = Path(images),find_videos(videos, ending),{}
-    for i,(folder,video) in enumerate(bar := progress_bar(list(jobs.items()))):
-        if (done := located(images/folder, None, faults, extracted, images/folder, how_extracted(video, quality, name))) is None: continue
-        n = done or located(video, None, faults, extract_video, video, images/folder, quality, name, lost, frame_ticker(bar, i, folder))
-        if n: rows[folder] = n,not done
-    return pd.DataFrame.from_dict(rows, orient='index', columns=['frames', 'new'])
+    images,jobs = Path(images),find_videos(videos, ending)
+    done = {k:located(images/k, None, faults, extracted, images/k, how_extracted(v, quality, name)) for k,v in jobs.items()}
+    todo,rows = [k for k,n in done.items() if n==0],{k:(n, False) for k,n in done.items() if n}
+    for i,folder in enumerate(bar := progress_bar(todo) if todo else ()):
+        n = located(jobs[folder], None, faults, extract_video, jobs[folder], images/folder, quality, name, lost, frame_ticker(bar, i, folder))
+        if n: rows[folder] = n,True
+    return pd.DataFrame.from_dict({k:rows[k] for k in jobs if k in rows}, orient='index', columns=['frames', 'new'])

@@ -54,7 +54,7 @@ def known_priors(
     "Every prior of the library that has something to say about these labels"
     out = []
     for make in PRIORS.values():
-        try: out.append(make(space))
+        try: out.append(make(space, 0))
         except PriorError: continue
     return out
 

@@ -263,7 +263,7 @@ def _check_clip(o, where, d, e, a):
     "Labels of a clip"
     _inside(o['expression'], e, f'{where}.expression')
     if d['smoothing']=='pairs' and o['frames']%2: _fail(f'{where}.frames', f"is {o['frames']}; smoothing in pairs needs an even number")
-    if o['aus'] and len(o['aus'])!=o['frames']: _fail(f'{where}.aus', f"has {len(o['aus'])} entries; expected {o['frames']}")
+    if o['aus'] is not None and len(o['aus'])!=o['frames']: _fail(f'{where}.aus', f"has {len(o['aus'])} entries; expected {o['frames']}")
     for k,t in enumerate(o['aus'] or []):
         if len(t)!=a or set(t)-set('01?'): _fail(f'{where}.aus[{k}]', f'is {json.dumps(t)}; expected {a} letters of 0, 1 and ?')
 

@@ -8,9 +8,10 @@ __all__ = ['ALL_AUS', 'TYPICAL', 'STRAY', 'PRESENT', 'SMALL', 'TINY', 'true_prob
 
 # %% ../../nbs/faces/05_embedded.ipynb #00d0e82a
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from fastcore.basics import store_attr
@@ -139,7 +140,7 @@ def _progress(it, what):
     return progress_bar(it)
 
 # %% ../../nbs/faces/05_embedded.ipynb #0cfb9587
-def _write_lab(root, split, size, first, seed):
+def _write_lab(root, split, size, first, seed, bar=_progress):
     "Render one split of the laboratory set; returns its manifest lines and true intensities."
     g = torch.Generator().manual_seed(seed)
     p,r = size.lab_people[split],size.recordings
@@ -147,13 +148,13 @@ def _write_lab(root, split, size, first, seed):
     who = torch.arange(p).repeat_interleave(r)
     x = lab_intensities(p*r, size.lab_frames, g)
     write = Writer(root/'BP4D'/'Images', LAB, sample_people(load_basis(), p, g), size.pixels, g)
-    for i in _progress(range(0, p*r, 2), f'laboratory, {("training","test")[split]}'): write(who[i:i+2], x[i:i+2], names[i:i+2], 1)
+    for i in bar(range(0, p*r, 2), f'laboratory, {("training","test")[split]}'): write(who[i:i+2], x[i:i+2], names[i:i+2], 1)
     lab = (x[...,[ALL_AUS.index(a) for a in BP4D_AUS]]>=PRESENT).int()
     lines = [f'{s}/{k+1}.jpg '+' '.join(map(str, lab[i,k].tolist())) for i,s in enumerate(names) for k in range(size.lab_frames)]
     return lines,x
 
 # %% ../../nbs/faces/05_embedded.ipynb #01fe9548
-def _write_wild(root, split, size, first, seed):
+def _write_wild(root, split, size, first, seed, bar=_progress):
     "Render one split of the wild set; returns its manifest lines, true intensities and who is in each clip."
     g = torch.Generator().manual_seed(seed)
     p,k,t = size.wild_people[split],size.clips,size.wild_frames
@@ -161,7 +162,7 @@ def _write_wild(root, split, size, first, seed):
     who,names = torch.arange(p).repeat_interleave(k),[f'{first+i:05d}' for i in range(p*k)]
     x = wild_intensities(label, t, g)
     write = Writer(root/'DFEW'/'frames', WILD, sample_people(load_basis(), p, g), size.pixels, g)
-    for i in _progress(range(0, p*k, 8), f'wild, {("training","test")[split]}'): write(who[i:i+8], x[i:i+8], names[i:i+8], 1, '{:05d}.jpg')
+    for i in bar(range(0, p*k, 8), f'wild, {("training","test")[split]}'): write(who[i:i+8], x[i:i+8], names[i:i+8], 1, '{:05d}.jpg')
     return [f'{n} {t} {l}' for n,l in zip(names, label.tolist())],x,who+first
 
 # %% ../../nbs/faces/05_embedded.ipynb #59e6bb2f
@@ -179,11 +180,18 @@ class Embedded:
     def truth(self, split:str): return dict(np.load(self.root/'truth'/f'{split}.npz')) # arrays lab (c, t, 19), wild (c, t, 19), wild_person (c,), p_au (7, 19)
 
 # %% ../../nbs/faces/05_embedded.ipynb #8e487e08
+_PROBE = Size((1,1), 1, 20, (1,1), 1, 2, 32)
+
+@lru_cache
 def fingerprint()->str: # eight hexadecimal digits
-    "What the drawing code and the head are, in short."
-    here = files('ssm_nb')
-    parts = [here/f for f in ('labels/facs.py','labels/prior.py','faces/mesh.py','faces/camera.py','faces/skin.py','faces/scenes.py','faces/embedded.py')]+[here/'assets'/'face_basis.safetensors']
-    return sha256(b''.join(p.read_bytes() for p in parts)).hexdigest()[:8]
+    "What the renderer draws, in short"
+    found = sha256()
+    with TemporaryDirectory() as tmp:
+        for write in (_write_lab, _write_wild):
+            lines,intensity,*_ = write(Path(tmp), 0, _PROBE, 1, 0, bar=lambda it,what: it)
+            found.update('\n'.join(lines).encode()+intensity.numpy().tobytes())
+        for f in sorted(Path(tmp).rglob('*.jpg')): found.update(str(f.relative_to(tmp)).encode()+f.read_bytes())
+    return found.hexdigest()[:8]
 
 # %% ../../nbs/faces/05_embedded.ipynb #caf741ea
 def embedded_data(

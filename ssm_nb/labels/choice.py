@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from .cooccurrence import cooccurrence
+from .cooccurrence import dataset_cooccurrence
 from .facs import AU_SETS, EXPRESSIONS_7, LabelSpace, action_unit, label_space
 from .prior import (DU2014_LINKS, EMFACS_LINKS, OTHER, Prior, PriorError, _table, du2014_prior, emfacs_prior,
                                  load_prior, ssm_prior)
@@ -60,7 +60,7 @@ def complete(
 # %% ../../nbs/labels/04_choice.ipynb #8946c66e
 def _share(s, a):
     "P(a | s) over the data sets that label both AUs; None where none does, or where `s` never occurs"
-    both = [o for o in map(cooccurrence, AU_SETS) if s in o.space.aus and a in o.space.aus]
+    both = [o for o in map(dataset_cooccurrence, AU_SETS) if s in o.space.aus and a in o.space.aus]
     active = sum(int(o.positives[o.space.au_index(s)]) for o in both)
     return sum(int(o.support[o.space.au_index(s), o.space.au_index(a)]) for o in both)/active if active else None
 
@@ -83,6 +83,7 @@ def _ssm(space):
     except PriorError: n = 7 if set(space.expressions) <= set(EXPRESSIONS_7) else 11
     return replace(complete(ssm_prior(label_space('bp4d', n).union(label_space('disfa', n))), space), name=f'SSM, +{n}')
 
+# %% ../../nbs/labels/04_choice.ipynb #bd0bf481
 def _meaning(space):
     "Rows of a prior that mean something: all but the neutral one"
     return [i for i,e in enumerate(space.expressions) if e != 'neutral']
@@ -111,12 +112,18 @@ def shuffled_prior(
             matrix = base.matrix.copy()
             matrix[rows] = dealt
             return Prior(matrix, space, f'shuffled, seed {seed}', f'control: rows of {base.name}, permuted')
-    raise PriorError(f"the links of {', '.join(space.expressions)} cannot be dealt so that none keeps its own; use 'uniform' as the control")
+    labels = ', '.join(space.expressions)
+    raise PriorError(f"the links of {labels} cannot be dealt so that none keeps its own; use 'uniform' as the control")
 
 # %% ../../nbs/labels/04_choice.ipynb #213ebe58
-_SEEDLESS = dict(ssm=_ssm, emfacs=emfacs_prior, du2014=du2014_prior, counted=counted_prior, uniform=uniform_prior)
-PRIORS = {word: lambda space, seed, make=make: make(space) for word,make in _SEEDLESS.items()} # word to function of a label space and a seed
-PRIORS['shuffled'] = shuffled_prior
+def _seedless(make):
+    "`make(space)` as a function of a label space and a seed that it does not need"
+    return lambda space, seed: make(space)
+
+# %% ../../nbs/labels/04_choice.ipynb #c8362534
+PRIORS = {word: _seedless(make) for word,make in dict(
+    ssm=_ssm, emfacs=emfacs_prior, du2014=du2014_prior, counted=counted_prior, uniform=uniform_prior).items()}
+PRIORS['shuffled'] = shuffled_prior # word to function of a label space and a seed
 
 # %% ../../nbs/labels/04_choice.ipynb #754b578b
 def _prior_file(path, space):
@@ -177,5 +184,6 @@ def compare(
     space = left.space.check(right.space, f'comparing {left.name!r} with {right.name!r}')
     size = np.abs(right.matrix - left.matrix) # (e, a)
     order = [divmod(int(k), space.n_aus) for k in np.argsort(-size, axis=None, kind='stable')]
-    return Comparison(left.name, right.name, tuple((space.expressions[i], space.au_labels[j], float(left.matrix[i,j]), float(right.matrix[i,j]))
-                                                   for i,j in order if size[i,j] > above))
+    rows = [(space.expressions[i], space.au_labels[j], float(left.matrix[i,j]), float(right.matrix[i,j]))
+            for i,j in order if size[i,j] > above]
+    return Comparison(left.name, right.name, tuple(rows))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACTION_UNITS', 'EXPRESSIONS', 'EXPRESSIONS_7', 'EXPRESSIONS_11', 'BP4D_AUS', 'DISFA_AUS', 'AU_SETS', 'ActionUnit',
-           'both_sides', 'action_unit', 'expression', 'LabelSpace', 'LabelOrderError', 'label_space']
+           'both_sides', 'in_words', 'action_unit', 'expression', 'LabelSpace', 'LabelOrderError', 'label_space']
 
 # %% ../../nbs/labels/01_facs.ipynb #76474a59
 from dataclasses import dataclass
@@ -56,12 +56,22 @@ _TABLE = (
 ACTION_UNITS = {number: ActionUnit(number, name, muscle, region, tuple(a for stem in actions.split() for a in both_sides(stem)))
                 for number, name, muscle, region, actions in _TABLE} # FACS number to ActionUnit, in ascending order
 
+# %% ../../nbs/labels/01_facs.ipynb #e93b0cfd
+def in_words(
+    x:object, # a label, a number, a list of them; NumPy's kinds too
+)->str: # as Python would write it
+    "A value as messages print it: 'AU3', never np.str_('AU3')"
+    if isinstance(x, (list, tuple)):
+        inside = ', '.join(map(in_words, x))
+        return f'[{inside}]' if isinstance(x, list) else f"({inside}{','*(len(x)==1)})"
+    return repr(x.tolist() if hasattr(x, 'tolist') else x)
+
 # %% ../../nbs/labels/01_facs.ipynb #a1f71853
 def _unknown(kind, key, valid):
     "The error for a label that is not in `valid`"
     near = get_close_matches(str(key).lower(), valid, n=1, cutoff=0.5)
     hint = f' Did you mean {near[0]!r}?' if near else ''
-    return ValueError(f"{key!r} is not {kind}.{hint} Valid: {', '.join(valid)}")
+    return ValueError(f"{in_words(key)} is not {kind}.{hint} Valid: {', '.join(valid)}")
 
 # %% ../../nbs/labels/01_facs.ipynb #8bd2d116
 def action_unit(
@@ -98,7 +108,8 @@ class LabelSpace:
     def __post_init__(self):
         for field, find in (('aus', lambda k: action_unit(k).number), ('expressions', expression)):
             given = getattr(self, field)
-            if not isinstance(given, (tuple, list)): raise ValueError(f'{field} is {given!r}; give a list of labels, such as [{given!r}]')
+            if not isinstance(given, (tuple, list)):
+                raise ValueError(f'{field} is {in_words(given)}; give a list of labels, such as [{in_words(given)}]')
             labels = tuple(find(k) for k in given)
             twice = [l for i,l in enumerate(labels) if l in labels[:i]]
             if twice: raise ValueError(f'{field} lists {twice[0]!r} twice: {labels}. Each label has one position; remove one')
@@ -136,7 +147,7 @@ def neutral(self:LabelSpace)->int|None: # position, or None where there is no ne
 def _position(labels, label, shown, key, kind):
     "Index of `label` in `labels`, or an error that shows the order in force"
     if label in labels: return labels.index(label)
-    raise ValueError(f"{key!r} is not among the {kind} of this label space: {', '.join(shown)}")
+    raise ValueError(f"{in_words(key)} is not among the {kind} of this label space: {', '.join(shown)}")
 
 @patch
 def au_index(self:LabelSpace,
@@ -178,7 +189,9 @@ def check(self:LabelSpace,
     if not isinstance(other, LabelSpace): raise ValueError(f'expected a LabelSpace, found {type(other).__name__}: {other!r}')
     wrong = [_difference(*o) for o in (('action units', self.au_labels, other.au_labels),
                                        ('expressions', self.expressions, other.expressions)) if o[1] != o[2]]
-    if wrong: raise LabelOrderError(f"{where}: " * bool(where) + '\n'.join(wrong) + '\nReorder one of them; positions are never matched by guess')
+    if wrong:
+        front = f'{where}: ' if where else ''
+        raise LabelOrderError(front + '\n'.join([*wrong, 'Reorder one of them; positions are never matched by guess']))
     return self
 
 # %% ../../nbs/labels/01_facs.ipynb #9c7975a8
@@ -201,7 +214,8 @@ def from_dict(cls:LabelSpace,
     d:dict # as `to_dict` gives it
 )->LabelSpace:
     "The space that `to_dict` described"
-    if not isinstance(d, dict) or set(d) != {'aus', 'expressions'}: raise ValueError(f"a label space has the keys 'aus' and 'expressions'; found {d!r}")
+    if not isinstance(d, dict) or set(d) != {'aus', 'expressions'}:
+        raise ValueError(f"a label space has the keys 'aus' and 'expressions'; found {in_words(d)}")
     return cls(d['aus'], d['expressions'])
 
 # %% ../../nbs/labels/01_facs.ipynb #e7cd3eb5
@@ -216,5 +230,5 @@ def label_space(
 )->LabelSpace:
     "One of the four label spaces of the method"
     if str(aus).lower() not in AU_SETS: raise _unknown('an AU data set', aus, list(AU_SETS))
-    if expressions not in (7, 11): raise ValueError(f'{expressions!r} is not a number of expressions known here. Valid: 7, 11')
+    if expressions not in (7, 11): raise ValueError(f'{in_words(expressions)} is not a number of expressions known here. Valid: 7, 11')
     return LabelSpace(AU_SETS[str(aus).lower()], EXPRESSIONS[:expressions])

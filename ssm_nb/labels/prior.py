@@ -11,9 +11,10 @@ import csv
 import networkx as nx, numpy as np
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
+from numbers import Real
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
-from .facs import LabelOrderError, LabelSpace, action_unit, expression, label_space
+from .facs import LabelOrderError, LabelSpace, action_unit, expression, in_words, label_space
 from ..core.files import replacing
 
 # %% ../../nbs/labels/02_prior.ipynb #8731b16f
@@ -38,7 +39,8 @@ def _labelled(matrix, rows, columns):
 
 def _one_line(text):
     "`text`, if it can stand in a file header"
-    if not isinstance(text, str) or not text.isprintable() or text != text.strip(): raise PriorError(f'{text!r} is not one line of printable text')
+    if not isinstance(text, str) or not text.isprintable() or text != text.strip():
+        raise PriorError(f'{text!r} is not one line of printable text')
     return text
 
 # %% ../../nbs/labels/02_prior.ipynb #3c482e4d
@@ -115,7 +117,8 @@ def _ssm_union(space, n):
     "Both AU sets at once: a pair is linked if either rule links it"
     rules = [SSM_LINKS[aus,n] for aus in ('bp4d', 'disfa')]
     links = {e:tuple(dict.fromkeys(au for r in rules for au in r.get(e, ()))) for e in space.expressions}
-    return Prior.from_links({e:l for e,l in links.items() if l}, space, f'SSM, BP4D and DISFA + {n}', 'Li et al. 2026, two released rules joined')
+    name = f'SSM, BP4D and DISFA + {n}'
+    return Prior.from_links({e:l for e,l in links.items() if l}, space, name, 'Li et al. 2026, two released rules joined')
 
 # %% ../../nbs/labels/02_prior.ipynb #54f22f35
 def ssm_prior(
@@ -123,7 +126,8 @@ def ssm_prior(
 )->Prior: # links 1.00, elsewhere 0.02
     "The prior that SSM's authors chose for this label space"
     for (aus,n),links in SSM_LINKS.items():
-        if label_space(aus, n) == space: return Prior.from_links(links, space, f'SSM, {aus.upper()} + {n}', 'Li et al. 2026, released with the method')
+        if label_space(aus, n) == space:
+            return Prior.from_links(links, space, f'SSM, {aus.upper()} + {n}', 'Li et al. 2026, released with the method')
     for n in (7, 11):
         if label_space('bp4d', n).union(label_space('disfa', n)) == space: return _ssm_union(space, n)
     raise PriorError(f"SSM has a prior for four label spaces, {', '.join(f'{a} + {n}' for a,n in SSM_LINKS)}; this is none of them: "
@@ -171,8 +175,10 @@ def to_graph(self:Prior)->nx.Graph: # nodes 'fear', 'AU12' with `kind`, `positio
     "The prior as a bipartite graph"
     g = nx.Graph(name=self.name, source=self.source)
     for i,e in enumerate(self.space.expressions): g.add_node(e, kind='expression', position=i)
-    for j,(au,name) in enumerate(zip(self.space.au_labels, self.space.au_names)): g.add_node(au, kind='action unit', position=j, description=name)
-    g.add_weighted_edges_from((e, au, float(self.matrix[i,j])) for i,e in enumerate(self.space.expressions) for j,au in enumerate(self.space.au_labels))
+    for j,(au,name) in enumerate(zip(self.space.au_labels, self.space.au_names)):
+        g.add_node(au, kind='action unit', position=j, description=name)
+    for e,row in zip(self.space.expressions, self.matrix):
+        g.add_weighted_edges_from((e, au, float(w)) for au,w in zip(self.space.au_labels, row))
     return g
 
 # %% ../../nbs/labels/02_prior.ipynb #89f3e4a1
@@ -195,8 +201,9 @@ def _placed_space(g):
 def _cell(space, u, v, weight):
     "Row and column of the edge between nodes `u` and `v`"
     au, other = sorted((_label(u), _label(v))) # 'AU12' sorts before 'fear'
-    if not au.startswith('AU') or other.startswith('AU'): raise PriorError(f'the edge {u!r} – {v!r} does not link an expression with an action unit')
-    if not isinstance(weight, (int, float)): raise PriorError(f"the edge {u!r} – {v!r} has the weight {weight!r}; give a number from 0 to 1")
+    edge = f'the edge {in_words(u)} – {in_words(v)}'
+    if not au.startswith('AU') or other.startswith('AU'): raise PriorError(f'{edge} does not link an expression with an action unit')
+    if not isinstance(weight, Real): raise PriorError(f'{edge} has the weight {in_words(weight)}; give a number from 0 to 1')
     return space.expression_index(other), space.au_index(au)
 
 # %% ../../nbs/labels/02_prior.ipynb #f1ae76b7
@@ -207,9 +214,11 @@ def from_graph(cls:Prior,
     other:float=OTHER # strength of a pair without an edge
 )->Prior:
     "The matrix of a bipartite graph"
-    if g.is_directed() or g.is_multigraph(): raise PriorError('the graph is directed or has parallel edges; a link has no direction and one strength')
+    if g.is_directed() or g.is_multigraph():
+        raise PriorError('the graph is directed or has parallel edges; a link has no direction and one strength')
     found = _placed_space(g)
-    if found is None and space is None: raise PriorError("not every node has a 'position', so the order of labels is unknown; pass a label space")
+    if found is None and space is None:
+        raise PriorError("not every node has a 'position', so the order of labels is unknown; pass a label space")
     space = (space or found).check(found or space, 'the graph')
     matrix = np.full((space.n_expressions, space.n_aus), other, dtype=np.float64) # (e, a)
     for u,v,w in g.edges(data='weight'): matrix[_cell(space, u, v, w)] = w
@@ -218,8 +227,10 @@ def from_graph(cls:Prior,
 # %% ../../nbs/labels/02_prior.ipynb #e236f3da
 def _by_suffix(path, **kinds):
     "The entry of `kinds` for the suffix of `path`"
-    if (suffix := Path(path).suffix[1:].lower()) not in kinds: raise PriorError(f"{path}: the suffix must be {' or '.join('.'+k for k in kinds)}; it decides the format")
-    return kinds[suffix]
+    suffix = Path(path).suffix[1:].lower()
+    if suffix in kinds: return kinds[suffix]
+    hint = '. Save the sheet as CSV UTF-8 (comma delimited)' if suffix in ('xlsx', 'xls', 'ods') else '; it decides the format'
+    raise PriorError(f"{path}: the suffix must be {' or '.join('.'+k for k in kinds)}{hint}")
 
 # %% ../../nbs/labels/02_prior.ipynb #f625e175
 def _csv_text(meta, corner, columns, rows, matrix):
@@ -242,13 +253,28 @@ def save(self:Prior,
     meta = dict(name=self.name, source=self.source)
     _save(self, path, _csv_text(meta, 'expression', self.space.au_labels, self.space.expressions, self.matrix))
 
+# %% ../../nbs/labels/02_prior.ipynb #411009c2
+_NO_TEXT = {b'PK': 'an Excel or OpenDocument workbook', b'\xd0\xcf\x11\xe0': 'an old Excel workbook',
+            b'\xff\xfe': 'UTF-16 text', b'\xfe\xff': 'UTF-16 text'} # how files begin that spreadsheets write
+
+def _comma_text(path):
+    "The text of a CSV file, if it is UTF-8 with commas; otherwise what it is instead"
+    data, fix = Path(path).read_bytes(), 'save it as CSV UTF-8 (comma delimited)'
+    for start,kind in _NO_TEXT.items():
+        if data.startswith(start): raise PriorError(f'{path}: this is {kind}, not a CSV file; {fix}')
+    if b'\0' in data: raise PriorError(f'{path}: this is UTF-16 text or no text at all, not a CSV file; {fix}')
+    try: text = data.decode('utf-8-sig')
+    except UnicodeDecodeError as e: raise PriorError(f'{path}: byte {e.start} is not UTF-8 text; {fix}') from e
+    n,head = next(((n, l) for n,l in enumerate(text.splitlines(), 1) if l.strip() and not l.startswith('#')), (1, ''))
+    for sign,name in {';':'semicolons', '\t':'tabs', '|':'bars'}.items():
+        if sign in head: raise PriorError(f'{path}:{n}: cells are separated by {name}, not by commas, found {head!r}; {fix}')
+    return text
+
 # %% ../../nbs/labels/02_prior.ipynb #30f9c2fe
 def _fields(path):
     "Comment lines as a dict, and the other lines as (line number, cells)"
     meta, lines = {}, []
-    try: text = Path(path).read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as e: raise PriorError(f'{path}: byte {e.start} is not UTF-8 text; save the file as UTF-8') from e
-    for n,line in enumerate(text.splitlines(), 1):
+    for n,line in enumerate(_comma_text(path).splitlines(), 1):
         if line.startswith('#'):
             key,_,value = line[1:].partition(':')
             meta[key.strip()] = value.strip()
@@ -279,11 +305,13 @@ def _read_csv(
     "Read a labelled matrix, telling file, line and column of whatever is wrong"
     meta, lines = _fields(path)
     if not lines or lines[0][1][0] != corner or len(lines[0][1]) < 2:
-        raise PriorError(f"{path}:{lines[0][0] if lines else 1}: the header must be '{corner},AU1,AU2,…', separated by commas; found {','.join(lines[0][1]) if lines else 'nothing'!r}")
+        n,found = (lines[0][0], repr(','.join(lines[0][1]))) if lines else (1, 'nothing')
+        raise PriorError(f"{path}:{n}: the header must be '{corner},AU1,AU2,…'; found {found}")
     (top, header), body = lines[0], lines[1:]
     columns = [_parse_cell(f'{path}:{top} column {k}', lambda t: str(action_unit(t)), t) for k,t in enumerate(header[1:], 2)]
     for n,cells in body:
-        if len(cells) != len(header): raise PriorError(f"{path}:{n}: {len(cells)} cells ({','.join(cells)}), but the header has {len(header)}")
+        if len(cells) != len(header):
+            raise PriorError(f"{path}:{n}: {len(cells)} cells ({','.join(cells)}), but the header has {len(header)}")
     rows = [_parse_cell(f'{path}:{n} column 1', row, cells[0]) for n,cells in body]
     values = [[_parse_cell(f'{path}:{n} column {k} ({r}, {c})', cell, t) for k,(c,t) in enumerate(zip(columns, cells[1:]), 2)]
               for r,(n,cells) in zip(rows, body)]
@@ -308,7 +336,8 @@ def _read_graphml(path):
 def _prior_csv(path, space):
     "The prior in a CSV file"
     meta, rows, columns, values = _read_csv(path, 'expression', expression, _weight)
-    return Prior(np.reshape(values, (len(rows), len(columns))), LabelSpace(columns, rows), meta.get('name', Path(path).stem), meta.get('source', '')) # (e, a)
+    matrix = np.reshape(values, (len(rows), len(columns))) # (e, a)
+    return Prior(matrix, LabelSpace(columns, rows), meta.get('name', Path(path).stem), meta.get('source', ''))
 
 # %% ../../nbs/labels/02_prior.ipynb #bbe4a272
 def load_prior(

@@ -20,7 +20,7 @@ from ..labels.facs import BP4D_AUS,DISFA_AUS,EXPRESSIONS_7,EXPRESSIONS_11,LabelS
 from ..core.files import replacing
 from .ssm import SSM,from_config
 from .prototypes import released_prompts
-from .weights import name_differences,read_checkpoint,strip_module
+from .weights import check_numbers,name_differences,plain_names,read_checkpoint
 from torch import Tensor
 
 # %% ../../nbs/model/10_released.ipynb #b931fd33
@@ -190,12 +190,13 @@ def check_names(
 
 # %% ../../nbs/model/10_released.ipynb #9f643830
 def from_released(
-    state_dict:dict, # name → tensor, in their names, with or without `module.`
+    state_dict:dict, # name → tensor, in their names, with or without what wrappers put before them
     routing:str='released', # 'token' to see what sound routing would make of these weights
     smoothing:str='pairs', # 'clip' to see what smoothing along the clip would
 ) -> SSM: # in eval mode, on the CPU
     "The model of a released checkpoint, every size inferred from its tensors"
-    state = strip_module(state_dict)
+    state = plain_names(state_dict, 'init_map')
+    check_numbers(state)
     try: config = infer_config(state, routing, smoothing)
     except KeyError as e: raise ValueError(f"not the state of a released SSM: it has no tensor {e}") from None
     rows = released_names(config)
@@ -206,19 +207,20 @@ def from_released(
 
 # %% ../../nbs/model/10_released.ipynb #d84922fd
 def load_released(
-    path, # a checkpoint as the authors distribute it
+    path:str|Path, # a checkpoint as the authors distribute it
     routing:str='released', # as in `from_released`
     smoothing:str='pairs', # as in `from_released`
+    entry:str|None=None, # which state, where a file holds several, as in `read_checkpoint`
 ) -> SSM: # in eval mode, on the CPU
     "The model in a released checkpoint file; nothing in the file is executed"
-    state = read_checkpoint(path)
+    state = read_checkpoint(path, entry)
     try: return from_released(state, routing, smoothing)
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
 
 # %% ../../nbs/model/10_released.ipynb #ac0e588b
 def save_model(
     model:SSM, # any
-    path, # where to, usually *.safetensors
+    path:str|Path, # where to, usually *.safetensors
 ):
     "Save weights and configuration in one file"
     state = {n: t.contiguous() for n,t in model.state_dict().items()}
@@ -226,7 +228,7 @@ def save_model(
 
 # %% ../../nbs/model/10_released.ipynb #2f11c27e
 def load_model(
-    path, # as `save_model` wrote it
+    path:str|Path, # as `save_model` wrote it
 ) -> SSM: # in eval mode, on the CPU
     "The model in a file of `save_model`"
     if not Path(path).is_file(): raise ValueError(f"{path}: no such file")

@@ -14,8 +14,9 @@ from fastcore.basics import patch
 from .backbone import ImageTower,build_clip
 from ..labels.facs import LabelSpace
 from ..labels.prior import Prior
-from .mapping import DynamicMapping
+from .mapping import DynamicMapping,check_mass
 from .prototypes import Prototypes
+from .weights import plain_names,single_precision
 from .temporal import ExpressionTemporal,LocalAttention,init_linear
 from torch import nn,Tensor
 from torch.nn import functional as F
@@ -151,11 +152,13 @@ def from_config(
     state:dict, # name → tensor, as `SSM.state_dict()`
 ) -> SSM: # in eval mode, on the CPU
     "The model that `config` and `state` describe"
+    state = plain_names(state, 'mapping.prior')
     if 'mapping.prior' not in state: raise ValueError("this state has no tensor 'mapping.prior'; it is not the state of an SSM")
     space = LabelSpace.from_dict(config['space'])
     model = build_ssm(**dict(config, space=space), prior=Prior.from_links({}, space)) # the state's prior goes over it
-    try: model.load_state_dict(state)
+    try: model.load_state_dict(single_precision(state))
     except RuntimeError as e: raise ValueError(f"state and configuration disagree: {e}") from None
+    check_mass(*(state[f'mapping.{n}'] for n in ('prior', 'row_mass_au2fe', 'row_mass_fe2au')))
     return model.eval()
 
 # %% ../../nbs/model/08_ssm.ipynb #50e1ca9a

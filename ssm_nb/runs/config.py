@@ -29,7 +29,7 @@ from ..core.settings import Count, PriorName, Settings, Share, closest, keys_of
 from ..data.datasets import AUClips, FEClips
 from ..data.manifests import read_manifest
 from ..data.folds import make_folds
-from ..data.splits import hold_out
+from ..data.splits import part_clips, three_parts
 from ..faces.embedded import SMALL, TINY, embedded_data
 from ..labels.choice import choose_prior, prior_record
 from ..labels.facs import LabelSpace, label_space
@@ -166,12 +166,7 @@ def run_prior(
 def _three_parts(config, name, where):
     "Records to train on, to choose by, to report"
     train,test = (read_manifest(m, name, run_space(config)) for m in (where.train, where.test))
-    if train.dataset.subject and (both := set(train.subjects) & set(test.subjects)):
-        raise ValueError(f'{min(both)} is in {where.train} and in {where.test}: a network would know the face. Mend the split.')
-    if both := set(train.paths) & set(test.paths):
-        raise ValueError(f'{min(both)} is in {where.train} and in {where.test}: a clip to train on is none to test on. Mend the split.')
-    if config.selection=='test': return train,test,test
-    return *hold_out(train, config.held_out, config.seed),test
+    return three_parts(train, test, config.selection, config.held_out, config.seed)
 
 # %% ../../nbs/runs/01_config.ipynb #0f7adfb7
 def run_data(
@@ -182,8 +177,8 @@ def run_data(
     sets,c = run_sets(config, settings),config.constants
     records = {k:_three_parts(config, getattr(config, k), o) for k,o in sets.items()}
     kw = dict(size=clip_config(c.clip)['vision_cfg']['image_size'], cache_mb=500 if config.embedded else 0)
-    fe = [FEClips(r, sets['fe'].images, augmentation=c.fe_augmentation, **kw) for r in records['fe']]
-    au = [AUClips(r, sets['au'].images, augmentation=c.au_augmentation, cover=i>0, **kw) for i,r in enumerate(records['au'])]
+    fe = part_clips(records['fe'], sets['fe'].images, c.fe_bs, augmentation=c.fe_augmentation, **kw)
+    au = part_clips(records['au'], sets['au'].images, c.au_bs, augmentation=c.au_augmentation, **kw)
     return RunData(run_space(config), *(o for pair in zip(fe, au) for o in pair))
 
 # %% ../../nbs/runs/01_config.ipynb #ecbb39f0

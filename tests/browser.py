@@ -1,0 +1,39 @@
+"A real Chromium for tests of the explorer; without one they are skipped"
+import base64, json, os, shutil
+from contextlib import contextmanager
+import pytest
+
+CHROMIUM = os.environ.get('CHROMIUM') or shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+
+@contextmanager
+def browser():
+    "A browser with the system's Chromium"
+    if CHROMIUM is None: pytest.skip('no chromium on this machine (apt-get install chromium, or set CHROMIUM)')
+    api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed (pip install playwright)')
+    with api.sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--disable-gpu'])
+        try: yield b
+        finally: b.close()
+
+def until(page, script, seconds=20):
+    "Poll `script` from here: the page's policy may forbid the browser to do it from a text"
+    for _ in range(int(seconds*20)):
+        if v := page.evaluate(script): return v
+        page.wait_for_timeout(50)
+    raise AssertionError(f'not within {seconds} s: {script}')
+
+TOOLS = '{compute, cellOf, Face, faceWords, readSpec, unpack, setting, mapsOf, similarities, parts, changes, mount, isDark, SpecError, EditError}'
+
+def module_page(browser, js):
+    "A page with the module's functions in `ssm`"
+    page = browser.new_page()
+    page.set_content('<!doctype html><html lang="en"><title>tools</title><body></body></html>')
+    page.add_script_tag(content=f'{js}\nglobalThis.ssm = {TOOLS};', type='module')
+    until(page, '!!globalThis.ssm')
+    return page
+
+def floats(page, script, arg=None):
+    "An array of numbers, as base64 of float64, which is quick and exact"
+    import numpy as np
+    text = page.evaluate(f'async arg => {{ const x = Float64Array.from(await ({script})(arg)), b = new Uint8Array(x.buffer); let s = ""; for (let i = 0; i < b.length; i += 8192) s += String.fromCharCode(...b.subarray(i, i + 8192)); return btoa(s); }}', arg)
+    return np.frombuffer(base64.b64decode(text), '<f8')

@@ -1,0 +1,241 @@
+"What the explorer computes in a real browser, against the model in PyTorch and the renderer"
+import json, math
+from copy import deepcopy
+from dataclasses import replace
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from browser import browser, floats, module_page
+from ssm_nb.explore.edits import WAYS, edited_model
+from ssm_nb.explore.face import face_model, face_words, person
+from ssm_nb.explore.sources import model_spec, prior_spec
+from ssm_nb.explore.spec import Spec, SpecError, check_spec, encode, explorer_js
+from ssm_nb.data.augment import normalise
+from ssm_nb.faces.mesh import load_basis
+from ssm_nb.faces.scenes import render, still
+from ssm_nb.labels.facs import ACTION_UNITS, LabelSpace, label_space
+from ssm_nb.labels.prior import Prior, ssm_prior
+from ssm_nb.model.backbone import clip_config
+from ssm_nb.model.prototypes import facs_prompts
+from ssm_nb.model.ssm import build_ssm
+from ssm_nb.training.snapshots import Watched, clip_numbers, map_numbers
+
+@pytest.fixture(scope='module')
+def page():
+    with browser() as b: yield module_page(b, explorer_js())
+
+def spaces(): # with neutral in the middle, at an end, and without
+    bp4d = label_space('bp4d', 7)
+    return dict(neutral=bp4d, without=LabelSpace(bp4d.aus[:8], [e for e in bp4d.expressions if e!='neutral']), last=LabelSpace((12, 1, 4, 25), ('fear', 'happiness', 'neutral')))
+
+def shaken(model, seed):
+    "Weights that say something: random residuals, gates, filters, contexts"
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p,s in ((model.mapping.d1, 1.5), (model.mapping.d2, 1.5), (model.mapping.alpha, 2), (model.mapping.beta, 2), (model.smoother.conv.weight, .4)): p.copy_(torch.randn(p.shape, generator=g)*s)
+    return model.eval()
+
+def a_model(space, smoothing, seed):
+    r = np.random.default_rng(seed)
+    matrix = np.where(r.random((space.n_expressions, space.n_aus))<.3, 1., .02)
+    matrix[0,0] = 0 # the floor below the logarithm
+    prior = Prior(matrix, space, 'random', 'test')
+    cfg = clip_config('small'); cfg['vision_cfg'] |= dict(image_size=32, width=64, layers=2)
+    return shaken(build_ssm(cfg, space, prior, *facs_prompts(space, prior), n_expert_blocks=1, expert_hidden=32, smoothing=smoothing, seed=seed), seed)
+
+def a_spec(model, seed):
+    "Two epochs of a model, its clips, and another prior"
+    g,space = torch.Generator().manual_seed(seed),model.space
+    pixels = torch.randint(0, 256, (3, 16, 3, 32, 32), generator=g, dtype=torch.uint8)
+    letters = [''.join('01?'[int(v)] for v in row) for row in torch.randint(0, 3, (16, space.n_aus), generator=g)]
+    watched = Watched(pixels, ('a', 'b', 'c'), ('a', 'b', 'b'), ('fe', 'au', 'au'), (0, None, None), (None, tuple(letters), tuple(letters)), 'validation')
+    said = clip_numbers(model, pixels)
+    now = dict(epoch=1, scores=None, **map_numbers(model), **said)
+    old = dict(now, epoch=0, **{k:torch.randn(v.shape, generator=g) for k,v in now.items() if k in ('d1', 'd2', 'alpha', 'beta')})
+    spec = model_spec(model, watched, 'random', [old, now], rendered=False)
+    other = prior_spec(Prior(np.random.default_rng(seed+1).random((space.n_expressions, space.n_aus)), space, 'other', 'test')).priors
+    return replace(spec, priors=[spec.priors[0], *other]),pixels
+
+def random_edits(rng, spec):
+    "One to five edits of any kind; never a whole row re-weighted to nothing"
+    out = []
+    for _ in range(rng.integers(1, 6)):
+        way = str(rng.choice(WAYS))
+        at = dict(way=way, expression=str(rng.choice(spec.labels.expressions)), au=int(rng.choice(spec.labels.aus)))
+        kind = str(rng.choice(['cut', 'reweight', 'reweight', 'restore', 'scale', 'scale_all', 'gate', 'epoch', 'prior']))
+        out.append(dict(cut=dict(kind='cut', **at), restore=dict(kind='restore', **at), reweight=dict(kind='reweight', **at, factor=float(rng.choice([1e-3, .5, 3, 20]))),
+            scale=dict(kind='scale', **at, by=float(rng.normal(0, 2))), scale_all=dict(kind='scale', way=way, by=float(rng.normal(1, 1))), gate=dict(kind='gate', way=way, value=float(rng.choice([0, 1, rng.random()]))),
+            epoch=dict(kind='epoch', epoch=int(rng.choice([1, 2]))), prior=dict(kind='prior', name=str(rng.choice([o.name for o in spec.priors]))))[kind])
+    if rng.random()<.3: out.append(dict(kind='reweight', way='au2fe', expression=spec.labels.expressions[0], au=spec.labels.aus[1], factor=0)) # one link of a row gone
+    return out
+
+@pytest.mark.parametrize('smoothing', ['pairs', 'clip'])
+@pytest.mark.parametrize('labels', ['neutral', 'without', 'last'])
+def test_random_edits(page, smoothing, labels):
+    "1,000 in all: logits to 1e-4 of the whole model's, maps to 1e-5, rows that are not cut keep their mass to 1e-6"
+    space,seed = spaces()[labels],len(labels)
+    model = a_model(space, smoothing, seed)
+    spec,pixels = a_spec(model, seed)
+    rng,n = np.random.default_rng(seed),167
+    all_edits = [random_edits(rng, spec) for _ in range(n)]
+    page.evaluate('async text => { globalThis.spec = await ssm.unpack(text); }', spec.payload())
+    said = floats(page, '''edits => edits.flatMap(o => { const r = ssm.compute(spec, 1, o); return [...r.fe, ...r.au, ...r.maps[0], ...r.maps[1]]; })''', all_edits).reshape(n, -1)
+    e,a = space.n_expressions,space.n_aus
+    x = normalise(pixels)
+    with torch.no_grad():
+        features = model.frame_features(x)
+        for edits,ours in zip(all_edits, said):
+            edited = edited_model(model, edits, spec)
+            edited.frame_features = lambda clip, noise=None: features # the image tower knows no map
+            out = edited(x, x)
+            fe,au,m1,m2 = np.split(ours, np.cumsum([3*e, 48*a, e*a]))
+            np.testing.assert_allclose(fe.reshape(3, e), out.fe.numpy(), atol=1e-4, rtol=0, err_msg=str(edits))
+            np.testing.assert_allclose(au.reshape(3, 16, a), out.au.numpy(), atol=1e-4, rtol=0, err_msg=str(edits))
+            np.testing.assert_allclose(m1.reshape(e, a), out.au2fe.numpy(), atol=1e-5, err_msg=str(edits))
+            np.testing.assert_allclose(m2.reshape(a, e), out.fe2au.numpy(), atol=1e-5, err_msg=str(edits))
+            mass(m1.reshape(e, a), m2.reshape(a, e), edits, spec, space)
+
+def mass(m1, m2, edits, spec, space):
+    "Rows without a cut weigh what their row of the prior weighs, neutral is the prior's: in the method's words, not in the library's"
+    name = next((o['name'] for o in reversed(edits) if o['kind']=='prior'), spec.priors[0].name)
+    p = next(o.matrix for o in spec.priors if o.name==name).astype(np.float64)
+    cut = {(o['way'], o['expression'] if o['way']=='au2fe' else o['au']) for o in edits if o['kind']=='cut'}
+    for i,name in enumerate(space.expressions):
+        if ('au2fe', name) not in cut: assert abs(m1[i].sum()-p[i].sum())<1e-6
+    for j,u in enumerate(space.aus):
+        if ('fe2au', u) not in cut: assert abs(m2[j].sum()-p[:,j].sum())<1e-6
+    if space.neutral is not None and not cut:
+        np.testing.assert_allclose(m1[space.neutral], p[space.neutral], atol=1e-7)
+        np.testing.assert_allclose(m2[:,space.neutral], p[space.neutral], atol=1e-7)
+
+@pytest.fixture(scope='module')
+def small(page):
+    model = a_model(spaces()['neutral'], 'pairs', 0)
+    spec,_ = a_spec(model, 0)
+    page.evaluate('async text => { globalThis.spec = await ssm.unpack(text); }', spec.payload())
+    return model,spec
+
+def test_a_logit_is_the_sum_of_its_parts(page, small):
+    model,spec = small
+    gap = page.evaluate('''() => { const r = ssm.compute(spec, 1, []); let most = 0;
+        for (let c = 0; c < 3; c++) for (let i = 0; i < 7; i++) most = Math.max(most, Math.abs(r.fe[c * 7 + i] - ssm.parts(spec, r, 'au2fe', c, i).reduce((s, o) => s + o.value, 0)));
+        return most; }''')
+    assert gap<1e-9
+
+def test_similarities_before_and_after_the_exchange(page, small):
+    model,spec = small
+    with torch.no_grad():
+        p = torch.cat(model.prototypes()); z = torch.cat(model.mapping.exchange(*model.prototypes()))
+    before,after = floats(page, '() => { const r = ssm.compute(spec, 1, []); return [...ssm.similarities(spec, r.setting.epoch, null), ...ssm.similarities(spec, r.setting.epoch, r.z)]; }').reshape(2, 19, 19)
+    np.testing.assert_allclose(before, p@p.T, atol=1e-5)
+    np.testing.assert_allclose(after, z@z.T, atol=1e-5)
+
+def test_scores_on_the_clips_are_those_of_scikit_learn(page, small):
+    from sklearn.metrics import f1_score
+    model,spec = small
+    said = page.evaluate('() => { const r = ssm.compute(spec, 1, []); return {f1: r.f1, au: [...r.au], fe: [...r.fe], uar: r.uar}; }')
+    logits,truth = np.array(said['au']).reshape(48, 12)[16:],[list(t) for o in spec.clips if o.aus for t in o.aus]
+    for j in range(12):
+        known = np.array([t[j]!='?' for t in truth])
+        want = f1_score(np.array([t[j]=='1' for t in truth])[known], logits[known,j]>=0, zero_division=np.nan)
+        assert said['f1'][j]==pytest.approx(want, nan_ok=True) if not np.isnan(want) else said['f1'][j] is None
+    assert said['uar']==float(np.argmax(said['fe'][:7])==0)
+
+@pytest.mark.parametrize('edit,words', [(dict(kind='gate', way='au2fe', value=1.5), 'a gate is between 0 and 1'), (dict(kind='melt'), 'is not a kind of edit'), (dict(kind='cut', way='au2fe', expression='joy', au=12), 'is not an expression'),
+    (dict(kind='cut', way='au2fe', expression='fear', au=99), 'AU99 is not an action unit'), (dict(kind='reweight', way='au2fe', expression='fear', au=1, factor=-1), 'expected a number from 0'), (dict(kind='epoch', epoch=9), 'epoch 9 is not among 1, 2'), (dict(kind='prior', name='x'), 'is not a prior here')])
+def test_an_edit_that_cannot_be_is_refused_on_both_sides(page, small, edit, words):
+    model,spec = small
+    assert words in page.evaluate('o => { try { ssm.compute(spec, 1, [o]); return "accepted"; } catch (e) { return e instanceof ssm.EditError ? e.message : "another error: " + e; } }', edit)
+    with pytest.raises(ValueError): edited_model(model, [edit], spec)
+
+# the face ---------------------------------------------------------------------------------------------------------
+
+def poses():
+    "20 faces: at rest, single AUs, one side only, many at once"
+    g,n = torch.Generator().manual_seed(0),len(ACTION_UNITS)
+    one = [(float(i==k), 'both') for k in range(n) for i in range(n)]
+    out = [(torch.zeros(n), 'both')]+[(torch.eye(n)[k], 'both') for k in (0, 2, 3, 8, 10, 12, 18)]+[(torch.eye(n)[8], s) for s in ('left', 'right')]
+    return out+[((torch.rand(n, generator=g)*(torch.rand(n, generator=g)<.3)), ('both', 'left', 'right')[k%3]) for k in range(10)]
+
+@pytest.mark.parametrize('size', [112, 320])
+def test_the_face_is_the_one_that_render_draws(page, size):
+    "Mean difference at most 3 of 255, silhouettes overlap by 0.99"
+    page.evaluate('async text => { globalThis.facespec = await ssm.unpack(text); globalThis.face = new ssm.Face(facespec.face); }', prior_spec(ssm_prior(label_space('bp4d', 7))).payload())
+    basis,people = load_basis(),person()
+    worst = 0
+    for x,side in poses():
+        theirs = (render(basis, people, still(basis, x[None], side=side), size)[0].permute(1, 2, 0)*255).numpy()
+        left,right = [(x if side in ('both', s) else torch.zeros_like(x)).tolist() for s in ('left', 'right')]
+        ours = floats(page, f'([l, r]) => face.pose(l, r).draw({size})', [left, right]).reshape(size, size, 4)[...,:3]
+        grey = round(255*.32**(1/2.2))
+        a,b = (np.abs(o-grey).max(-1)>1.5 for o in (ours, theirs)) # where the face is
+        assert (a&b).sum()/(a|b).sum()>=.99
+        worst = max(worst, np.abs(ours-theirs).mean())
+    assert worst<=3
+    print(f'largest mean difference at {size} px: {worst:.3f} of 255')
+
+def test_every_action_unit_moves_its_own_region(page):
+    "The pixels that an AU changes lie where its muscle is"
+    face = face_model()
+    rest = floats(page, '() => face.pose(new Float64Array(19), new Float64Array(19)).draw(112)').reshape(112, 112, 4)[...,:3]
+    rows = dict(brow=(0, 62), eye=(20, 75), cheek=(25, 90), nose=(30, 90), mouth=(50, 112), chin=(55, 112), jaw=(45, 112))
+    for k,region in enumerate(face.regions):
+        x = np.eye(19)[k].tolist()
+        moved = np.abs(floats(page, '([x]) => face.pose(x, x).draw(112)', [x]).reshape(112, 112, 4)[...,:3]-rest).sum(-1)
+        lo,hi = rows[region]
+        assert moved.sum()>200 and moved[lo:hi].sum()>.8*moved.sum(), (face.aus[k], region)
+
+def test_the_words_are_the_same(page):
+    face,g = face_model(),np.random.default_rng(0)
+    for _ in range(30):
+        l,r = (np.round(g.random(19)*(g.random(19)<.3), 2) for _ in range(2))
+        if g.random()<.5: r = l
+        mine = face_words(dict(zip(face.aus, l.tolist())), dict(zip(face.aus, r.tolist())))
+        assert page.evaluate('([l, r]) => ssm.faceWords(facespec.face, l, r)', [l.tolist(), r.tolist()]).replace('%', '')==mine.replace('%', '')
+
+# specifications that are wrong ------------------------------------------------------------------------------------
+
+def places(x, path=()):
+    "Every place in a specification, but not inside of arrays"
+    yield path
+    if isinstance(x, dict) and 'dtype' not in x: 
+        for k,v in x.items(): yield from places(v, (*path, k))
+    if isinstance(x, list):
+        for i,v in enumerate(x[:2]): yield from places(v, (*path, i))
+
+def replaced(d, path, value):
+    d = deepcopy(d); inner = d
+    for k in path[:-1]: inner = inner[k]
+    if value is ...: del inner[path[-1]]
+    else: inner[path[-1]] = value
+    return d
+
+def verdict(d):
+    try: check_spec(d); return 'fine'
+    except SpecError as e: return str(e)
+
+def test_both_sides_say_the_same_of_a_wrong_specification(page, small):
+    "Every field in turn: missing, null, of another kind, of another shape, not finite"
+    d = small[1].to_dict()
+    d['evidence'] = dict(source='', cut_on='', seeds=0, **{k:[[None]*12]*7 for k in ('support', 'together', 'lift', 'low', 'high', 'cut_au2fe', 'seeds_au2fe')}, **{k:[[None]*7]*12 for k in ('cut_fe2au', 'seeds_fe2au')})
+    d['face'] = None
+    assert verdict(d)=='fine'
+    wrong = []
+    for path in places(d):
+        if not path: continue
+        for value in (..., None, 'x', -1, 1.5, [], {}, 10**6, True): wrong.append(replaced(d, path, value))
+    x = small[1].epochs[0]
+    wrong += [replaced(d, ('epochs', 0, 'd1'), encode(v, 'float32')) for v in (x.d1.T, x.d1*np.nan, x.d1[None], np.full((7,12), np.inf))]
+    wrong += [replaced(d, ('epochs', 0, 'd1', k), v) for k,v in (('data', 'AAAA'), ('data', '!'), ('dtype', 'int16'), ('shape', [7, 11]), ('deflate', True))]
+    wrong += [replaced(d, ('priors', 0, 'matrix'), encode(-np.ones((7,12)), 'float32')), replaced(d, ('colour',), 'red'), replaced(d, ('evidence', 'lift'), [[1]]), replaced(d, ('clips', 1, 'aus', 0), '01')]
+    theirs = page.evaluate('''async all => Promise.all(all.map(async t => { try { await ssm.readSpec(JSON.parse(t)); return 'fine'; } catch (e) { return e instanceof ssm.SpecError ? e.message : 'not a SpecError: ' + e; } }))''', [json.dumps(o) for o in wrong])
+    ours = [verdict(o) for o in wrong]
+    differ = [(a,b) for a,b in zip(ours, theirs) if a!=b]
+    assert not differ, differ[:5]
+    assert sum(o!='fine' for o in ours)>.7*len(ours) and all('\n' not in o for o in ours)
+
+@pytest.mark.parametrize('x', [None, 3, [], 'text', {}, dict(format='ssm-explorer/9')])
+def test_anything_else_is_refused_in_one_sentence(page, x):
+    with pytest.raises(SpecError) as e: check_spec(x)
+    assert page.evaluate("async x => { try { await ssm.readSpec(x); return ''; } catch (e) { return e.message; } }", x)==str(e.value)

@@ -1,0 +1,103 @@
+"The widget in JupyterLab, driven by the system's Chromium"
+import json, os, signal, socket, subprocess, sys, time, urllib.request
+from pathlib import Path
+import pytest
+from browser import browser, until
+
+pytest.importorskip('jupyterlab', reason='jupyterlab is not installed')
+
+CELLS = ['''from ssm_nb.explore.widget import explore
+from ssm_nb.explore.spec import Spec
+from pathlib import Path
+spec = Spec.from_payload(Path('payload.txt').read_text())''', 'w = explore(spec)\nw', 'w', "print('selected', w.selection['expression'], len(w.edits))", "w.selection = dict(way='au2fe', expression='fear', au=4)"]
+
+def notebook(): return dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')),
+    cells=[dict(cell_type='code', id=f'c{i}', execution_count=None, metadata={}, outputs=[], source=s) for i,s in enumerate(CELLS)])
+
+def free_port():
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    "JupyterLab on this machine, with a notebook and the payload of a small model"
+    from test_explorer import a_model, a_spec, spaces
+    top,port = tmp_path_factory.mktemp('lab'),free_port()
+    spec,_ = a_spec(a_model(spaces()['neutral'], 'clip', 1), 1)
+    (top/'payload.txt').write_text(spec.payload())
+    (top/'explorer.ipynb').write_text(json.dumps(notebook()))
+    env = dict(os.environ, JUPYTER_CONFIG_DIR=str(top/'.config'), JUPYTER_DATA_DIR=str(top/'.data'), IPYTHONDIR=str(top/'.ipython'))
+    log = open(top/'log', 'w')
+    p = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip', '127.0.0.1', '--port', str(port), f'--ServerApp.root_dir={top}', '--IdentityProvider.token=', '--ServerApp.disable_check_xsrf=True',
+        '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate'], env=env, stdout=log, stderr=log, start_new_session=True)
+    url = f'http://127.0.0.1:{port}'
+    try:
+        for _ in range(240):
+            assert p.poll() is None, (top/'log').read_text()[-2000:]
+            try: urllib.request.urlopen(f'{url}/api/status', timeout=2); break
+            except OSError: time.sleep(.5)
+        yield top,url
+    finally:
+        os.killpg(p.pid, signal.SIGTERM)
+        try: p.wait(20)
+        except subprocess.TimeoutExpired: os.killpg(p.pid, signal.SIGKILL)
+
+def run_cell(page, i):
+    page.locator('.jp-Notebook .jp-Cell').nth(i).locator('.cm-content').click()
+    page.keyboard.press('Control+Enter')
+
+def test_in_jupyterlab(lab):
+    top,url = lab
+    with browser() as b:
+        page = b.new_page(viewport=dict(width=1400, height=1000))
+        away,said = [],[]
+        page.on('request', lambda r: None if r.url.startswith((url, 'ws'+url[4:], 'data:', 'blob:')) else away.append(r.url))
+        page.on('pageerror', lambda e: said.append(str(e)))
+        page.goto(f'{url}/lab/tree/explorer.ipynb?reset')
+        until(page, "document.querySelectorAll('.jp-Notebook .jp-Cell').length>=5", 120)
+        until(page, "!!document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=idle]')", 120)
+        cells = "document.querySelectorAll('.jp-Notebook .jp-Cell').length"
+        run_cell(page, 0)
+        until(page, "document.querySelectorAll('.jp-InputPrompt')[0].innerText.includes('[1]')", 240)
+        page.evaluate('''globalThis.began = null; globalThis.ready = null; new MutationObserver(() => { if (!ready && document.querySelector('.sx-cursor')) ready = performance.now(); }).observe(document.body, {childList: true, subtree: true});''')
+        page.locator('.jp-Notebook .jp-Cell').nth(1).locator('.cm-content').click()
+        page.evaluate('began = performance.now()')
+        page.keyboard.press('Control+Enter')
+        until(page, 'ready', 60)
+        seconds = page.evaluate('(ready-began)/1000')
+        run_cell(page, 2)
+        until(page, "document.querySelectorAll('.sx-cursor').length===2", 60)
+
+        # two views in step, and Python sees what is selected and edited
+        page.locator('.sx-cursor').first.scroll_into_view_if_needed(); page.locator('.sx-cursor').first.focus()
+        n = page.evaluate(cells)
+        for k in ('ArrowRight', 'b', 'a', 'd', 'd', 'ArrowLeft', 'ArrowDown', 'Delete'): page.keyboard.press(k)
+        until(page, "(() => { const l = Array.from(document.querySelectorAll('.sx-cursor'), e => e.getAttribute('aria-label')); return l[0] === l[1] && l[0].includes('edited: reweight'); })()")
+        assert page.evaluate(cells)==n # no shortcut of the notebook
+        page.wait_for_timeout(500)
+        run_cell(page, 3)
+        until(page, "Array.from(document.querySelectorAll('.jp-OutputArea-output')).some(e => /selected \\w+ 1/.test(e.innerText))", 60)
+        run_cell(page, 4)
+        until(page, "Array.from(document.querySelectorAll('.sx-cursor')).every(e => e.getAttribute('aria-label').startsWith('AU4 brow lowerer → fear'))", 60)
+
+        # the theme of the lab, not of the system
+        assert page.evaluate("document.querySelector('.sx').dataset.dark")=='false'
+        page.evaluate("document.body.dataset.jpThemeLight = 'false'"); until(page, "document.querySelector('.sx').dataset.dark==='true'")
+        page.evaluate("document.body.dataset.jpThemeLight = 'true'")
+
+        # a run again, saved small
+        run_cell(page, 1); page.wait_for_timeout(1500)
+        until(page, "document.querySelectorAll('.sx-cursor').length>=1", 60)
+        page.keyboard.press('Escape'); page.keyboard.press('Control+s'); page.wait_for_timeout(2500)
+        grown = (top/'explorer.ipynb').stat().st_size-len(json.dumps(notebook()))
+        assert grown<=20_000, grown
+
+        # the kernel is gone: a badge, and what is here goes on
+        sessions = json.loads(urllib.request.urlopen(f'{url}/api/kernels').read())
+        for k in sessions: urllib.request.urlopen(urllib.request.Request(f"{url}/api/kernels/{k['id']}", method='DELETE'))
+        until(page, "Array.from(document.querySelectorAll('.sx-loud')).some(e => !e.hidden && e.innerText.includes('kernel not answering'))", 30)
+        c = page.locator('.sx-cursor').first
+        c.focus(); was = c.get_attribute('aria-label'); page.keyboard.press('ArrowRight'); page.wait_for_timeout(300)
+        assert c.get_attribute('aria-label')!=was
+        assert away==[], away[:5] # no request has left the machine
+        print(f'ready {seconds:.2f} s after the import; the notebook grew by {grown} bytes')
+        assert seconds<=float(os.environ.get('SSM_READY_S', 1)), seconds
