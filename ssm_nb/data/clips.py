@@ -15,7 +15,7 @@ from fastprogress.fastprogress import progress_bar
 from hashlib import sha256
 from pathlib import Path
 from .folders import frame_twins,list_files
-from .formats import ManifestError,frame_number,report
+from .formats import ManifestError,frame_number,report_fault
 from .manifests import Records
 from time import monotonic
 import numpy as np,torch
@@ -78,14 +78,14 @@ def _sequence_faults(records, root, folder, rows):
 def check_files(
     records:Records, # as read
     root:str|Path, # the image root
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->Records: # those whose files are there
     "Compare a manifest with the folders it speaks of"
     ok = np.ones(len(records), bool)
     for s,rows in slow_progress(_by_sequence(records)):
         for i,fault in _sequence_faults(records, root, records.folders[s], rows):
             ok[i] = False
-            if fault: report(ManifestError(*fault.args[:3], records.manifest, records.lines[i]), faults)
+            if fault: report_fault(ManifestError(*fault.args[:3], records.manifest, records.lines[i]), faults)
     return records[ok]
 
 # %% ../../nbs/data/03_clips.ipynb #39c2af3e
@@ -141,7 +141,7 @@ def folder_segments(
 # %% ../../nbs/data/03_clips.ipynb #b58c7288
 def check_frames(
     records:Records, # of a data set with AU labels
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 ):
     "Name every repeated frame, and every gap in the frame numbers"
     _has_frames(records)
@@ -151,7 +151,7 @@ def check_frames(
         alike = np.array_equal(records.labels[a], records.labels[b], equal_nan=True)
         what = ('repeated frame', f"Line {records.lines[a]} lists it too, with {'the same' if alike else 'other'} labels; the first of them counts: remove one.")
         if step[i]>1: what = ('gap', f'{step[i]-1} frames are missing after {records.paths[a]}, line {records.lines[a]}; no clip crosses it.')
-        report(ManifestError(what[0], records.paths[b], what[1], records.manifest, records.lines[b]), faults)
+        report_fault(ManifestError(what[0], records.paths[b], what[1], records.manifest, records.lines[b]), faults)
 
 # %% ../../nbs/data/03_clips.ipynb #bf45e716
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from ..core.files import replacing
 from .formats import (DATA_SETS,DataSet,ManifestError,_lines,check_relative,frame_number,parse_bp4d,
-                                 report)
+                                 report_fault)
 from ..labels.facs import LabelSpace
 from zipfile import BadZipFile
 import numpy as np
@@ -181,7 +181,7 @@ def _read_lines(data, manifest, dataset, space, faults):
     row = _au_row if dataset.task=='au' else _fe_row
     for i,line in _lines(data, manifest, faults):
         try: rows.append((i, *row(dataset, line, space, folders)))
-        except ManifestError as e: report(ManifestError(*e.args[:3], manifest, i), faults)
+        except ManifestError as e: report_fault(ManifestError(*e.args[:3], manifest, i), faults)
     if not rows: raise ManifestError('no records', None, 'Every line is blank or faulty.', manifest, 1)
     return list(folders),_columns(rows, dataset.task, space.n_aus)
 
