@@ -12,7 +12,7 @@ from ssm_nb.data.manifests import read_manifest
 from ssm_nb.data.augment import normalise
 from ssm_nb.data.datasets import AUClips, FEClips
 from ssm_nb.evaluation.protocols import AUTracks, FEPredictions, au_protocols, au_tracks, check_held_out, decide, evaluate, fe_evaluation, fe_predictions, score
-from ssm_nb.evaluation.zero_shot import au_transfer, shared_aus, zero_shot
+from ssm_nb.evaluation.zero_shot import au_transfer, shared_aus, zero_shot_model
 from ssm_nb.labels.facs import EXPRESSIONS_7, LabelOrderError, LabelSpace, label_space
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import Prior,ssm_prior
@@ -227,7 +227,7 @@ def test_zero_shot_with_the_seen_labels_is_the_semantic_branch(kwargs):
         x = torch.randn(3, 16, 3, 16, 16, generator=g)
         for order in (SPACE.expressions, SPACE.expressions[::-1], ('fear','happiness')):
             space = LabelSpace(SPACE.aus, order)
-            opened = zero_shot(model, clip, space, Prior(np.full((len(order),12), .5), space)) # a prior nobody reads: all rows are learned
+            opened = zero_shot_model(model, clip, space, Prior(np.full((len(order),12), .5), space)) # a prior nobody reads: all rows are learned
             want = model(x).fe_semantic[:,[SPACE.expression_index(f) for f in order]]
             torch.testing.assert_close(opened(x).fe, want, atol=1e-4, rtol=1e-4)
 
@@ -239,7 +239,7 @@ def test_unseen_prototypes_by_hand(contexts):
     texts = released_prompts(space)[1]
     with torch.no_grad():
         model.mapping.d1.normal_(generator=torch.Generator().manual_seed(0))
-        opened = zero_shot(model, clip, space, prior, texts, contexts)
+        opened = zero_shot_model(model, clip, space, prior, texts, contexts)
         _,p_au = model.prototypes()
         for i in range(7, 11):
             ids = tokenize([('X '*8 if contexts=='mean' else '')+texts[i]])
@@ -255,13 +255,13 @@ def test_zero_shot_end_to_end(model, wild):
     space = LabelSpace(SPACE.aus, EXPRESSIONS_7[:5]+('contempt','disgust','fear'))
     prior = ssm_prior(label_space('bp4d', 11)).to(space)
     data = FEClips(replace(wild.records, space=space, labels=np.array([0,1,2,3,4,6,7])[wild.records.labels]), wild.frames.root, size=16)
-    said = fe_predictions(zero_shot(model, build_clip(TINY, 0), space, prior), data)
+    said = fe_predictions(zero_shot_model(model, build_clip(TINY, 0), space, prior), data)
     assert said.logits.shape==(14,8) and said.scores().recall.shape==(8,) and np.isnan(said.scores().recall[5])
 
 def test_zero_shot_faults(model):
     clip,prior,disfa = build_clip(TINY, 0),ssm_prior(SPACE),label_space('disfa', 7)
-    with pytest.raises(ValueError, match='another token embedding'): zero_shot(model, build_clip(TINY, 1), SPACE, prior)
-    with pytest.raises(ValueError, match="go with the model's AUs"): zero_shot(model, clip, disfa, ssm_prior(disfa))
-    with pytest.raises(LabelOrderError, match='found    fear'): zero_shot(model, clip, SPACE, prior.to(LabelSpace(SPACE.aus, SPACE.expressions[::-1])))
-    with pytest.raises(ValueError, match="not 'all'"): zero_shot(model, clip, SPACE, prior, contexts='all')
-    with pytest.raises(ValueError): zero_shot(model, clip, SPACE, prior, ['one text'])
+    with pytest.raises(ValueError, match='another token embedding'): zero_shot_model(model, build_clip(TINY, 1), SPACE, prior)
+    with pytest.raises(ValueError, match="go with the model's AUs"): zero_shot_model(model, clip, disfa, ssm_prior(disfa))
+    with pytest.raises(LabelOrderError, match='found    fear'): zero_shot_model(model, clip, SPACE, prior.to(LabelSpace(SPACE.aus, SPACE.expressions[::-1])))
+    with pytest.raises(ValueError, match="not 'all'"): zero_shot_model(model, clip, SPACE, prior, contexts='all')
+    with pytest.raises(ValueError): zero_shot_model(model, clip, SPACE, prior, ['one text'])

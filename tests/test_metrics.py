@@ -5,7 +5,8 @@ from math import ceil, erfc, sqrt
 from recipe import GOLDEN
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 from ssm_nb.labels.facs import LabelSpace, label_space
-from ssm_nb.evaluation.bootstrap import au_bootstrap, draw_confusions, draw_people, fe_bootstrap, mean_ci, person_counts, weighted_scores
+from ssm_nb.evaluation.bootstrap import (au_bootstrap, bootstrap_interval, draw_confusions, draw_people, fe_bootstrap, mean_ci,
+    person_counts, score_intervals, weighted_scores)
 from ssm_nb.evaluation.scores import FEScores, SCORES, au_scores, fe_scores, trivial_au_f1
 from ssm_nb.evaluation.votes import apply_vote, rule_share, vote_search
 
@@ -100,7 +101,7 @@ def test_thresholds_are_inclusive():
 @given(st.integers(1,200), st.floats(0,1), st.integers(0,999))
 def test_trivial_f1_is_the_best_constant(n, p, seed):
     y = (np.random.default_rng(seed).random((n,1))<p).astype(float)
-    best = max(f1_score(y[:,0], np.full(n,c), zero_division=0) for c in (0,1))
+    best = max(f1_score(y[:,0], np.full(n,c), zero_division=0) for c in (0,1)) if y.any() else np.nan
     np.testing.assert_allclose(trivial_au_f1(y), [best])
 
 def test_au_scores_against_scikit_learn():
@@ -139,12 +140,12 @@ def test_interval_of_two_seeds():
     np.testing.assert_allclose(mean_ci([0.5,0.6]).half, 12.7062*np.std([0.5,0.6], ddof=1)/np.sqrt(2), rtol=1e-5)
 
 def naive_scores(y, p, yes):
-    "By scikit-learn; NaN where zero is divided by zero"
+    "By scikit-learn; NaN where no label is positive, whatever was predicted"
     known = ~np.isnan(y)
     y,p,yes = y[known],p[known],yes[known]
-    if not len(y): return [np.nan]*5
-    return [f1_score(y, yes, zero_division=np.nan), roc_auc_score(y, p) if 0<y.sum()<len(y) else np.nan,
-            precision_score(y, yes, zero_division=np.nan), recall_score(y, yes, zero_division=np.nan), y.mean()]
+    if not y.any(): return [np.nan]*4+[0. if len(y) else np.nan]
+    return [f1_score(y, yes), roc_auc_score(y, p) if y.sum()<len(y) else np.nan,
+            precision_score(y, yes, zero_division=0), recall_score(y, yes), y.mean()]
 
 @settings(max_examples=25)
 @given(st.integers(1,40), st.integers(1,5), st.sampled_from([0.,0.1,0.5]), st.sampled_from([1,3]), st.integers(0,9999))
@@ -232,3 +233,72 @@ def test_a_confusion_draw_is_a_draw_of_clips():
     np.testing.assert_allclose(np.var(literal, 0), drawn.var(0), atol=0.9)
     recalls = [m.diagonal()/m.sum(1) for m in literal if (m.sum(1)>0).all()]
     np.testing.assert_allclose(np.std(recalls, 0), np.std([m.diagonal()/m.sum(1) for m in drawn if (m.sum(1)>0).all()], 0), rtol=0.12)
+
+@settings(max_examples=40)
+@given(films(), st.integers(0,10**6))
+def test_what_a_mean_rests_on_is_the_labels_business(film, seed):
+    "Two detectors, three protocols: every mean over the same AUs"
+    probs,targets,lengths = film
+    rng,space = np.random.default_rng(seed),LabelSpace((1,2)[:targets.shape[1]], ('fear','anger'))
+    scored = [au_scores(rng.random(targets.shape), targets, space, rng.random(targets.shape)<c, 'oracle') for c in (0,0.5,1)]
+    scored.append(au_scores(probs, targets, space))
+    shown = [int((targets[~np.isnan(targets[:,j]),j]==1).any()) for j in range(targets.shape[1])]
+    for s in scored:
+        for k in ('f1','precision','recall','trivial_f1'):
+            assert s.basis(k)==(sum(shown), len(shown))
+            np.testing.assert_array_equal(np.isnan(getattr(s, k)), np.array(shown)==0)
+        np.testing.assert_array_equal(np.isnan(s.auc), np.isnan(scored[0].auc))
+
+@settings(max_examples=30)
+@given(films())
+def test_the_released_mean_is_what_the_search_maximised(film):
+    "As the release takes it: the mean of 2TP/(2TP+FP+FN) over annotated AUs, 0 where that is 0/0"
+    probs,targets,lengths = film
+    got,space = vote_search(*film),LabelSpace((1,2)[:targets.shape[1]], ('fear','anger'))
+    positive = apply_vote(probs, lengths, got.threshold, got.K, got.required_votes)
+    released = []
+    for y,yes in zip(targets.T, positive.T):
+        known = ~np.isnan(y)
+        tp,fp,fn = ((y[known]==a) & (yes[known]==b) for a,b in ((1,1),(0,1),(1,0)))
+        if known.any(): released.append(2*tp.sum()/max(2*tp.sum()+fp.sum()+fn.sum(), 1))
+    s = au_scores(probs, targets, space, positive, 'oracle')
+    np.testing.assert_allclose([s.released_mean(), got.f1], np.mean(released), rtol=0, atol=1e-12)
+
+def test_both_means_have_intervals():
+    rng,space = np.random.default_rng(2),LabelSpace((1,2,4,6), ('fear','anger'))
+    y = (rng.random((200,4))<[.4,.3,.5,0]).astype(float); y[:,2] = np.nan
+    found = au_bootstrap(rng.random((200,4)), y, np.repeat(np.arange(10), 20), space, times=200)
+    mean,released = found['f1']['mean'],found['f1']['released mean']
+    assert (mean.basis,released.basis)==((2,4),(3,4))
+    np.testing.assert_allclose([released.value,released.low,released.high], np.array([mean.value,mean.low,mean.high])*2/3)
+
+def rare(rng, s, frames=60, a=4):
+    "Counts TP, FP, FN (s, a) of people who differ; the last AU is shown by one person in nine"
+    shows = rng.random((s,a))<[1]*(a-1)+[1/9]
+    y = (rng.random((frames,s,a))<1/(1+np.exp(-rng.normal(-1.5, 1, (s,a)))))&shows
+    yes = rng.normal(size=y.shape)+rng.normal(0, .5, (s,a))+rng.normal(2, .5, (s,a))*y>1.2
+    return (y&yes).sum(0),(~y&yes).sum(0),(y&~yes).sum(0)
+
+def test_coverage_when_one_person_shows_a_rare_au():
+    "300 data sets of nine people, in which one person shows the rare AU; leaving out the resamples that lost it covers about 80 %"
+    rng,hits = np.random.default_rng(11),[]
+    f1 = lambda tp,fp,fn: np.where(tp+fn>0, 2*tp/np.maximum(2*tp+fp+fn, 1), np.nan)
+    truth = f1(*(o.sum(0) for o in rare(rng, 20_000))).mean()
+    while len(hits)<300:
+        counts = rare(rng, 9)
+        if ((counts[0]+counts[2])[:,-1]>0).sum()!=1: continue
+        w = draw_people(9, 400, len(hits))
+        draws,value = f1(*(w@o for o in counts)),f1(*(o.sum(0) for o in counts))
+        new = score_intervals(value, f1(*counts), draws)[-1]
+        old = bootstrap_interval(value.mean(), draws.mean(1), 9) # NaN where the AU was lost: left out
+        hits.append([o.low<=truth<=o.high for o in (new,old)])
+    new,old = np.mean(hits, 0)
+    assert new>=.92 and old<new-.04, (new, old)
+
+def test_uar_of_a_class_with_one_clip():
+    "Every resample speaks about the same classes; the lost class is as uncertain as one clip is"
+    space = LabelSpace((1,), ('fear','anger','neutral'))
+    got = fe_bootstrap(FEScores(space, np.array([[30,10,0],[5,15,0],[0,1,0]])), times=500)['uar']['all']
+    assert got.basis==(3,3) and got.low<got.value<got.high
+    two = fe_bootstrap(FEScores(space, np.array([[30,10,0],[5,15,0],[0,0,0]])), times=500)['uar']['all']
+    assert two.basis==(2,3) and got.high-got.low>(two.high-two.low)*2/3

@@ -6,7 +6,7 @@ from hypothesis import given,settings,strategies as st
 from ssm_nb.labels.facs import label_space
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.data.folders import in_order
-from ssm_nb.evaluation.predict import au_probabilities,predict_folder
+from ssm_nb.evaluation.predict import au_probabilities,expression_probabilities,predict_folder
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts
 from ssm_nb.model.released import load_model,load_released,save_model,to_released
@@ -84,7 +84,53 @@ def test_bad_folders_are_one_clear_error(tmp_path):
     with pytest.raises(ValueError, match='nowhere: no such folder'): predict_folder(MODELS[2], tmp_path/'nowhere')
     (tmp_path/'empty').mkdir()
     with pytest.raises(ValueError, match='no frames in it'): predict_folder(MODELS[2], tmp_path/'empty')
-    folder = frames(tmp_path/'mixed', 2)
-    Image.new('RGB', (50,50)).save(folder/'2.png')
-    Image.new('RGB', (60,50)).save(folder/'3.png')
-    assert len(predict_folder(MODELS[2], folder).aus)==4                                    # crops of several sizes are resized
+
+@pytest.mark.parametrize('ending', ['bmp', 'webp', 'tiff', 'JPG', 'Png'])
+def test_any_kind_of_picture(tmp_path, ending):
+    "Frames of every kind a camera or a tool writes; lossless ones give what PNG gives"
+    png,other = frames(tmp_path/'png', 5),tmp_path/'other'
+    other.mkdir()
+    for o in png.iterdir():
+        with Image.open(o) as img: img.save(other/f'{o.stem}.{ending}', **(dict(lossless=True) if ending=='webp' else {}))
+    a,b = (predict_folder(MODELS[2], o) for o in (png, other))
+    assert len(b.aus)==5
+    if ending!='JPG': np.testing.assert_allclose(a.aus, b.aus, atol=1e-5)
+
+def test_one_picture_is_a_clip_that_stands_still(tmp_path):
+    folder,still = frames(tmp_path/'f', 3),tmp_path/'still'
+    still.mkdir()
+    for i in range(4): (still/f'{i}.png').write_bytes((folder/'1.png').read_bytes())
+    one,four = (predict_folder(MODELS[4], o) for o in (folder/'1.png', still))
+    assert list(one.aus.index)==['1.png']
+    np.testing.assert_allclose(one.expressions, four.expressions, atol=1e-5)
+
+@pytest.mark.parametrize('name,words', [('take.mp4','is a video: write its frames'), ('Take.MOV','is a video'), ('x.webm','is a video'),
+                                        ('weights.safetensors','neither a folder of frames nor a picture'), ('noending','neither a folder')])
+def test_files_that_are_no_frames(tmp_path, name, words):
+    (tmp_path/name).write_bytes(b'x')
+    for f in (predict_folder, au_probabilities, expression_probabilities):
+        with pytest.raises(ValueError, match=words): f(MODELS[2], tmp_path/name)
+
+def test_crops_of_different_sizes(tmp_path):
+    "A face detector's crops differ by pixels: flat pictures of three sizes give what three of one size give"
+    said = []
+    for name,sizes in (('mixed', [(50,50),(60,50),(50,61)]), ('same', [(50,50)]*3)):
+        (tmp_path/name).mkdir()
+        for i,size in enumerate(sizes): Image.new('RGB', size, (90,120,30)).save(tmp_path/name/f'{i}.png')
+        said.append(predict_folder(MODELS[4], tmp_path/name).aus.to_numpy())
+    np.testing.assert_allclose(*said, atol=1e-3)
+
+def test_a_frame_saved_twice_is_asked_about(tmp_path):
+    folder = frames(tmp_path/'f', 3)
+    with Image.open(folder/'1.png') as img: img.save(folder/'1.jpg')
+    with pytest.raises(ValueError, match='1.jpg'): predict_folder(MODELS[2], folder)
+
+def test_no_clip_crosses_a_gap(tmp_path):
+    "Two recordings in one folder, one frame missing between them: each as if it were alone"
+    both = frames(tmp_path/'both', 9)
+    (both/'4.png').unlink()
+    parts = [tmp_path/'a',tmp_path/'b']
+    for part,which in zip(parts, (range(4), range(5,9))):
+        part.mkdir()
+        for i in which: (part/f'{i}.png').write_bytes((both/f'{i}.png').read_bytes())
+    np.testing.assert_allclose(au_probabilities(MODELS[4], both), np.concatenate([au_probabilities(MODELS[4], o) for o in parts]), atol=1e-5)

@@ -50,14 +50,17 @@ def test_csv_holds_every_number(results, files):
     assert len(rows)==len(found)==len(want) and found.keys()==want.keys()
     for key,o in want.items():
         r = found[key]
-        assert same(r['value'], o.value) and same(r['low'], o.low) and same(r['high'], o.high) and int(r['n'])==o.n and r['selection']==results.selection
+        assert same(r['value'], o.value) and same(r['low'], o.low) and same(r['high'], o.high) and int(r['n'])==o.n
+        assert (r['over'],r['of'])==(tuple(map(str, o.basis)) if o.basis else ('','')) and r['selection']==results.selection
 
 def test_json_holds_every_number(results, files):
     d = json.loads(files['json'].read_text())
     assert d['selection']==results.selection and d['made']==dict(seed=3) and list(d['protocols'])==['fixed','tuned','oracle']
     for (task,p,l,k),o in every_number(results):
         got = (d[task]['protocols'][p] if p else d[task]['scores'])[k][l]
-        assert same(got['value'], o.value) and got['n']==o.n and (got['why']==o.why if o.why else same(got['low'], o.low) and same(got['high'], o.high))
+        assert same(got['value'], o.value) and got['n']==o.n
+        assert got['why']==o.why if o.why else same(got['low'], o.low) and same(got['high'], o.high)
+        assert (got.get('over'),got.get('of'))==(tuple(o.basis) if o.basis else (None,None))
     assert d['fe']['confusion']==results.fe.scores.confusion.tolist() and d['au']['skipped']==3
     for p,f in results.au.settings.items(): assert d['au']['settings'][p]['threshold']==f.threshold and d['au']['settings'][p]['K']==f.K
 
@@ -83,3 +86,12 @@ def test_write_replaces_and_leaves_nothing_else(results, tmp_path):
 def test_nothing_measured():
     with pytest.raises(ValueError, match='nothing was measured'): Results('test')
     with pytest.raises(ValueError, match="'best'; it is one of validation, test"): Results('best', fe=fe_evaluation(said(0, SPACE), times=10))
+
+def test_every_mean_says_over_how_many(results, files):
+    "In the table, in the numbers, on the page; and the same under every protocol"
+    means = {(task,k,l):set() for (task,p,l,k),o in every_number(results) if 'mean' in l or k=='uar'}
+    for (task,p,l,k),o in every_number(results):
+        if (task,k,l) in means: means[task,k,l].add(o.basis)
+    assert all(len(o)==1 and None not in o for o in means.values())
+    html = files['html'].read_text()
+    for words in ('mean of 11 of 12 AUs','mean as released, 11 of 12 AUs','over 6 of 7 expressions','mean F1 as released'): assert words in html, words

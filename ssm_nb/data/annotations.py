@@ -9,7 +9,8 @@ __all__ = ['VIDEO_SUFFIXES', 'make_records', 'record_lines', 'same_records', 'wr
 
 # %% ../../nbs/data/09_annotations.ipynb #eb86558f
 from pathlib import Path
-from .formats import DATA_SETS,ManifestError,check_relative,frame_number,_lines,decoded,parse_bp4d,parse_disfa,parse_expression,report_fault
+from .formats import (DATA_SETS,ManifestError,check_relative,frame_number,_lines,decoded,report_fault,
+                                 parse_bp4d,parse_disfa,parse_expression)
 from .manifests import Records,read_manifest
 from .clips import frame_names,slow_progress
 from ..labels.facs import LabelSpace
@@ -29,8 +30,9 @@ def make_records(
     au = DATA_SETS[dataset].task=='au'
     names = [o.rpartition('/')[0] for o in paths] if au else paths
     number = {check_relative(o):i for i,o in enumerate(dict.fromkeys(names))}
-    return Records(Path(source), DATA_SETS[dataset], space, np.array(list(number), object), np.array(lines, np.int32), np.array(paths, object),
-                   np.array([number[o] for o in names], np.int32), np.array(frames, np.int64), np.array(labels, np.float32 if au else np.int64))
+    return Records(Path(source), DATA_SETS[dataset], space, folders=np.array(list(number), object),
+        lines=np.array(lines, np.int32), paths=np.array(paths, object), sequence=np.array([number[o] for o in names], np.int32),
+        frames=np.array(frames, np.int64), labels=np.array(labels, np.float32 if au else np.int64))
 
 # %% ../../nbs/data/09_annotations.ipynb #a2f85c89
 def _bp4d_line(path, frames, label, space): return f"{path} {' '.join(map(str, label))}"
@@ -43,10 +45,9 @@ def _disfa_line(path, frames, label, space):
     active = [au for au,o in zip(space.aus, label) if o]
     return json.dumps(dict(img_path=path, AUs=active+[999]*(space.n_aus-len(active))))
 
-# %% ../../nbs/data/09_annotations.ipynb #d1358355
+# %% ../../nbs/data/09_annotations.ipynb #b0ac97d9
 _LINE = {parse_bp4d:_bp4d_line, parse_disfa:_disfa_line, parse_expression:_expression_line} # the inverse of each parser
 
-# %% ../../nbs/data/09_annotations.ipynb #b0ac97d9
 def record_lines(
     records:Records # of any data set
 )->list[str]: # one line a record
@@ -63,13 +64,12 @@ def same_records(
     said = [(r.folders[r.sequence], r.paths, r.frames, np.nan_to_num(r.labels, nan=9)) for r in (a, b)]
     return a.space==b.space and all(map(np.array_equal, *said))
 
-# %% ../../nbs/data/09_annotations.ipynb #5b8f7605
+# %% ../../nbs/data/09_annotations.ipynb #4fa49a4b
 def _read_back(new, path, records):
     "Read what was just written; a fault bears the name of the manifest-to-be"
     try: return read_manifest(new, records.dataset.name, records.space)
     except ManifestError as e: raise ManifestError(*e.args[:3], path, e.line) from None
 
-# %% ../../nbs/data/09_annotations.ipynb #4fa49a4b
 def write_manifest(
     path:str|Path, # the file; its folder is made if missing
     records:Records # at least one
@@ -94,13 +94,12 @@ def located(
     except ManifestError as e:
         report_fault(ManifestError(*e.args[:3], file, line) if line else ManifestError(e.problem, str(file), e.fix), faults)
 
-# %% ../../nbs/data/09_annotations.ipynb #b4cd134f
+# %% ../../nbs/data/09_annotations.ipynb #bfbc5414
 def _fields(line):
     "The values of a line of CSV"
     try: return [o.strip() for o in next(csv.reader([line]))]
     except csv.Error: raise ManifestError('not a CSV line', line, 'Separate values with commas.') from None
 
-# %% ../../nbs/data/09_annotations.ipynb #bfbc5414
 def _whole(text, what):
     "A number without sign"
     if not re.fullmatch('[0-9]{1,9}', text): raise ManifestError('not a number', text, f'Write {what} in digits.')
@@ -114,7 +113,9 @@ def separator(
     count = lambda s: {len(next(csv.reader([o], delimiter=s))) for o in lines}
     there = [s for s in ',;\t' if any(s in o for o in lines)]
     even = [s for s in there if len(n := count(s))==1 and max(n)>1]
-    if len(even)>1: raise ManifestError('two separators', lines[0], f"{' and '.join(map(repr, even))} both cut all lines alike: save the table with one of them.")
+    if len(even)>1:
+        raise ManifestError('two separators', lines[0],
+            f"{' and '.join(map(repr, even))} both cut all lines alike: save the table with one of them.")
     return even[0] if even else next((s for s in there if s in lines[0]), None)
 
 # %% ../../nbs/data/09_annotations.ipynb #93ba94e0
@@ -140,9 +141,12 @@ def frame_images(
     found = {}
     for name in located(Path(images)/folder, None, faults, frame_names, Path(images)/folder) or ():
         if (n := located(Path(images)/folder/name, None, faults, frame_number, name)) is None: continue
-        if n in found: report_fault(ManifestError('two images of one frame', f'{folder}/{name}', f'{found[n]} has the same number: remove one.'), faults)
+        if n in found:
+            report_fault(ManifestError('two images of one frame', f'{folder}/{name}', f'{found[n]} has the same number: remove one.'), faults)
         else: found[n] = name
-    if not found: report_fault(ManifestError('folder absent or without frames', str(Path(images)/folder), 'Extract its frames, or remove its annotation.'), faults)
+    if not found:
+        report_fault(ManifestError('folder absent or without frames', str(Path(images)/folder),
+            'Extract its frames, or remove its annotation.'), faults)
     return found
 
 # %% ../../nbs/data/09_annotations.ipynb #da43813f
@@ -157,17 +161,20 @@ def image_rows(
     names,rows = frame_images(images, folder, faults),[]
     for frame,(line,label) in labels.items():
         if frame in names: rows.append((line, f'{folder}/{names[frame]}', frame, label))
-        elif names: report_fault(ManifestError('image absent', f'{folder}, frame {frame}', 'Extract the frames again, or remove the line.', source, line), faults)
+        elif names:
+            report_fault(ManifestError('image absent', f'{folder}, frame {frame}', 'Extract the frames again, or remove the line.',
+                source, line), faults)
     return rows
 
-# %% ../../nbs/data/09_annotations.ipynb #3367b347
+# %% ../../nbs/data/09_annotations.ipynb #d19dcb02
 _ADJECTIVES = dict(happy='happiness', sad='sadness', angry='anger') # as FERV39K writes them
 
-# %% ../../nbs/data/09_annotations.ipynb #d19dcb02
 def _numbered(text, classes, start):
     "The name that a number stands for"
-    if classes is None: raise ManifestError('number without a list of classes', text, 'Give `classes`, the names in the order of the numbers, and `start`.')
-    if not 0<=int(text)-start<len(classes): raise ManifestError('unknown expression', text, 'Valid: '+', '.join(f'{i} {o}' for i,o in enumerate(classes, start))+'.')
+    if classes is None:
+        raise ManifestError('number without a list of classes', text, 'Give `classes`, the names in the order of the numbers, and `start`.')
+    if not 0<=int(text)-start<len(classes):
+        raise ManifestError('unknown expression', text, 'Valid: '+', '.join(f'{i} {o}' for i,o in enumerate(classes, start))+'.')
     return classes[int(text)-start]
 
 # %% ../../nbs/data/09_annotations.ipynb #49b6f14c
@@ -191,10 +198,9 @@ def clip_fields(
     if len(fields)<2 or not fields[0]: raise ManifestError('missing field', line, 'Write <clip>,<label>.')
     return fields
 
-# %% ../../nbs/data/09_annotations.ipynb #fc96db2e
+# %% ../../nbs/data/09_annotations.ipynb #62c9044e
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.webm', '.ts', '.3gp', '.ogv')
 
-# %% ../../nbs/data/09_annotations.ipynb #62c9044e
 def clip_folder(
     name:str, # '1', '00001.mp4', 'Action/Happy/0267'
     digits:int=0 # fill a bare number with zeros to this width; DFEW: 5
@@ -228,11 +234,10 @@ def clip_row(
     if folder in taken: raise ManifestError('duplicate', folder, f'Line {taken[folder]} has it too: keep one.')
     return folder,count_frames(images/folder),expression_label(fields[columns[1]], space, classes, start)
 
-# %% ../../nbs/data/09_annotations.ipynb #5e158506
+# %% ../../nbs/data/09_annotations.ipynb #0627d93f
 _CLIP_COLUMNS = ('video_name', 'video', 'clip', 'folder', 'name', 'path') # names of the column of the clips
 _CLASS_COLUMNS = ('label', 'expression', 'emotion', 'class') # and of that of the classes
 
-# %% ../../nbs/data/09_annotations.ipynb #0627d93f
 def named_column(
     names:list, # of a header, in small letters
     known:tuple, # that a column may have
@@ -257,7 +262,8 @@ def table_columns(
     j = named_column(names, _CLASS_COLUMNS, label, 'label')
     if j is None: return 0,-1,0
     i = named_column(names, _CLIP_COLUMNS, clip, 'clip')
-    if i is None: raise ManifestError('missing column', line, f"Name the column of the clips one of {', '.join(_CLIP_COLUMNS)}, or give `clip`.")
+    if i is None:
+        raise ManifestError('missing column', line, f"Name the column of the clips one of {', '.join(_CLIP_COLUMNS)}, or give `clip`.")
     return i,j,1
 
 # %% ../../nbs/data/09_annotations.ipynb #a9dc23f2
@@ -287,7 +293,9 @@ def label_counts(
     "How often each label occurs"
     if records.dataset.task=='fe':
         return pd.DataFrame(dict(clips=np.bincount(records.labels, minlength=records.space.n_expressions)), index=records.space.expressions)
-    return pd.DataFrame({k:f(records.labels).sum(0) for k,f in dict(present=lambda x: x==1, absent=lambda x: x==0, unknown=np.isnan).items()}, index=records.space.au_labels)
+    x = records.labels # (n, a)
+    kinds = dict(present=x==1, absent=x==0, unknown=np.isnan(x))
+    return pd.DataFrame({k:o.sum(0) for k,o in kinds.items()}, index=records.space.au_labels)
 
 # %% ../../nbs/data/09_annotations.ipynb #82560994
 def recount(

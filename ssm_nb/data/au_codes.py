@@ -24,10 +24,12 @@ def au_columns(
     "Find the AUs in the header of an `AU_OCC` file"
     fields,numbers = _fields(header),{}
     for i,o in enumerate(fields[1:], 1):
-        if not (m := re.fullmatch('(?:AU *)?0*([1-9][0-9]?)', o, re.IGNORECASE)): raise ManifestError('unknown AU column', o, 'Name columns by AU number, 1 to 99, after a first column with the frame.')
+        if not (m := re.fullmatch('(?:AU *)?0*([1-9][0-9]?)', o, re.IGNORECASE)):
+            raise ManifestError('unknown AU column', o, 'Name columns by AU number, 1 to 99, after a first column with the frame.')
         if int(m[1]) in numbers: raise ManifestError('AU column twice', o, 'Keep one of them.')
         numbers[int(m[1])] = i
-    if missing := [o for o in space.aus if o not in numbers]: raise ManifestError('missing AU column', missing[0], f"Due: {', '.join(space.au_labels)}.")
+    if missing := [o for o in space.aus if o not in numbers]:
+        raise ManifestError('missing AU column', missing[0], f"Due: {', '.join(space.au_labels)}.")
     return [numbers[o] for o in space.aus],len(fields)
 
 # %% ../../nbs/data/10_au_codes.ipynb #4fdff2f8
@@ -45,7 +47,8 @@ def occurrence_row(
     if len(fields)!=n_fields: raise ManifestError(f'{len(fields)} fields', line, f'The header has {n_fields}.')
     frame,codes = _whole(fields[0], 'the frame number'),[fields[i] for i in columns]
     if frame in seen: raise ManifestError('frame twice', frame, 'Keep one of the lines.')
-    if wrong := [o for o in codes if o not in _OCCURRENCE]: raise ManifestError('unknown AU code', wrong[0], 'Valid: 0 absent, 1 present, 9 unknown.')
+    if wrong := [o for o in codes if o not in _OCCURRENCE]:
+        raise ManifestError('unknown AU code', wrong[0], 'Valid: 0 absent, 1 present, 9 unknown.')
     return frame,[_OCCURRENCE[o] for o in codes]
 
 # %% ../../nbs/data/10_au_codes.ipynb #bb5ca4c0
@@ -99,7 +102,8 @@ def bp4d_records(
     if listing.skipped: print(f'{annotations}: {listing}')
     for file in slow_progress([Path(annotations)/o for o in listing]):
         folder = located(file, None, faults, bp4d_folder, file.stem, tasks)
-        if folder and located(file, None, faults, once, taken, folder, file.name): rows += image_rows(read_occurrence(file, space, faults), file, images, folder, faults)
+        if folder and located(file, None, faults, once, taken, folder, file.name):
+            rows += image_rows(read_occurrence(file, space, faults), file, images, folder, faults)
     return make_records('bp4d', annotations, space, rows)
 
 # %% ../../nbs/data/10_au_codes.ipynb #de7c4e7c
@@ -134,7 +138,8 @@ def read_intensities(
 def _different_frames(first, a, file, b):
     "The fault of two AU files that do not speak of the same frames, or None"
     if not (odd := a.keys()^b.keys()): return None
-    return ManifestError('AU files with different frames', f'{first}: {len(a)}, {file.name}: {len(b)}', f'Frame {min(odd)} is in one of them only: copy both from the release again.')
+    return ManifestError('AU files with different frames', f'{first}: {len(a)}, {file.name}: {len(b)}',
+        f'Frame {min(odd)} is in one of them only: copy both from the release again.')
 
 # %% ../../nbs/data/10_au_codes.ipynb #e78721a7
 def read_subject(
@@ -158,11 +163,13 @@ def disfa_subject_folders(
 )->dict: # 'SN010' to its folder
     "Whose intensities there are"
     found,folders = {},sorted(o for o in Path(annotations).glob('[!.]*') if o.is_dir())
-    if not folders: raise ManifestError('no annotation files', str(annotations), 'Name the folder `ActionUnit_Labels`, with a folder for each person.')
+    if not folders:
+        raise ManifestError('no annotation files', str(annotations), 'Name the folder `ActionUnit_Labels`, with a folder for each person.')
     for folder in folders:
         m = re.match('SN[0-9]{3}(?![0-9])', folder.name, re.IGNORECASE)
         if not m: report_fault(ManifestError('not a DISFA subject', str(folder), 'Name folders SN and three digits.'), faults)
-        elif (who := m[0].upper()) in found: report_fault(ManifestError('duplicate', str(folder), f'{found[who].name} is {who} too: keep one.'), faults)
+        elif (who := m[0].upper()) in found:
+            report_fault(ManifestError('duplicate', str(folder), f'{found[who].name} is {who} too: keep one.'), faults)
         else: found[who] = folder
     return found
 

@@ -28,7 +28,9 @@ def repeated_folders(
     "Lines whose folder an earlier line has"
     _,first,which = np.unique(records.sequence, return_index=True, return_inverse=True)
     alike = records.labels[first[which]]==records.labels
-    return [ManifestError('repeated folder', str(records.paths[i]), f"Line {records.lines[j]} lists it too, with {'the same' if alike[i] else 'another'} label: remove one.", records.manifest, records.lines[i])
+    return [ManifestError('repeated folder', str(records.paths[i]),
+        f"Line {records.lines[j]} lists it too, with {'the same' if alike[i] else 'another'} label: remove one.",
+        records.manifest, records.lines[i])
             for i,j in enumerate(first[which]) if i!=j]
 
 # %% ../../nbs/data/14_checks.ipynb #c373bde8
@@ -52,8 +54,10 @@ def empty_labels(
     fe = records.dataset.task=='fe'
     found = np.bincount(records.labels, minlength=records.space.n_expressions) if fe else np.nansum(records.labels, 0)
     never = [o for o,n in zip(records.space.expressions if fe else records.space.au_labels, found) if n==0]
-    problem,fix = ('expressions without a clip','Are labels counted from 0?') if fe else ('AUs that are never active','Their F1 is undefined.')
-    return [ManifestError(f'{problem} in {"training" if split=="train" else split}', ', '.join(never), fix+' Look at the examples.', records.manifest, records.lines[0])] if never else []
+    problem,fix = ('expressions without a clip','Are labels counted from 0?') if fe else ('AUs that are never active',
+        'Their F1 is undefined.')
+    return [ManifestError(f'{problem} in {"training" if split=="train" else split}', ', '.join(never),
+        fix+' Look at the examples.', records.manifest, records.lines[0])] if never else []
 
 # %% ../../nbs/data/14_checks.ipynb #77b134bb
 def short_items(
@@ -65,7 +69,8 @@ def short_items(
     segments = (segments or find_segments(records)) if au else None
     lines = records.lines[segments.rows[segments.bounds[:-1]]] if au else records.lines
     fix = 'Training leaves it out; evaluation repeats its last frame.' if au else 'Its last frame is repeated.'
-    return [ManifestError(f'{"segment" if au else "clip"} shorter than 16 frames', int(n), fix, records.manifest, i) for i,n in zip(lines, item_lengths(records, segments)) if n<16]
+    return [ManifestError(f'{"segment" if au else "clip"} shorter than 16 frames', int(n), fix, records.manifest, i) for i,
+        n in zip(lines, item_lengths(records, segments)) if n<16]
 
 # %% ../../nbs/data/14_checks.ipynb #28c6e781
 def images(
@@ -118,7 +123,8 @@ def mixed_sizes(
     for row,path,size in good:
         s = records.sequence[row]
         if first.setdefault(s, (size, path))[0]!=size: odd.setdefault(s, (row, path, size))
-    return [ManifestError('frames of different sizes in one sequence', path, f'{w}×{h} here, {first[s][0][0]}×{first[s][0][1]} in {first[s][1]}: make them alike.', records.manifest, records.lines[row])
+    return [ManifestError('frames of different sizes in one sequence', path,
+        f'{w}×{h} here, {first[s][0][0]}×{first[s][0][1]} in {first[s][1]}: make them alike.', records.manifest, records.lines[row])
             for s,(row,path,(w,h)) in odd.items()]
 
 # %% ../../nbs/data/14_checks.ipynb #4471299f

@@ -59,7 +59,8 @@ def load_published(
     "Counts to compare with"
     source = files('ssm_nb').joinpath('assets/published.json') if file is None else Path(file)
     try: return {k:{**v, 'records': int(v['records'])} for k,v in json.loads(source.read_text(encoding='utf-8'))['counts'].items()}
-    except (ValueError,KeyError,TypeError,AttributeError) as e: raise ValueError(f'{source} is not a report of ssm-doctor: {e!r}. Give the doctor.json of a healthy day.') from e
+    except (ValueError,KeyError,TypeError,AttributeError) as e:
+        raise ValueError(f'{source} is not a report of ssm-doctor: {e!r}. Give the doctor.json of a healthy day.') from e
 
 # %% ../../nbs/data/13_counts.ipynb #4fa50f09
 def same_manifest(
@@ -83,9 +84,13 @@ def reordered(
 def _label_fault(records, found, known, names):
     "The fault of label counts that differ"
     order = reordered(found, known)
-    if order: return ManifestError('labels in another order than published', found, f"Counts as in {', '.join(names[i] for i in order)}; due are {', '.join(names)}. Reorder them.", records.manifest, records.lines[0])
+    if order:
+        return ManifestError('labels in another order than published', found,
+            f"Counts as in {', '.join(names[i] for i in order)}; due are {', '.join(names)}. Reorder them.",
+            records.manifest, records.lines[0])
     i = next(i for i,(f,k) in enumerate(zip(found, known)) if f!=k)
-    return ManifestError('labels differ from the published ones', found, f'Published: {known}; the first to differ is {names[i]}. Prepare the manifest again.', records.manifest, records.lines[0])
+    return ManifestError('labels differ from the published ones', found,
+        f'Published: {known}; the first to differ is {names[i]}. Prepare the manifest again.', records.manifest, records.lines[0])
 
 # %% ../../nbs/data/13_counts.ipynb #a69f6631
 def compare_counts(
@@ -98,9 +103,12 @@ def compare_counts(
     where,names = (records.manifest, records.lines[0]),records.space.au_labels or records.space.expressions
     other = [k for k in known if k in found and k not in ('clips_sha256', labels) and found[k]!=known[k]]
     said = lambda d: ', '.join(f'{k} {d[k]:,}' for k in other)
-    if other: return [ManifestError('other counts than published', said(found), f'Published: {said(known)}. Restore the published manifest, or give your own another fold in settings.ini.', *where)]
+    if other:
+        return [ManifestError('other counts than published', said(found),
+            f'Published: {said(known)}. Restore the published manifest, or give your own another fold in settings.ini.', *where)]
     if found.get('clips_sha256')!=known.get('clips_sha256', found.get('clips_sha256')):
-        return [ManifestError('other images than published', str(records.paths[0]), 'As many, but of other names: restore the published manifest.', *where)]
+        return [ManifestError('other images than published', str(records.paths[0]),
+            'As many, but of other names: restore the published manifest.', *where)]
     return [_label_fault(records, found[labels], known[labels], names)] if found[labels]!=known[labels] else []
 
 # %% ../../nbs/data/13_counts.ipynb #3434bae4
@@ -121,7 +129,8 @@ def compare_joint(
     if found.frames!=known.frames or np.array_equal(found.support, known.support): return []
     i,j = np.argwhere(found.support!=known.support)[0]
     return [ManifestError('AUs active together in another number of frames than published', int(found.support[i,j]),
-        f'Published: {known.support[i,j]} frames with {first.space.au_labels[i]} and {first.space.au_labels[j]}. Prepare the manifests again.', first.manifest, first.lines[0])]
+        f'Published: {known.support[i,j]} frames with {first.space.au_labels[i]} and {first.space.au_labels[j]}. '
+        'Prepare the manifests again.', first.manifest, first.lines[0])]
 
 # %% ../../nbs/data/13_counts.ipynb #c3db7fcd
 def au_correlation(
@@ -142,7 +151,8 @@ def best_order(
 )->tuple[np.ndarray,float,float]: # (a,) position in `known` of each found column; d as it is, d in that order
     "The order of columns in which two correlations are closest"
     def d(o): return float(((found-known[np.ix_(o, o)])**2).sum())
-    def improve(o): return quadratic_assignment(found, known, method='2opt', options=dict(maximize=True, partial_guess=np.c_[start, o])).col_ind
+    def improve(o): return quadratic_assignment(found, known, method='2opt',
+        options=dict(maximize=True, partial_guess=np.c_[start, o])).col_ind
     start = np.arange(len(found))
     tried = [start, improve(start), improve(quadratic_assignment(found, known, options=dict(maximize=True)).col_ind)]
     best = min(tried, key=d)
@@ -160,4 +170,5 @@ def permuted(
     if as_is<2*best or best>.3*(phi**2).sum(): return []
     names = records.space.au_labels
     return [ManifestError('AU columns seem permuted', f'distance {as_is:.2f} as written, {best:.2f} in another order',
-        f"By what goes together they are {', '.join(names[i] for i in order)}; due are {', '.join(names)}. Look at the examples, then reorder them.", records.manifest, records.lines[0])]
+        f"By what goes together they are {', '.join(names[i] for i in order)}; due are {', '.join(names)}. "
+        'Look at the examples, then reorder them.', records.manifest, records.lines[0])]

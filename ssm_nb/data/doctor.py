@@ -15,7 +15,8 @@ from datetime import date
 from fastcore.basics import patch
 from pathlib import Path
 from .. import __version__
-from .checks import copies,decode_all,doubles,empty_labels,example_strip,images,left_out,mixed_sizes,near_folders,sample,short_items
+from .checks import (copies,decode_all,doubles,empty_labels,example_strip,images,left_out,mixed_sizes,
+                                near_folders,sample,short_items)
 from .formats import DATA_SETS,ManifestError
 from .manifests import Records,read_manifest
 from .clips import check_files,find_segments,frame_names
@@ -53,7 +54,8 @@ def read(self:Checkup, split:str):
     "Read a manifest and count"
     file = getattr(self.where, split)
     if not file.is_file():
-        return self.faults.append(ManifestError('manifest absent', str(file), f'Put it there, or correct `{split}` in section [{self.name}] of settings.ini.'))
+        return self.faults.append(ManifestError('manifest absent', str(file),
+            f'Put it there, or correct `{split}` in section [{self.name}] of settings.ini.'))
     try: records = read_manifest(file, self.name, own_labels(self.name), self.faults)
     except ManifestError as e: return self.faults.append(e)
     segments = find_segments(records) if records.dataset.task=='au' else None
@@ -71,7 +73,8 @@ def compare(self:Checkup,
         if k in self.published: self.faults += compare_counts(r, self.counts[k], known[k])
         elif r.dataset.task=='au': self.faults += permuted(r)
         if k in known and k not in self.published:
-            self.warnings.append(ManifestError('another data set than the published one', f'{len(r):,} records', f"Published: {known[k]['records']:,}. Counts are not compared.", r.manifest, r.lines[0]))
+            self.warnings.append(ManifestError('another data set than the published one', f'{len(r):,} records',
+                f"Published: {known[k]['records']:,}. Counts are not compared.", r.manifest, r.lines[0]))
     if len(self.records)==2 and not self.published: self.compare_whole(known)
     if self.name in AU_SETS and len(self.records)==2 and not self.faults: self.faults += compare_joint(list(self.records.values()))
 
@@ -85,7 +88,8 @@ def compare_whole(self:Checkup, known:dict):
         if not self.warnings: self.notes.append('There are no published counts for manifests of these lengths.') # else it has been said
         return
     first = self.records['train']
-    self.faults += [ManifestError(f'other number of {k} in training and test together than published', found[k], f'Published: {whole[k]}. Restore the manifests of this fold.', first.manifest, first.lines[0])
+    self.faults += [ManifestError(f'other number of {k} in training and test together than published', found[k],
+        f'Published: {whole[k]}. Restore the manifests of this fold.', first.manifest, first.lines[0])
                     for k in found if k in whole and found[k]!=whole[k]]
 
 # %% ../../nbs/data/15_doctor.ipynb #32a66dc6
@@ -100,7 +104,8 @@ def check_labels(self:Checkup):
     if len(self.records)==2:
         self.faults += crossing(self.records['train'], self.records['test'])
         self.warnings += near_folders(self.records['train'], self.records['test'])
-    if not DATA_SETS[self.name].subject: self.notes.append('Paths do not tell who is in a clip: people in training and in test cannot be compared, only folders.')
+    if not DATA_SETS[self.name].subject:
+        self.notes.append('Paths do not tell who is in a clip: people in training and in test cannot be compared, only folders.')
 
 # %% ../../nbs/data/15_doctor.ipynb #ba7cdab1
 def extra_frames(
@@ -110,7 +115,8 @@ def extra_frames(
     "Folders with more frames than the manifest says"
     if records.dataset.task=='au': return []
     found = [len(frame_names(root/o)) for o in records.paths]
-    return [ManifestError('more frames than the manifest says', str(p), f'{m} found, {n} listed, the rest is not read: were they extracted at another rate?', records.manifest, i)
+    return [ManifestError('more frames than the manifest says', str(p),
+        f'{m} found, {n} listed, the rest is not read: were they extracted at another rate?', records.manifest, i)
             for p,m,n,i in zip(records.paths, found, records.frames, records.lines) if m>n]
 
 # %% ../../nbs/data/15_doctor.ipynb #408d43f9
@@ -121,7 +127,9 @@ def check_images(self:Checkup,
 ):
     "Files that are not there or cannot be decoded, and sizes"
     root = self.where.images
-    if not root.is_dir(): return self.faults.append(ManifestError('image root absent', str(root), f'Put the images there, or correct `images` in section [{self.name}] of settings.ini.'))
+    if not root.is_dir():
+        return self.faults.append(ManifestError('image root absent', str(root),
+            f'Put the images there, or correct `images` in section [{self.name}] of settings.ini.'))
     sides = {}
     for split,r in self.records.items():
         r = self.records[split] = check_files(r, root, self.faults)
@@ -144,7 +152,9 @@ def check_start(self:Checkup,
 ):
     "What would stop a run before its first step"
     if len(self.records)<2 or not all(map(len, self.records.values())) or crossing(*self.records.values()): return
-    try: part_clips(three_parts(*self.records.values(), run.selection, run.held_out, run.seed), self.where.images, bs or released_batch(self.name), check=False)
+    try:
+        part_clips(three_parts(*self.records.values(), run.selection, run.held_out, run.seed), self.where.images,
+            bs or released_batch(self.name), check=False)
     except ManifestError as e: self.faults.append(e)
     except ValueError as e: self.faults.append(ManifestError('a run cannot start', self.name, str(e)))
 
@@ -193,7 +203,10 @@ def summary(self:Checkup)->str:
     "A few lines for a terminal"
     verdict = _many(len(self.faults), 'fault') if self.faults else 'healthy'
     unit = 'frame' if DATA_SETS[self.name].task=='au' else 'clip'
-    sizes = [f"{'training' if k.endswith('train') else 'test'}: {_many(v['records'], unit)}" + (f" of {_many(v['people'], 'person', 'people')}" if 'people' in v else '') for k,v in self.counts.items()]
+    sizes = []
+    for k,v in self.counts.items():
+        people = f" of {_many(v['people'], 'person', 'people')}" if 'people' in v else ''
+        sizes.append(f"{'training' if k.endswith('train') else 'test'}: {_many(v['records'], unit)}{people}")
     lines = [f'{self.name}, fold {self.where.fold}: {verdict}', '    '+'; '.join([*sizes, f"{_many(self.decoded, 'image')} decoded"])]
     for title,found in (('would spoil a result', self.faults), ('worth knowing', self.warnings)):
         if found: lines += [f'  {title}:', *_some(found)]
@@ -215,7 +228,8 @@ def balance_figure(self:Checkup)->go.Figure:
     space = own_labels(self.name)
     names = space.au_labels or space.expressions
     what = 'Share of frames in which an AU is active' if space.aus else 'Share of clips of each expression'
-    bars = [go.Bar(x=list(names), y=y.tolist(), name=k, marker_color=c, hovertemplate='%{x}: %{y:.1%}') for (k,y),c in zip(self.shares().items(), PALETTE)]
+    bars = [go.Bar(x=list(names), y=y.tolist(), name=k, marker_color=c, hovertemplate='%{x}: %{y:.1%}') for (k,y),
+        c in zip(self.shares().items(), PALETTE)]
     return legend_above(themed(go.Figure(bars).update_yaxes(tickformat='.0%', rangemode='tozero'), what, 340))
 
 # %% ../../nbs/data/15_doctor.ipynb #68e9dbaa
@@ -225,7 +239,8 @@ def bars(
     color:str=PALETTE[0]
 )->go.Figure:
     "A bar for each count"
-    fig = go.Figure(go.Bar(x=list(counts), y=list(counts.values()), marker_color=color, width=.6 if len(counts)>3 else .15*len(counts), hovertemplate='%{x}: %{y:,}'))
+    fig = go.Figure(go.Bar(x=list(counts), y=list(counts.values()), marker_color=color,
+        width=.6 if len(counts)>3 else .15*len(counts), hovertemplate='%{x}: %{y:,}'))
     return themed(fig.update_xaxes(type='category'), title, 280)
 
 # %% ../../nbs/data/15_doctor.ipynb #7048a0f2
@@ -234,7 +249,8 @@ def size_figure(self:Checkup, n:int=15)->go.Figure:
     "How many images have which size"
     top = {f'{w}×{h}':k for (w,h),k in self.sizes.most_common(n)}
     rest = self.sizes.total()-sum(top.values())
-    return bars({**top, **({'other': rest} if rest else {})}, f"Pixels of {_many(self.sizes.total(), 'image')}: {_many(len(self.sizes), 'size')}", PALETTE[2])
+    return bars({**top, **({'other': rest} if rest else {})},
+        f"Pixels of {_many(self.sizes.total(), 'image')}: {_many(len(self.sizes), 'size')}", PALETTE[2])
 
 # %% ../../nbs/data/15_doctor.ipynb #4fa883b7
 @patch
@@ -251,14 +267,16 @@ def row(self:Checkup)->dict:
     "The data set in the table of all"
     n = lambda s: self.counts.get(self.key(s), {}).get('records')
     compared = 'yes' if self.published else 'no'
-    return {'data set': self.name, 'fold': self.where.fold, 'training': n('train'), 'test': n('test'), 'images decoded': self.decoded, 'compared with published': compared,
+    return {'data set': self.name, 'fold': self.where.fold, 'training': n('train'), 'test': n('test'),
+        'images decoded': self.decoded, 'compared with published': compared,
             'would spoil a result': len(self.faults), 'worth knowing': len(self.warnings)}
 
 # %% ../../nbs/data/15_doctor.ipynb #c2bea0cf
 def _table(faults, n=20):
     "A table of faults, a few of each kind, and what was left out"
     kinds = by_kind(faults).values()
-    rows = [dict(where=f'{Path(o.file).name}, line {o.line}' if o.file else '', what=o.problem, value=str(o.value)[:120], mend=o.fix) for all in kinds for o in all[:n]]
+    rows = [dict(where=f'{Path(o.file).name}, line {o.line}' if o.file else '', what=o.problem, value=str(o.value)[:120],
+        mend=o.fix) for all in kinds for o in all[:n]]
     return [rows, *(f'… and {len(all)-n:,} more: {all[0].problem}' for all in kinds if len(all)>n)] if rows else []
 
 # %% ../../nbs/data/15_doctor.ipynb #86970f7a
@@ -292,7 +310,8 @@ def figures(self:Checkup)->list:
     if self.name in AU_SETS and 'train' in self.records:
         r = self.records['train']
         for c,title in ((CoOccurrence.from_labels(r.labels, r.space), 'training'), (dataset_cooccurrence(self.name), 'published')):
-            res.append(cooccurrence_heatmap(c.lift(), c.space, c.support, f'How much more often than by chance two AUs go together, {title}', lift=True))
+            res.append(cooccurrence_heatmap(c.lift(), c.space, c.support,
+                f'How much more often than by chance two AUs go together, {title}', lift=True))
     return res
 
 # %% ../../nbs/data/15_doctor.ipynb #9aee7269
@@ -302,7 +321,8 @@ def examples(self:Checkup)->list:
     if 'train' not in self.records or not self.sizes: return []
     r = self.records['train']
     strips = [example_strip(r, self.where.images, k) for k in range(r.space.n_aus or r.space.n_expressions)]
-    return ['Does each strip show what its title says? If all are shifted by one, so are the labels. From the training manifest; "with" names other AUs labelled in the frame; grey: it cannot be read.',
+    return ['Does each strip show what its title says? If all are shifted by one, so are the labels. From the training manifest; '
+            '"with" names other AUs labelled in the frame; grey: it cannot be read.',
             *[o for o in strips if o]]
 
 # %% ../../nbs/data/15_doctor.ipynb #5b7e53e9
@@ -325,12 +345,15 @@ def write_report(
 )->tuple[Path,Path]: # doctor.html, doctor.json
     "Write the page, and the JSON beside it"
     sick = sum(bool(o.faults) for o in checkups)
-    intro = f"{_many(sick, 'data set')} of {len(checkups)} would spoil a result." if sick else 'Nothing was found that would spoil a result.'
+    intro = 'Nothing was found that would spoil a result.'
+    if sick: intro = f"{_many(sick, 'data set')} of {len(checkups)} would spoil a result."
     first = Section('All data sets', [[o.row() for o in checkups]])
     told = lambda os: [dict(problem=o.problem, value=str(o.value), fix=o.fix, file=o.file, line=o.line) for o in os]
     numbers = dict(counts={k:v for o in checkups for k,v in o.counts.items()}, made=footer,
-        sets=[{**o.row(), 'faults': told(o.faults), 'warnings': told(o.warnings), 'notes': o.notes, 'sizes': [[*k, v] for k,v in o.sizes.most_common()]} for o in checkups])
-    return write_page(out/'doctor.html', 'Data check-up', [first, *(s for o in checkups for s in o.sections())], intro, footer), write_json(out/'doctor.json', numbers)
+        sets=[{**o.row(), 'faults': told(o.faults), 'warnings': told(o.warnings), 'notes': o.notes,
+            'sizes': [[*k, v] for k,v in o.sizes.most_common()]} for o in checkups])
+    return write_page(out/'doctor.html', 'Data check-up', [first, *(s for o in checkups for s in o.sections())], intro,
+        footer), write_json(out/'doctor.json', numbers)
 
 # %% ../../nbs/data/15_doctor.ipynb #993693ef
 def present(
@@ -356,7 +379,8 @@ def run_doctor(
     known = load_published() if known is None else known
     checkups = [check_up(o, getattr(settings, o), known, n, settings.run, (bs or {}).get(DATA_SETS[o].task)) for o in names]
     decoded = 'all' if n is None else f'{n} of each manifest, drawn with seed {settings.run.seed}'
-    page,_ = write_report(Path(out or settings.paths.out), checkups, dict(decoded=decoded, ssm_nb=__version__, date=date.today().isoformat()))
+    page,_ = write_report(Path(out or settings.paths.out), checkups,
+        dict(decoded=decoded, ssm_nb=__version__, date=date.today().isoformat()))
     print('\n\n'.join(o.summary() for o in checkups), f'\nReport: {page}', sep='\n')
     return int(any(o.faults for o in checkups))
 
@@ -364,10 +388,14 @@ def run_doctor(
 def _parser():
     "The command line of `ssm-doctor`"
     p = argparse.ArgumentParser('ssm-doctor', formatter_class=argparse.RawDescriptionHelpFormatter, description=
-        'Examine the data sets of settings.ini before a run does.\n\nCounts against the published ones; absent, unreadable, repeated and short items; people who are in\n'
-        'training and in test; balance and order of labels; image sizes. Writes doctor.html (to look at) and\ndoctor.json (all findings) to the output folder.', epilog=
-        'exit status:\n  0  nothing was found that would spoil a result\n  1  something was: each line says where, and how to mend it\n  2  the command line or settings.ini cannot be used\n\n'
-        'examples:\n  ssm-doctor\n        every data set that is there, every image\n  ssm-doctor bp4d dfew --quick\n        two of them, a sample of the images\n'
+        'Examine the data sets of settings.ini before a run does.\n\n'
+        'Counts against the published ones; absent, unreadable, repeated and short items; people who are in\n'
+        'training and in test; balance and order of labels; image sizes. Writes doctor.html (to look at) and\n'
+        'doctor.json (all findings) to the output folder.', epilog=
+        'exit status:\n  0  nothing was found that would spoil a result\n'
+        '  1  something was: each line says where, and how to mend it\n  2  the command line or settings.ini cannot be used\n\n'
+        'examples:\n  ssm-doctor\n        every data set that is there, every image\n'
+        '  ssm-doctor bp4d dfew --quick\n        two of them, a sample of the images\n'
         '  ssm-doctor --published healthy/doctor.json\n        your own data, against the report of a healthy day')
     p.add_argument('sets', nargs='*', metavar='SET', help=f"{', '.join(DATA_SETS)}; default: those that are there")
     p.add_argument('--settings', metavar='FILE', help='default: the nearest settings.ini, from this folder upwards')
@@ -375,7 +403,8 @@ def _parser():
     p.add_argument('--fe-bs', type=int, metavar='N', help='expression clips a step of the run to come (default: as in the release)')
     p.add_argument('--au-bs', type=int, metavar='N', help='AU clips a step of the run to come (default: as in the release)')
     p.add_argument('--out', type=Path, metavar='FOLDER', help='default: `out` in section [paths] of settings.ini')
-    p.add_argument('--published', metavar='FILE', help='a doctor.json to compare with; default: what has been published on fold 1 of the five data sets')
+    p.add_argument('--published', metavar='FILE',
+        help='a doctor.json to compare with; default: what has been published on fold 1 of the five data sets')
     return p
 
 # %% ../../nbs/data/15_doctor.ipynb #1c63ce25

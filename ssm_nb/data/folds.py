@@ -103,10 +103,12 @@ def published_fold(
     files,subjects = dict(train=Path(train), test=Path(test)),records.subjects
     people = {k:split_subjects(v, records, faults) for k,v in files.items()}
     if both := sorted(people['train'].keys() & people['test'].keys()):
-        raise ManifestError('a person in training and test', both[0], 'A network would know the face: mend the split.', test, people['test'][both[0]])
+        raise ManifestError('a person in training and test', both[0], 'A network would know the face: mend the split.', test,
+            people['test'][both[0]])
     named = np.isin(subjects, [*people['train'], *people['test']])
     test = np.isin(subjects[named], list(people['test']))
-    origin = dict(origin='published', split_files={k:[v.name, sha256(v.read_bytes()).hexdigest()] for k,v in files.items()}, in_neither=sorted({*subjects[~named]}))
+    origin = dict(origin='published', split_files={k:[v.name, sha256(v.read_bytes()).hexdigest()] for k,v in files.items()},
+        in_neither=sorted({*subjects[~named]}))
     about = dict(dataset=records.dataset.name, **origin, **notes, **describe_fold(test, records[named], subjects[named]))
     return write_folds(Path(out)/f'fold_{fold}_published.json', {fold:test}, records[named], about)
 
@@ -150,9 +152,13 @@ def check_subjects(
     if len(subjects)!=len(records): raise ValueError(f'{len(subjects)} subjects for {len(records)} records: give one each')
     names = [str(o).strip() for o in subjects]
     unnamed = [i for i,o in enumerate(names) if o.lower() in ('', 'nan', 'none', 'nat', '<na>')]
-    if unnamed: raise ValueError(f'{records.paths[unnamed[0]]}: no person is given (of {len(unnamed)} such records). Say who it shows, or leave it out')
+    if unnamed:
+        first = records.paths[unnamed[0]]
+        raise ValueError(f'{first}: no person is given (of {len(unnamed)} such records). Say who it shows, or leave it out')
     if near := near_names({*names}):
-        raise ValueError(f"one person or two? {' and '.join(map(repr, near[0]))} ({len(near)} such): write one person's name in one way, two people's in clearly different ones")
+        names = ' and '.join(map(repr, near[0]))
+        raise ValueError(f"one person or two? {names} ({len(near)} such): write one person's name in one way, "
+            "two people's in clearly different ones")
 
 # %% ../../nbs/data/12_folds.ipynb #bc5eec88
 def subject_folds(
@@ -187,5 +193,6 @@ def make_folds(
     subjects = records.subjects if subjects is None else np.asarray(subjects)
     tests = {f+1:fold==f for f in range(k)}
     said = {f:describe_fold(o, records, subjects) for f,o in tests.items()}
-    about = dict(origin='made here, by person, with even shares of frames and labels; not a published fold', seed=seed, dataset=records.dataset.name)
+    about = dict(origin='made here, by person, with even shares of frames and labels; not a published fold', seed=seed,
+        dataset=records.dataset.name)
     return write_folds(folder/'folds.json', tests, records, dict(about, **notes, folds=said))

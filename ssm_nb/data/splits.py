@@ -79,7 +79,9 @@ def held_out(
     generator = keyed_generator(seed, 'hold out', records.dataset.name)
     if records.dataset.task=='fe': return held_out_clips(records.labels, share, generator)
     names,shares = subject_shares(records, records.subjects)
-    if len(names)<2: raise ManifestError('only one person', names[0], f'Two are due to hold one out: add people to {records.manifest}, or choose on the test set and say so.')
+    if len(names)<2:
+        raise ManifestError('only one person', names[0],
+            f'Two are due to hold one out: add people to {records.manifest}, or choose on the test set and say so.')
     return np.isin(records.subjects.astype(str), names[held_out_people(shares, share, generator)])
 
 # %% ../../nbs/data/08_splits.ipynb #846c395e
@@ -101,7 +103,8 @@ def kept_clips(
 )->np.ndarray: # (n,) bool
     "Which clips to keep: classes in proportion, and each at least once"
     classes,there = np.unique(labels, return_counts=True)
-    if not len(classes)<=n<=len(labels): raise ValueError(f'{n} expression clips to train on: give {len(classes)} (one of each class) to {len(labels)} (all)')
+    if not len(classes)<=n<=len(labels):
+        raise ValueError(f'{n} expression clips to train on: give {len(classes)} (one of each class) to {len(labels)} (all)')
     kept = np.zeros(len(labels), bool)
     for c,m in zip(classes, shares(n-len(classes), there-1) if n>len(classes) else [0]*len(classes)):
         at = np.flatnonzero(labels==c)
@@ -148,7 +151,8 @@ def crossing(
     "People, or folders, that appear in both"
     (kind,seen),(_,again) = _first_lines(train),_first_lines(test)
     why = 'a network would know the face' if kind=='person' else 'a clip to train on is none to test on'
-    return [ManifestError(f'{kind} in training and in test', o, f'Also in {train.manifest}, line {seen[o]}: {why}. Keep each {kind} on one side.', test.manifest, line)
+    return [ManifestError(f'{kind} in training and in test', o,
+        f'Also in {train.manifest}, line {seen[o]}: {why}. Keep each {kind} on one side.', test.manifest, line)
             for o,line in again.items() if o in seen]
 
 # %% ../../nbs/data/08_splits.ipynb #a597a56e

@@ -41,11 +41,13 @@ def heeding(
     av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture(local=False) as said: yield
-    except av.FFmpegError as e: raise ManifestError('unreadable video', what, f'Copy it from the release again ({type(e).__name__}).') from e
+    except av.FFmpegError as e:
+        raise ManifestError('unreadable video', what, f'Copy it from the release again ({type(e).__name__}).') from e
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(repeated)
-    if said: report_fault(ManifestError('damaged video', what, f'The decoder says {said[0][2].strip()!r}: copy it from the release again.'), faults)
+    if said:
+        report_fault(ManifestError('damaged video', what, f'The decoder says {said[0][2].strip()!r}: copy it from the release again.'), faults)
 
 # %% ../../nbs/data/11_videos.ipynb #3c791036
 def open_video(
@@ -67,7 +69,8 @@ def place_pixels(
     unit = matrix/np.maximum(np.abs(matrix).max(1, keepdims=True), 1e-9)
     m = unit.round().astype(int)
     if np.abs(unit-m).max()>.01 or sorted(np.abs(m).tolist())!=[[0, 1], [1, 0]]:
-        raise ManifestError('picture turned by no quarter', what, f'Its matrix is {np.round(unit, 2).tolist()}: play it into a new file, turned.')
+        raise ManifestError('picture turned by no quarter', what,
+            f'Its matrix is {np.round(unit, 2).tolist()}: play it into a new file, turned.')
     if m[0,0]==0: image,m = image.transpose(1, 0, 2),m[::-1]
     return image[::m[1,1],::m[0,0]]
 
@@ -83,7 +86,9 @@ def display_matrix(
     if data := frame.side_data.get('DISPLAYMATRIX'): return np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2,:2]
     tag = next((v for k,v in tags.items() if k.lower()=='rotate'), '0')
     try: return np.array(_TURNS[float(tag)%360])
-    except (ValueError,KeyError): raise ManifestError('picture turned by no quarter', what, f'It has the tag rotate={tag!r}: play it into a new file, turned.') from None
+    except (ValueError,KeyError):
+        raise ManifestError('picture turned by no quarter', what,
+            f'It has the tag rotate={tag!r}: play it into a new file, turned.') from None
 
 # %% ../../nbs/data/11_videos.ipynb #f12a2cc9
 def upright_rgb(
@@ -93,7 +98,8 @@ def upright_rgb(
 )->np.ndarray: # (h, w, 3) uint8
     "A frame as a player shows it"
     aspect = float(stream.sample_aspect_ratio or 1) # width of a pixel / its height
-    if not .1<=aspect<=10: raise ManifestError('shape of pixels', aspect, f'{what} says that its pixels are so much wider than high: mend the file.')
+    if not .1<=aspect<=10:
+        raise ManifestError('shape of pixels', aspect, f'{what} says that its pixels are so much wider than high: mend the file.')
     rgb = frame.reformat(width=max(1, round(frame.width*aspect)), height=frame.height, format='rgb24')
     return np.ascontiguousarray(place_pixels(rgb.to_ndarray(), display_matrix(frame, stream.metadata, what), what))
 
@@ -190,13 +196,16 @@ def video_frames(
     "The frames of a video: upright, with square pixels, in 8-bit RGB, each with its time"
     n,first,end = 0,None,0.
     if short := missing_bytes(video):
-        report_fault(ManifestError('video ends early', str(video), f'Its last {short:,} bytes are missing: copy it from the release again.'), faults)
+        report_fault(ManifestError('video ends early', str(video),
+            f'Its last {short:,} bytes are missing: copy it from the release again.'), faults)
     with open_video(video) as container:
         stream,start,packets = container.streams.best('video'),(container.start_time or 0)/1e6,container.demux()
         step = 1/float(stream.average_rate or 25) # of a frame that does not say how long it is shown
         while (got := _heeded(packets, stream, video, n, faults))[0] is not None:
             packet,frames = got
-            if packet.pts is not None: end = max(end, float(packet.pts*packet.time_base)-start+(float((packet.duration or 0)*packet.time_base) or step))
+            if packet.pts is not None:
+                shown = float((packet.duration or 0)*packet.time_base) or step
+                end = max(end, float(packet.pts*packet.time_base)-start+shown)
             for frame in frames:
                 time = n*step if frame.time is None else frame.time
                 first = time if first is None else first
@@ -215,9 +224,12 @@ def extracted(
     "Is a video done?"
     n,file = len(frame_names(folder)),folder/_MADE
     if not n and not file.exists(): return 0
-    if not file.exists(): raise ManifestError('frames that were not extracted here', str(folder), 'Nothing says that they are all: move them away to extract the video.')
+    if not file.exists():
+        raise ManifestError('frames that were not extracted here', str(folder),
+            'Nothing says that they are all: move them away to extract the video.')
     if (was := json.loads(file.read_text(encoding='utf-8')))!=(now := dict(how, frames=n)):
-        raise ManifestError('frames extracted in another way', str(folder), f'Then {was}, now {now}: remove the folder to extract it again.')
+        raise ManifestError('frames extracted in another way', str(folder),
+            f'Then {was}, now {now}: remove the folder to extract it again.')
     return n
 
 # %% ../../nbs/data/11_videos.ipynb #a5a2dd63
@@ -228,7 +240,8 @@ def how_extracted(
 )->dict: # fit for JSON
     "What makes frames what they are, checked"
     if not 1<=quality<=95: raise ValueError(f'quality is {quality!r}; give 1 to 95')
-    if frame_number(name.format(123456))!=123456: raise ValueError(f"name is {name!r}; put the frame's number where {{}} stands, as in '{{:05d}}.jpg'")
+    if frame_number(name.format(123456))!=123456:
+        raise ValueError(f"name is {name!r}; put the frame's number where {{}} stands, as in '{{:05d}}.jpg'")
     return dict(video=Path(video).name, bytes=os.path.getsize(video), quality=quality, name=name)
 
 # %% ../../nbs/data/11_videos.ipynb #a95bc504
@@ -292,6 +305,7 @@ def extract_videos(
     done = {k:located(images/k, None, faults, extracted, images/k, how_extracted(v, quality, name)) for k,v in jobs.items()}
     todo,rows = [k for k,n in done.items() if n==0],{k:(n, False) for k,n in done.items() if n}
     for i,folder in enumerate(bar := progress_bar(todo) if todo else ()):
-        n = located(jobs[folder], None, faults, extract_video, jobs[folder], images/folder, quality, name, lost, frame_ticker(bar, i, folder))
+        n = located(jobs[folder], None, faults, extract_video, jobs[folder], images/folder, quality, name, lost,
+            frame_ticker(bar, i, folder))
         if n: rows[folder] = n,True
     return pd.DataFrame.from_dict({k:rows[k] for k in jobs if k in rows}, orient='index', columns=['frames', 'new'])

@@ -14,7 +14,7 @@ from torch import Tensor
 def rotation(
     pose:Tensor # (b, 3) yaw, pitch, roll in radians
 )->Tensor:      # (b, 3, 3)
-    "Rotation matrices, roll after pitch after yaw."
+    "Rotation matrices, roll after pitch after yaw"
     (cy,cp,cr),(sy,sp,sr) = pose.cos().unbind(1),pose.sin().unbind(1)
     o,z = torch.ones_like(cy),torch.zeros_like(cy)
     mat = lambda *x: torch.stack(x, 1).view(-1,3,3)
@@ -30,7 +30,7 @@ def project(
     scale:Tensor=None, # (b,) zoom, 1 = the head fills the picture
     shift:Tensor=None, # (b, 2) displacement in cm, right and up
 )->Tensor:             # (b, v, 3) pixel x, pixel y (down), depth in cm
-    "Perspective projection to pixels; depth stays in cm for the depth test."
+    "Perspective projection to pixels; depth stays in cm for the depth test"
     if scale is None: scale = verts.new_ones(len(verts))
     if shift is None: shift = verts.new_zeros(len(verts), 2)
     s = CAMERA_CM/(CAMERA_CM+verts[...,2])*scale[:,None]*(size/FIELD_CM)
@@ -43,7 +43,7 @@ def visible(
     triangles:Tensor, # (f, 3)
     size:int,         # picture size, pixels
 ):                    # frame (n,); triangle (n,); corners (3: x y depth, 3: corner, n); first pixel (2, n); box width and height (2, n)
-    "Triangles that face the camera and whose bounding box holds a pixel centre inside the picture."
+    "Triangles that face the camera and whose bounding box holds a pixel centre inside the picture"
     xyz = pts.permute(2,1,0).contiguous()                         # (3, v, b): one vertex of all frames lies together
     (x0,x1,x2),(y0,y1,y2) = ([a.index_select(0, i) for i in triangles.T] for a in xyz[:2])
     first = lambda a,b,c: (torch.minimum(torch.minimum(a, b), c)-.5).ceil_().clamp_(min=0)
@@ -59,7 +59,7 @@ def visible(
 def planes(
     c:Tensor # (3: x y depth, 3: corner, n) in pixels and cm
 )->Tensor:   # (9, n) x, y and constant coefficients of λ0, λ1 and depth
-    "The affine functions that give barycentric coordinates and depth at a pixel."
+    "The affine functions that give barycentric coordinates and depth at a pixel"
     x,y,z = c
     area = (x[1]-x[0])*(y[2]-y[0])-(x[2]-x[0])*(y[1]-y[0])
     lam = lambda i,j: torch.stack([y[i]-y[j], x[j]-x[i], x[i]*y[j]-x[j]*y[i]])/area
@@ -70,7 +70,7 @@ def planes(
 
 # %% ../../nbs/faces/02_camera.ipynb #91917e16
 class Fragments(NamedTuple):
-    "The visible surface: one entry per covered pixel."
+    "The visible surface: one entry per covered pixel"
     pixel: Tensor    # (n,) flat index into (b, h, w)
     triangle: Tensor # (n,) triangle number
     bary: Tensor     # (n, 3) barycentric coordinates
@@ -78,7 +78,7 @@ class Fragments(NamedTuple):
 
 # %% ../../nbs/faces/02_camera.ipynb #54bf03ed
 def _inside(p, wh):
-    "Pixels inside each triangle: which one (n,), columns and rows from the first pixel of its box, λ0, λ1, depth."
+    "Pixels inside each triangle: which one (n,), columns and rows from the first pixel of its box, λ0, λ1, depth"
     kind = torch.frexp((wh-1).float())[1]                          # the box fits 2**kind pixels
     code = kind[0]*32+kind[1]
     out = [(code[:0].long(),)*3+(p[0,:0],)*3]
@@ -98,7 +98,7 @@ def rasterize(
     triangles:Tensor, # (f, 3)
     size:int,         # picture width and height
 )->Fragments:         # the nearest surface at each covered pixel
-    "Z-buffered triangles for a batch of frames, all at once."
+    "Z-buffered triangles for a batch of frames, all at once"
     frame,tri,c,lo,wh = visible(pts, triangles, size)
     c[:2] -= (lo+.5)[:,None]                                       # the centre of the box's first pixel is the origin
     own,dx,dy,l0,l1,z = _inside(planes(c), wh)
@@ -111,7 +111,7 @@ def rasterize(
 
 # %% ../../nbs/faces/02_camera.ipynb #5b3c1e09
 def _nearest(pixel, z, n):
-    "Of `n` pixels those that are covered, and the number of the fragment with the smallest depth at each."
+    "Of `n` pixels those that are covered, and the number of the fragment with the smallest depth at each"
     key = (z+64).clamp_(min=0).view(torch.int32).long()<<32 | torch.arange(len(z), device=z.device)
     none = torch.iinfo(torch.int64).max
     best = torch.full((n+1,), none, device=z.device).scatter_reduce_(0, pixel, key, 'amin')[:n]

@@ -32,7 +32,7 @@ TYPICAL,STRAY = .85,.03   # probability of an AU that "more than 70 %" of people
 def true_probability(
     expressions=EXPRESSIONS_7 # names, the order of the rows
 )->np.ndarray:                # (e, 19) P(AU | expression) that the clips are drawn from
-    "The probability with which each AU is part of each expression."
+    "The probability with which each AU is part of each expression"
     p = np.full((len(expressions), len(ALL_AUS)), STRAY)
     for i,e in enumerate(expressions):
         for au,share in DU2014_LINKS.get(e, {}).items(): p[i, ALL_AUS.index(au)] = TYPICAL if share==1 else share
@@ -44,7 +44,7 @@ _CLASH = [((25,26,27,16,10),(23,24)), ((26,),(27,)), ((12,),(15,)), ((5,),(7,))]
 def exclusive(
     on:Tensor # (c, n) bool, AUs chosen for each movement
 )->Tensor:    # (c, n) bool
-    "Drop AUs that cannot happen together with an earlier one of the pair."
+    "Drop AUs that cannot happen together with an earlier one of the pair"
     col = lambda aus: [ALL_AUS.index(a) for a in aus]
     on = on.clone()
     for first,second in _CLASH: on[:,col(second)] &= ~on[:,col(first)].any(1, keepdim=True)
@@ -58,7 +58,7 @@ def episode(
     hold:tuple,        # shortest and longest apex, frames
     g:torch.Generator, # source of every draw
 )->Tensor:             # (c, t, n) intensities in [0, 1]
-    "Onset, apex and offset of each AU that is on."
+    "Onset, apex and offset of each AU that is on"
     c,n = on.shape
     u = lambda lo,hi,*s: lo+(hi-lo)*torch.rand(*s, generator=g)
     start = (u(*begin, c, 1)+u(-1.5,1.5,c,n)).flatten()
@@ -73,7 +73,7 @@ def wild_intensities(
     t:int,             # frames
     g:torch.Generator, # source of every draw
 )->Tensor:             # (c, t, n) AU intensities
-    "One episode of each clip's expression; its AUs drawn with `true_probability`."
+    "One episode of each clip's expression; its AUs drawn with `true_probability`"
     p = torch.tensor(true_probability()).float()[label]
     return episode(exclusive(torch.rand(p.shape, generator=g)<p), t, (-3,4), (t*.4,t), g)
 
@@ -83,7 +83,7 @@ def lab_intensities(
     t:int,             # frames in each
     g:torch.Generator, # source of every draw
 )->Tensor:             # (c, t, n) AU intensities
-    "A chain of episodes, each about 20 frames long; where two overlap the stronger counts."
+    "A chain of episodes, each about 20 frames long; where two overlap the stronger counts"
     p = torch.tensor(true_probability()).float()
     out = torch.zeros(c, t, len(ALL_AUS))
     for start in range(-6, t, 13):
@@ -100,7 +100,7 @@ PRESENT = .3   # an AU counts as present from this intensity on
 # %% ../../nbs/faces/05_embedded.ipynb #7e9c9b39
 @dataclass(frozen=True)
 class Size:
-    "How much to render."
+    "How much to render"
     lab_people:tuple  # people in training and in test of the laboratory set
     recordings:int    # recordings a person
     lab_frames:int    # frames a recording
@@ -114,7 +114,7 @@ TINY = Size((2,1), 1, 20, (7,7), 1, 16, 48)
 
 # %% ../../nbs/faces/05_embedded.ipynb #a26f4919
 class Writer:
-    "Renders clips and writes their frames as JPEG."
+    "Renders clips and writes their frames as JPEG"
     def __init__(self, root, domain, people, size, g): store_attr(); self.basis = load_basis()
 
     def __call__(self,
@@ -124,7 +124,7 @@ class Writer:
         first:int,        # number of the first frame
         stem='{}.jpg',    # file name of a frame number
     ):
-        "Draw and write `c` clips."
+        "Draw and write `c` clips"
         c,t,n = intensity.shape
         acts = au_actions(self.basis, intensity.flatten(0,1), ALL_AUS).unflatten(0, (c,t))
         scene = sample_scene(self.domain, who, acts, self.g)
@@ -135,13 +135,13 @@ class Writer:
 
 # %% ../../nbs/faces/05_embedded.ipynb #82edfca3
 def _progress(it, what):
-    "A progress bar under its title."
+    "A progress bar under its title"
     print(f'Rendering faces: {what}')
     return progress_bar(it)
 
 # %% ../../nbs/faces/05_embedded.ipynb #0cfb9587
 def _write_lab(root, split, size, first, seed, bar=_progress):
-    "Render one split of the laboratory set; returns its manifest lines and true intensities."
+    "Render one split of the laboratory set; returns its manifest lines and true intensities"
     g = torch.Generator().manual_seed(seed)
     p,r = size.lab_people[split],size.recordings
     names = [f'2{"FM"[i%2]}{first+i:02d}_{k+1:02d}' for i in range(p) for k in range(r)]
@@ -155,7 +155,7 @@ def _write_lab(root, split, size, first, seed, bar=_progress):
 
 # %% ../../nbs/faces/05_embedded.ipynb #01fe9548
 def _write_wild(root, split, size, first, seed, bar=_progress):
-    "Render one split of the wild set; returns its manifest lines, true intensities and who is in each clip."
+    "Render one split of the wild set; returns its manifest lines, true intensities and who is in each clip"
     g = torch.Generator().manual_seed(seed)
     p,k,t = size.wild_people[split],size.clips,size.wild_frames
     label = (torch.arange(p*k)%len(EXPRESSIONS_7))[torch.randperm(p*k, generator=g)]
@@ -168,7 +168,7 @@ def _write_wild(root, split, size, first, seed, bar=_progress):
 # %% ../../nbs/faces/05_embedded.ipynb #59e6bb2f
 @dataclass(frozen=True)
 class Embedded:
-    "Where the embedded data lie."
+    "Where the embedded data lie"
     root:Path # folder of everything below
 
     @property
@@ -177,7 +177,8 @@ class Embedded:
     def wild_images(self): return self.root/'DFEW'/'frames'
     def lab(self, split:str): return self.root/'BP4D'/f'{split}_1f_data.list'       # split: 'train' or 'test'
     def wild(self, split:str): return self.root/'DFEW'/f'DFEW_set_1_{split}.txt'
-    def truth(self, split:str): return dict(np.load(self.root/'truth'/f'{split}.npz')) # arrays lab (c, t, 19), wild (c, t, 19), wild_person (c,), p_au (7, 19)
+    def truth(self, split:str): # arrays lab (c, t, 19), wild (c, t, 19), wild_person (c,), p_au (7, 19)
+        return dict(np.load(self.root/'truth'/f'{split}.npz'))
 
 # %% ../../nbs/faces/05_embedded.ipynb #8e487e08
 _PROBE = Size((1,1), 1, 20, (1,1), 1, 2, 32)
@@ -195,22 +196,23 @@ def fingerprint()->str: # eight hexadecimal digits
 
 # %% ../../nbs/faces/05_embedded.ipynb #caf741ea
 def embedded_data(
-    cache,           # folder that keeps rendered data sets
+    cache:str|Path,  # folder that keeps rendered data sets
     size:Size=SMALL, # how much
     seed:int=0,      # of every draw
 )->Embedded:         # read from the cache, or rendered now with a progress bar
-    "The embedded pair of data sets."
+    "The embedded pair of data sets"
     shape = '-'.join(str(v).replace(', ','+').strip('()') for v in vars(size).values())
     root = Path(cache)/f'embedded-{fingerprint()}-{shape}-seed{seed}'
     return Embedded(made_once(root, lambda new: _build(new, size, seed)))
 
 # %% ../../nbs/faces/05_embedded.ipynb #8474cfe8
 def _build(root, size, seed):
-    "Render both sets into `root`."
+    "Render both sets into `root`"
     data = Embedded(root)
     (root/'truth').mkdir()
     for s,split in enumerate(('train','test')):
         lab,x = _write_lab(root, s, size, 1+s*size.lab_people[0], 1000*seed+s)
         wild,y,who = _write_wild(root, s, size, 1+s*size.wild_people[0]*size.clips, 1000*seed+10+s)
         data.lab(split).write_text('\n'.join(lab)+'\n'); data.wild(split).write_text('\n'.join(wild)+'\n')
-        np.savez_compressed(root/'truth'/f'{split}.npz', lab=x.half().numpy(), wild=y.half().numpy(), wild_person=who.numpy(), p_au=true_probability())
+        np.savez_compressed(root/'truth'/f'{split}.npz', lab=x.half().numpy(), wild=y.half().numpy(),
+            wild_person=who.numpy(), p_au=true_probability())

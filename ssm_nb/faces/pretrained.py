@@ -26,15 +26,19 @@ from .mesh import au_actions, load_basis
 
 # %% ../../nbs/faces/06_pretrained.ipynb #63741b3d
 WORDINGS = {
-    1:('inner eyebrows raised','inner brow raised','eyebrows slanting up in the middle'), 2:('outer eyebrows raised','outer brow raised','arched eyebrows'),
+    1:('inner eyebrows raised','inner brow raised','eyebrows slanting up in the middle'), 2:('outer eyebrows raised',
+    'outer brow raised','arched eyebrows'),
     4:('eyebrows lowered','brow lowered and drawn together','frowning brow'), 5:('eyes wide open','upper lids raised','staring eyes'),
     6:('cheeks raised','raised cheek','wrinkles beside the eyes'), 7:('eyes narrowed','lids tightened','squinting eyes'),
     9:('nose wrinkled','wrinkled nose','nose pulled up'), 10:('upper lip raised','raised upper lip','upper lip pulled up'),
-    12:('lip corners pulled up','smiling mouth','a lip corner puller'), 14:('dimples beside the mouth','cheeks with a dimple','dimpled mouth corners'),
-    15:('mouth corners pulled down','lip corners down','lip corner pulled down'), 16:('lower lip pulled down','lower lip down','lower teeth showing'),
+    12:('lip corners pulled up','smiling mouth','a lip corner puller'), 14:('dimples beside the mouth',
+    'cheeks with a dimple','dimpled mouth corners'),
+    15:('mouth corners pulled down','lip corners down','lip corner pulled down'), 16:('lower lip pulled down',
+    'lower lip down','lower teeth showing'),
     17:('chin raised','chin pushed up','wrinkled chin'), 20:('lips stretched wide','lips stretched sideways','a wide tense mouth'),
     23:('lips tightened','tight thin lips','lips rolled in'), 24:('lips pressed together','pressed lips','a firmly closed mouth'),
-    25:('lips parted','lips apart','slightly open lips'), 26:('mouth open','jaw dropped','jaw drop'), 27:('mouth wide open','mouth stretched open','a gaping mouth')}
+    25:('lips parted','lips apart','slightly open lips'), 26:('mouth open','jaw dropped','jaw drop'), 27:('mouth wide open',
+    'mouth stretched open','a gaping mouth')}
 
 def caption(
     intensity:Tensor,  # (a,) AU intensities, in the order of `ACTION_UNITS`
@@ -43,11 +47,12 @@ def caption(
     g:torch.Generator, # choice of words
     visible:float=.3,  # movements weaker than this are not mentioned
 )->str:                # such as 'a face with eyes narrowed, lips parted, light from the left'
-    "An everyday description of a picture."
+    "An everyday description of a picture"
     draw = lambda n: int(torch.randint(n, (), generator=g))
     aus = [list(ACTION_UNITS)[i] for i in (intensity>=visible).nonzero()[:,0].tolist()]
     words = [WORDINGS[a][draw(3)] for a in aus]
-    words = [words[i] for i in torch.randperm(len(words), generator=g).tolist()] or ['a relaxed expression' if draw(2) else 'a neutral, resting look']
+    words = [words[i] for i in torch.randperm(len(words), generator=g).tolist()] or ['a relaxed expression'
+        if draw(2) else 'a neutral, resting look']
     if draw(4)==0: words.append(f'light from {"the left" if light[0]<0 else "the right"}')
     if draw(4)==0: words.append(f'head turned {"left" if pose[0]>0 else "right"}' if pose[0].abs()>.25 else 'facing the camera')
     return f'{("a face with","a person with","")[draw(3)]} {", ".join(words)}'.strip()
@@ -61,7 +66,7 @@ def captioned_faces(
     group:int=8,       # pictures of one person in one scene, each with another face
     chunk:int=200,     # pictures drawn at a time, a multiple of `group`
 ):                     # pictures (n, 3, h, w) uint8, token ids (n, L), captions, AU intensities (n, a)
-    "Rendered faces and what one would say of them, group after group."
+    "Rendered faces and what one would say of them, group after group"
     g = torch.Generator().manual_seed(seed)
     basis = load_basis(); who = sample_people(basis, people, g)
     tok,img,ids,said,xs = open_clip.get_tokenizer('ViT-B-16'),[],[],[],[]
@@ -82,7 +87,7 @@ def contrastive_loss(
     scale:Tensor, # scalar, 1/τ
     ids:Tensor,   # (n, L) token ids; equal rows are partners
 )->Tensor:        # scalar
-    "CLIP's symmetric cross-entropy, with equal captions sharing the target."
+    "CLIP's symmetric cross-entropy, with equal captions sharing the target"
     same = (ids[:,None]==ids[None]).all(-1).float()
     target = same/same.sum(1, keepdim=True)
     logits = scale*image@text.T
@@ -93,7 +98,7 @@ def within_groups(
     x:Tensor,  # (n, d) features, group after group
     group:int, # members of a group
 )->Tensor:     # (n, d) unit vectors
-    "Features relative to the mean of their group."
+    "Features relative to the mean of their group"
     x = x.unflatten(0, (-1,group))
     return F.normalize(x-x.mean(1, keepdim=True), dim=-1).flatten(0,1)
 
@@ -102,7 +107,7 @@ def position_code(
     rows:int,  # patches in a row and in a column
     d:int,     # width, a multiple of 4
 )->Tensor:     # (rows*rows, d)
-    "Sines and cosines of row and column."
+    "Sines and cosines of row and column"
     freq = 100**-(torch.arange(d//4)/(d/4))
     at = torch.arange(rows).float()[:,None]*freq
     wave = torch.cat([at.sin(), at.cos()], 1)                                # (rows, d/2)
@@ -116,7 +121,7 @@ def whiten_patches(
     gain:float=.5, # standard deviation of a filter's output
     floor:float=.02# added to the variances, as a share of the mean of the 20 largest
 ):
-    "Start the patch embedding from whitened principal components."
+    "Start the patch embedding from whitened principal components"
     conv,pos = visual.conv1,visual.positional_embedding
     patches = F.unfold(images, conv.kernel_size, stride=conv.stride).transpose(1,2)   # (n, positions, 3*p*p)
     mean = patches.mean(0)
@@ -134,7 +139,7 @@ def group_views(
     size:int,          # pixels of the crop
     g:torch.Generator, # source of every draw
 )->Tensor:             # (n, 3, size, size) float
-    "One random crop and mirroring for each group, normalised."
+    "One random crop and mirroring for each group, normalised"
     n,_,h,w = img.shape
     draw = lambda hi: torch.randint(hi, (n//group,), generator=g).repeat_interleave(group)
     dy,dx,flip = draw(h-size+1),draw(w-size+1),draw(2)[:,None]
@@ -144,15 +149,16 @@ def group_views(
 
 # %% ../../nbs/faces/06_pretrained.ipynb #8bd14989
 def _schedule(opt, lr, i, steps):
-    "Warm-up over 50 steps, a plateau, and a straight line to zero over the last third."
+    "Warm-up over 50 steps, a plateau, and a straight line to zero over the last third"
     for h in opt.param_groups: h['lr'] = lr*min(1, (i+1)/50, 3*(1-i/steps))
 
 # %% ../../nbs/faces/06_pretrained.ipynb #07d2f9f6
 def _batch_loss(clip, x, ids, group, bf16):
-    "Contrastive loss over the batch plus the one inside groups."
+    "Contrastive loss over the batch plus the one inside groups"
     with torch.autocast('cpu', torch.bfloat16, enabled=bf16), sdpa_kernel(SDPBackend.MATH): u,v = clip.encode_image(x),clip.encode_text(ids)
     u,v,s = u.float(),v.float(),clip.logit_scale.exp()
-    return contrastive_loss(F.normalize(u, dim=1), F.normalize(v, dim=1), s, ids)+contrastive_loss(within_groups(u, group), within_groups(v, group), s, ids)
+    return contrastive_loss(F.normalize(u, dim=1), F.normalize(v, dim=1), s, ids)+contrastive_loss(within_groups(u, group),
+        within_groups(v, group), s, ids)
 
 # %% ../../nbs/faces/06_pretrained.ipynb #a00971fc
 def pretrain(
@@ -166,7 +172,7 @@ def pretrain(
     bf16:bool=False,    # mixed precision
     clip=None,          # a CLIP to go on with; a fresh small one if not given
 ):                      # the CLIP in eval mode, losses (steps,)
-    "Train a small CLIP on pictures and captions."
+    "Train a small CLIP on pictures and captions"
     g = torch.Generator().manual_seed(seed)
     size = clip.visual.image_size[0] if clip else clip_config('small')['vision_cfg']['image_size']
     if min(img.shape[2:])<size: raise ValueError(f'pictures of {tuple(img.shape[2:])} pixels are smaller than the {size} this CLIP reads')
@@ -186,7 +192,7 @@ def fresh_clip(
     img:Tensor,        # (n, 3, h, w) uint8
     g:torch.Generator, # source of every draw
 ):                     # a CLIP with random weights, but for its first layer
-    "A small CLIP ready for pretraining."
+    "A small CLIP ready for pretraining"
     clip = build_clip(clip_config('small'))
     size = clip.visual.image_size[0]
     some = img[torch.randperm(len(img), generator=g)[:2000],:,:size,:size]
@@ -202,7 +208,7 @@ def make_small_clip(
     seed:int=7_000_001,  # of people, scenes and words; weights and order use 0
     bf16:bool=False,     # mixed precision
 ):
-    "Render, train, save."
+    "Render, train, save"
     pixels = clip_config('small')['vision_cfg']['image_size']+4
     img,ids,said,_ = captioned_faces(n, n//30, pixels, seed)
     clip,losses = pretrain(img, ids, steps, bf16=bf16)
@@ -215,13 +221,13 @@ def save_clip(
     path,      # the safetensors file
     note:dict, # what it saw; kept in the header as JSON
 ):
-    "Half-precision weights (the big word table in 8 bits), whole or not at all."
+    "Half-precision weights (the big word table in 8 bits), whole or not at all"
     short = lambda n: torch.float8_e4m3fn if n=='token_embedding.weight' else torch.float16
     raw = st_save({n:x.to(short(n)).contiguous() for n,x in clip.state_dict().items()}, metadata=dict(note=json.dumps(note)))
     with replacing(path) as new: new.write_bytes(raw)
 
 # %% ../../nbs/faces/06_pretrained.ipynb #e6535d68
 def small_clip_note()->dict: # see `make_small_clip`
-    "What the shipped small CLIP saw."
+    "What the shipped small CLIP saw"
     raw = (files('ssm_nb')/'assets'/'small_clip.safetensors').read_bytes()
     return json.loads(json.loads(raw[8:8+int.from_bytes(raw[:8], 'little')])['__metadata__']['note'])

@@ -19,7 +19,7 @@ from .skin import People, fold_shares, eye_centres, sample_people
 
 # %% ../../nbs/faces/04_scenes.ipynb #edc3bf7a
 class Scene(NamedTuple):
-    "Everything that decides a batch of frames; tensors of one entry per frame."
+    "Everything that decides a batch of frames; tensors of one entry per frame"
     person: Tensor     # (b,) int64 index into the people
     actions: Tensor    # (b, m) mesh actions in [0, 1]
     pose: Tensor       # (b, 3) yaw, pitch, roll in radians
@@ -41,11 +41,12 @@ def still(
     person:int=0,        # who
     side:str='both',     # see `au_matrix`
 )->Scene:                # frontal, evenly lit, plain background, perfect sensor
-    "A studio scene: nothing varies but the action units."
+    "A studio scene: nothing varies but the action units"
     b,dev = len(intensity),basis.mean.device
     rep = lambda *x: torch.tensor(x, device=dev).float().expand(b,-1)
     light = F.normalize(rep(-.35,.55,-1.))
-    return Scene(torch.full((b,), person, device=dev), au_actions(basis, intensity.to(dev), aus, side), rep(0,0,0), rep(1)[:,0], rep(0,0), rep(0,0), light, rep(1.,1.,1.),
+    return Scene(torch.full((b,), person, device=dev), au_actions(basis, intensity.to(dev), aus, side), rep(0,0,0),
+        rep(1)[:,0], rep(0,0), rep(0,0), light, rep(1.,1.,1.),
         rep(.35)[:,0], torch.full((b,3,8,8), .32, device=dev), rep(0)[:,0], rep(0)[:,0])
 
 # %% ../../nbs/faces/04_scenes.ipynb #fff6b38c
@@ -53,7 +54,7 @@ def vertex_normals(
     verts:Tensor,    # (b, v, 3)
     triangles:Tensor # (f, 3), counter-clockwise seen from outside
 )->Tensor:           # (b, v, 3) unit vectors pointing outwards
-    "Smooth normals."
+    "Smooth normals"
     v = verts.permute(1,2,0).contiguous()                # (v, 3, b): one vertex of all frames lies together
     a,b,c = (v.index_select(0, i) for i in triangles.T)
     (ux,uy,uz),(wx,wy,wz) = (c-a).unbind(1),(b-a).unbind(1)
@@ -70,7 +71,7 @@ def shade(
     colour:Tensor, # (n, 3)
     ambient:Tensor,# (n,)
 )->Tensor:         # (n, 3) linear RGB
-    "Ambient + wrapped diffuse + highlight."
+    "Ambient + wrapped diffuse + highlight"
     wrap,a = .5*ambient[:,None],ambient[:,None]
     half = F.normalize(light+light.new_tensor([0.,0.,-1.]), dim=1)
     diffuse = ((normal*light).sum(1, keepdim=True)+wrap).clamp(min=0)/(1+wrap)
@@ -79,7 +80,7 @@ def shade(
 
 # %% ../../nbs/faces/04_scenes.ipynb #577d55f6
 def _surface(basis, people, scene, size):
-    "Fragments of the posed head with their frame, normal and atlas position."
+    "Fragments of the posed head with their frame, normal and atlas position"
     verts = vertices(basis, people.identity[scene.person], scene.actions)@rotation(scene.pose).transpose(1,2)
     fr = rasterize(project(verts, size, scene.scale, scene.shift), basis.triangles, size)
     frame,nv = fr.pixel//(size*size),len(basis.mean)
@@ -98,7 +99,7 @@ def render(
     size:int=112,           # picture width and height
     g:torch.Generator=None, # needed when the sensor has noise; on the basis's device
 )->Tensor:                  # (b, 3, h, w) sRGB in [0, 1]
-    "Draw a batch of frames."
+    "Draw a batch of frames"
     fr,frame,normal,uv = _surface(basis, people, scene, size)
     texel = uv[:,1].long().clamp(0,ATLAS_H-1)*ATLAS_W+uv[:,0].long().clamp(0,ATLAS_W-1)
     of = lambda x: x.index_select(0, frame)
@@ -111,7 +112,7 @@ def render(
 
 # %% ../../nbs/faces/04_scenes.ipynb #0ca3bb77
 def _sensor(img, blur, noise, g):
-    "Gaussian blur (one 5-tap filter a frame) and noise."
+    "Gaussian blur (one 5-tap filter a frame) and noise"
     b,c,h,w = img.shape
     if blur.any():
         k = torch.exp(-torch.arange(-2,3,device=img.device)**2/(2*blur[:,None]**2+1e-3)); k = k/k.sum(1, keepdim=True)
@@ -127,12 +128,12 @@ def _sensor(img, blur, noise, g):
 def to_uint8(
     img:Tensor # (b, 3, h, w) in [0, 1]
 )->Tensor:     # (b, h, w, 3) uint8
-    "Pictures as JPEG writers and plots want them."
+    "Pictures as JPEG writers and plots want them"
     return (img.permute(0,2,3,1)*255+.5).to(torch.uint8)
 
 # %% ../../nbs/faces/04_scenes.ipynb #d043df16
 class Domain(NamedTuple):
-    "Ranges of what is not the face."
+    "Ranges of what is not the face"
     yaw: float      # largest yaw, radians (two standard deviations); pitch and roll go to 0.4 and 0.3 of it
     drift: float    # how far the head turns during a clip, radians
     zoom: tuple     # smallest and largest scale
@@ -156,7 +157,7 @@ def sample_scene(
     actions:Tensor,    # (c, t, m) mesh actions over time
     g:torch.Generator, # source of every draw
 )->Scene:              # c*t frames, clip after clip
-    "Random scenes for clips: camera, light, background and sensor are drawn once a clip; head and gaze drift during it."
+    "Random scenes for clips: camera, light, background and sensor are drawn once a clip; head and gaze drift during it"
     c,t,_ = actions.shape
     u = lambda lo,hi,n=1: lo+(hi-lo)*torch.rand(c, n, generator=g)
     rep = lambda x: x.repeat_interleave(t, 0)
@@ -168,8 +169,10 @@ def sample_scene(
     light = F.normalize(torch.cat([u(-1,1), u(-.2,1), -u(.4,1.2)], 1), dim=1)
     back = (u(.02,.7,3)[...,None,None]+domain.clutter*torch.randn(c,3,8,8,generator=g)*u(.2,1)[...,None,None]).clamp(0,1)
     gaze = u(-.25,.25,2)[:,None]+.05*torch.sin(phase*4+u(0,6,2)[:,None])
-    return Scene(rep(person), actions.flatten(0,1), pose.flatten(0,1), rep(u(*domain.zoom))[:,0], rep(u(-domain.shift,domain.shift,2))-centre, gaze.flatten(0,1),
-        rep(light), rep(1+domain.tint*u(-1,1,3)), rep(u(*domain.ambient))[:,0], rep(back), rep(u(0,domain.blur))[:,0], rep(u(*domain.noise))[:,0])
+    return Scene(rep(person), actions.flatten(0,1), pose.flatten(0,1), rep(u(*domain.zoom))[:,0],
+        rep(u(-domain.shift,domain.shift,2))-centre, gaze.flatten(0,1),
+        rep(light), rep(1+domain.tint*u(-1,1,3)), rep(u(*domain.ambient))[:,0], rep(back), rep(u(0,domain.blur))[:,0],
+        rep(u(*domain.noise))[:,0])
 
 # %% ../../nbs/faces/04_scenes.ipynb #337bb257
 def occlude(
@@ -178,7 +181,7 @@ def occlude(
     prob:float,        # probability that a clip is occluded
     g:torch.Generator, # CPU generator
 )->Tensor:             # (c*t, 3, h, w)
-    "Cover a part of the face in some clips."
+    "Cover a part of the face in some clips"
     c,h,w = len(img)//t,*img.shape[-2:]
     r = torch.rand(c, 9, generator=g)
     on,ang = r[:,0]<prob,r[:,1]*math.pi
@@ -198,7 +201,7 @@ def onset_apex_offset(
     hold:Tensor,  # (n,) frames of apex
     fall:Tensor,  # (n,) frames of offset
 )->Tensor:        # (n, t) share of the apex intensity, in [0, 1]
-    "Raised-cosine ramps up and down with a plateau between."
+    "Raised-cosine ramps up and down with a plateau between"
     x = torch.arange(t)[None]-start[:,None]
     up = (x/rise[:,None]).clamp(0,1); down = ((x-rise[:,None]-hold[:,None])/fall[:,None]).clamp(0,1)
     return .5*(1-torch.cos(math.pi*up))*.5*(1+torch.cos(math.pi*down))

@@ -137,7 +137,8 @@ def check_images(self:ImageTower,
 ):
     "One clear error for images that this tower cannot read"
     h,w = self.visual.image_size
-    if tuple(images.shape[1:])!=(3, h, w): raise ValueError(f"this image tower reads images of shape (n, 3, {h}, {w}), not {tuple(images.shape)}")
+    if tuple(images.shape[1:])!=(3, h, w):
+        raise ValueError(f"this image tower reads images of shape (n, 3, {h}, {w}), not {tuple(images.shape)}")
 
 # %% ../../nbs/model/03_backbone.ipynb #5c879247
 @patch
@@ -161,7 +162,11 @@ def class_only(self:ImageTower) -> bool: # False under the released routing
     return getattr(self.last.mlp, 'routing', 'token')=='token'
 
 @patch
-def run(self:ImageTower, block, x, noise):
+def run(self:ImageTower,
+    block:nn.Module, # one of the transformer's
+    x:Tensor, # (n, tokens, d)
+    noise:Tensor|None, # (n, tokens, E), for a block with experts
+) -> Tensor: # (n, tokens, d)
     "One block, as `recompute` and `compile_blocks` want it"
     if not (self.recompute and torch.is_grad_enabled()): return self.block(block, x, noise)
     return checkpoint(self.block, block, x, noise, use_reentrant=False, preserve_rng_state=False)

@@ -30,7 +30,7 @@ def _prior_tensor(
 class DynamicMapping(nn.Module):
     "A prior with one learned residual per direction, and the gated exchange of prototypes through it"
     def __init__(self,
-        prior, # (e, a) array or tensor, finite, >= 0
+        prior:np.ndarray|Tensor, # (e, a), finite, >= 0
         neutral:int|None=None, # row of `prior` that stays fixed; None if there is no neutral class
         gate:float=0.1, # both gates at the start, in (0, 1)
     ):
@@ -57,7 +57,8 @@ def check_mass(
         want = prior.double().sum(dim)
         off = (mass.double()-want).abs()
         if (off > rounding*(want+1) + 1e-5).any():
-            raise ValueError(f"{name} is not the sum of the prior, the neutral row included: off by {off.max():.3g}; the file means something else by it")
+            raise ValueError(f"{name} is not the sum of the prior, the neutral row included: off by {off.max():.3g}; "
+                             "the file means something else by it")
 
 # %% ../../nbs/model/07_mapping.ipynb #ad3e78ec
 @patch

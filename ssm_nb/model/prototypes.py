@@ -136,7 +136,8 @@ def forward(self:Prompts)->Tensor: # (n, length, w), length = the last end token
 @patch
 def _repr_markdown_(self:Prompts)->str: # a Markdown table
     word = lambda i,t: '·' if 1<=i<=self.ctx.shape[-2] else f'`{decode(torch.tensor([t])).strip()}`'
-    rows = [[word(i, t) for i,t in zip(o[1:e], ids[o[1:e]].tolist())] for o,e,ids in zip(self.order.tolist(), self.eos.tolist(), self.token_ids.cpu())]
+    classes = zip(self.order.tolist(), self.eos.tolist(), self.token_ids.cpu())
+    rows = [[word(i, t) for i,t in zip(o[1:e], ids[o[1:e]].tolist())] for o,e,ids in classes]
     return '| description | SOS … EOS | EOS at |\n|---|---|---|\n' + '\n'.join(
         f'| {d} | {" ".join(r)} | {e} |' for d,r,e in zip(self.descriptions, rows, self.eos.tolist()))
 

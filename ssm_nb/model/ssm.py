@@ -69,7 +69,8 @@ def forward(self:AUSmoother,
 
 # %% ../../nbs/model/08_ssm.ipynb #917bc096
 SSMOutput = namedtuple('SSMOutput', 'fe fe_semantic au au_semantic au2fe fe2au')
-SSMOutput.__doc__ = "FE logits (b, e) and AU logits (b, t, a), their semantic parts, and the maps (e, a) and (a, e); None where a branch had no clip"
+SSMOutput.__doc__ = ("FE logits (b, e) and AU logits (b, t, a), their semantic parts, and the maps (e, a) and (a, e); "
+                     "None where a branch had no clip")
 
 # %% ../../nbs/model/08_ssm.ipynb #70a6b025
 class SSM(nn.Module):
@@ -101,7 +102,9 @@ def check_labels(
     fe_prompts:list[str], # e descriptions
 ):
     "Labels, prior and prompts belong together, or one error says which do not"
-    if not isinstance(prior, Prior): raise ValueError(f"a model starts from a Prior, which knows its labels, not from a bare {type(prior).__name__}; write Prior(matrix, space)")
+    if not isinstance(prior, Prior):
+        raise ValueError("a model starts from a Prior, which knows its labels, "
+                         f"not from a bare {type(prior).__name__}; write Prior(matrix, space)")
     space.check(prior.space, f"the prior {prior.name!r} beside the model's labels")
     for what,n,prompts in (('AU', space.n_aus, au_prompts), ('expression', space.n_expressions, fe_prompts)):
         if len(prompts)!=n: raise ValueError(f"the label space has {n} {what}s, but there are {len(prompts)} {what} prompts")
@@ -131,13 +134,15 @@ def build_ssm(
     check_labels(space, prior, au_prompts, fe_prompts)
     if n_expert_blocks is None: n_expert_blocks = clip_cfg['vision_cfg']['layers']//2
     if exact_gelu is None: exact_gelu = routing=='released'
-    experts = dict(n_expert_blocks=n_expert_blocks, expert_hidden=expert_hidden, n_experts=n_experts, k=k, routing=routing, exact_gelu=exact_gelu)
+    experts = dict(n_expert_blocks=n_expert_blocks, expert_hidden=expert_hidden, n_experts=n_experts, k=k,
+                   routing=routing, exact_gelu=exact_gelu)
     contexts = dict(n_ctx=n_ctx, class_specific=class_specific, position=position)
     prompts = dict(au_prompts=list(au_prompts), fe_prompts=list(fe_prompts))
     clip,gen = build_clip(clip_cfg, seed, clip_weights),torch.Generator().manual_seed(seed)
     model = SSM(ImageTower(clip.visual, **experts, generator=gen), Prototypes(clip, **prompts, generator=gen, **contexts),
                 DynamicMapping(prior.matrix, space.neutral), space, n_frames, smoothing, gen)
-    model.config = dict(clip_cfg=deepcopy(clip_cfg), space=space.to_dict(), n_frames=n_frames, smoothing=smoothing, **prompts, **experts, **contexts)
+    model.config = dict(clip_cfg=deepcopy(clip_cfg), space=space.to_dict(), n_frames=n_frames, smoothing=smoothing,
+                        **prompts, **experts, **contexts)
     return model
 
 # %% ../../nbs/model/08_ssm.ipynb #a129ebca

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['start_weights', 'run_model', 'run_learner', 'join_processes', 'train_run', 'best_model', 'other_test',
-           'unseen_labels', 'transferred', 'unseen_expressions', 'run_results', 'read_columns', 'epoch_curve',
-           'training_sections', 'write_figures', 'run_title', 'run_facts', 'evaluate_run']
+           'unseen_labels', 'transferred', 'unseen_expressions', 'wild_results', 'run_results', 'read_columns',
+           'epoch_curve', 'training_sections', 'write_figures', 'run_title', 'run_facts', 'evaluate_run']
 
 # %% ../../nbs/runs/02_runs.ipynb #369ecd85
 import csv, json, os, re
@@ -25,8 +25,10 @@ from ..core.settings import Settings
 from ..data.datasets import AUClips, FEClips
 from ..data.manifests import read_manifest
 from ..evaluation.protocols import AUProtocols, AUTracks, FEEvaluation, au_protocols, au_tracks, fe_evaluation, fe_predictions
+from ..evaluation.observed import clip_aus, observed_map, wild_truth
+from ..faces.embedded import embedded_data
 from ..evaluation.results import Results
-from ..evaluation.zero_shot import au_transfer, shared_aus, zero_shot
+from ..evaluation.zero_shot import au_transfer, shared_aus, zero_shot_model
 from ..labels.facs import AU_SETS, LabelSpace, label_space
 from ..labels.prior import ssm_prior
 from ..model.backbone import build_clip, clip_config
@@ -35,7 +37,7 @@ from ..model.released import load_model
 from ..model.ssm import SSM, build_ssm
 from ..model.weights import clip_weights
 from ..core.options import RunConfig
-from .config import (EnterFolder, RunData, check_choice, check_folder, description, read_config, run_data,
+from .config import (EMBEDDED, EnterFolder, RunData, check_choice, check_folder, description, read_config, run_data,
     run_prior, run_sets, run_space)
 from ..show.plots import legend_above, map_triptych, themed
 from ..show.run_plots import gates, loss_curves
@@ -171,8 +173,27 @@ def unseen_expressions(
     "Expressions by description alone: among all, and among the unseen only"
     space,name = data.space,data.records.dataset.name
     unseen = unseen_labels(model.space, data, zero_shot=True)
-    found = fe_predictions(zero_shot(model, clip, space, ssm_prior(space), released_prompts(space)[1]), data, bs, device)
+    found = fe_predictions(zero_shot_model(model, clip, space, ssm_prior(space), released_prompts(space)[1]), data, bs, device)
     return {f'{name}, all expressions':fe_evaluation(found), f"{name}, {', '.join(unseen)}":fe_evaluation(found.only(tuple(unseen)))}
+
+# %% ../../nbs/runs/02_runs.ipynb #091af033
+def wild_results(
+    config:RunConfig,  # of the run
+    settings:Settings, # where the data are
+    model:SSM,         # trained, on its device
+    data:FEClips,      # the test clips
+    held_out,          # `AUTracks` of held-out people, or None
+    how:dict,          # bs, device, workers
+)->tuple:              # {'wild clips': `AUProtocols`} of rendered faces, else {}; `ObservedMap`, or the reason why there is none
+    "Action units in the test clips of the expression task."
+    try:
+        known = config.embedded and wild_truth(embedded_data(settings.paths.cache, EMBEDDED[config.embedded]), data.records, data.length)
+        said = clip_aus(model, data, known.people if known else None, **how)
+        across = {'wild clips':au_protocols(said.tracks(known.targets), held_out)} if known else {}
+    except ValueError as e: return {},str(e)
+    if held_out is None: return across,'nobody was held out, so the detector was not calibrated'
+    try: return across,observed_map(said, held_out, truth=known.share if known else None)
+    except ValueError as e: return across,str(e)
 
 # %% ../../nbs/runs/02_runs.ipynb #0a67761a
 def run_results(
@@ -196,7 +217,9 @@ def run_results(
     held = au_tracks(model, data.au_choose, **how) if config.selection=='validation' else None
     au,fe = au_protocols(au_tracks(model, data.au_test, **how), held),fe_evaluation(fe_predictions(model, data.fe_test, **how))
     asked = {q:o for k in unseen for q,o in unseen_expressions(model, clip, other[k], bs, device).items()}
-    return Results(config.selection, au, fe, {k:transferred(model, other[k], held, bs, device) for k in transfer}, asked)
+    across,observed = wild_results(config, settings, model, data.fe_test, held, how)
+    moved = {k:transferred(model, other[k], held, bs, device) for k in transfer}
+    return Results(config.selection, au, fe, across|moved, asked, observed)
 
 # %% ../../nbs/runs/02_runs.ipynb #17b1262a
 def read_columns(

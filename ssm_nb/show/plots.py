@@ -27,8 +27,10 @@ def themed(
 )->go.Figure:
     "The look that all figures share"
     axis = dict(automargin=True, gridcolor=GRID, zeroline=False, linecolor=GRID, tickcolor=GRID, title_standoff=8)
-    fig.update_layout(template=dict(layout=dict(xaxis=axis, yaxis=axis, colorway=PALETTE, coloraxis_colorbar=dict(outlinewidth=0, thickness=12))),
-        title=dict(text=title, x=0, xref='paper', y=1, yref='container', yanchor='top', pad_t=12, font_size=16), font=dict(color=INK, size=13), height=height,
+    fig.update_layout(template=dict(layout=dict(xaxis=axis, yaxis=axis, colorway=PALETTE,
+        coloraxis_colorbar=dict(outlinewidth=0, thickness=12))),
+        title=dict(text=title, x=0, xref='paper', y=1, yref='container', yanchor='top', pad_t=12, font_size=16),
+        font=dict(color=INK, size=13), height=height,
         paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)', margin=dict(l=12, r=12, t=56, b=12), hoverlabel_align='left')
     return fig
 
@@ -63,7 +65,8 @@ def _heat(z, x, y, hover, **kwargs):
 
 def _pairs(rows, columns, *named):
     "Hover texts: a row, a column, then every (name, matrix) at that cell"
-    return [[f'{r}<br>{c}' + ''.join(f'<br>{name} {m[i,j]:.3g}' for name,m in named) for j,c in enumerate(columns)] for i,r in enumerate(rows)]
+    return [[f'{r}<br>{c}' + ''.join(f'<br>{name} {m[i,j]:.3g}' for name,m in named) for j,c in enumerate(columns)] for i,
+        r in enumerate(rows)]
 
 # %% ../../nbs/show/01_plots.ipynb #13e7ae13
 def _matrix_figure(heat, title, height, **coloraxis):
@@ -111,14 +114,17 @@ def prior_graph(
     above:float=0.02 # only pairs stronger than this
 )->go.Figure:
     "Expressions and action units as a bipartite graph"
-    p, texts, n = _array(matrix, (space.n_expressions, space.n_aus), 'the prior'), _au_texts(space), max(space.n_expressions, space.n_aus, 2) - 1
+    p, texts, n = _array(matrix, (space.n_expressions, space.n_aus),
+        'the prior'), _au_texts(space), max(space.n_expressions, space.n_aus, 2) - 1
     ye, ya = np.linspace(0, n, space.n_expressions), np.linspace(0, n, space.n_aus)
-    fig = go.Figure([_link(p[i,j], ye[i], ya[j], PALETTE[i % len(PALETTE)], f'{space.expressions[i]} – {texts[j]}') for i,j in np.argwhere(p > above)])
+    fig = go.Figure([_link(p[i,j], ye[i], ya[j], PALETTE[i % len(PALETTE)], f'{space.expressions[i]} – {texts[j]}') for i,
+        j in np.argwhere(p > above)])
     fig.add_trace(_nodes(ye, space.expressions, [[(texts[j], r[j]) for j in np.flatnonzero(r > above)] for r in p], 0, 'y'))
     fig.add_trace(_nodes(ya, texts, [[(space.expressions[i], c[i]) for i in np.flatnonzero(c > above)] for c in p.T], 1, 'y2'))
     side = dict(range=[n + 0.6, -0.6], showgrid=False, ticks='')
     fig.update_layout(showlegend=False, hovermode='closest', xaxis=dict(visible=False, range=[-0.03, 1.03]),
-        yaxis=dict(tickvals=ye, ticktext=list(space.expressions), **side), yaxis2=dict(tickvals=ya, ticktext=texts, overlaying='y', side='right', **side))
+        yaxis=dict(tickvals=ye, ticktext=list(space.expressions), **side), yaxis2=dict(tickvals=ya, ticktext=texts,
+        overlaying='y', side='right', **side))
     return themed(fig, title, 90 + 32*(n + 1))
 
 # %% ../../nbs/show/01_plots.ipynb #907254c7
@@ -146,7 +152,8 @@ def cooccurrence_heatmap(
 def _sides(space, direction):
     "Row labels, column labels, row texts, column texts of a map"
     au, fe = (space.au_labels, _au_texts(space)), (space.expressions, space.expressions)
-    if direction not in ('au2fe', 'fe2au'): raise ValueError(f"direction is {direction!r}; expected 'au2fe' for a map (e, a) or 'fe2au' for a map (a, e)")
+    if direction not in ('au2fe',
+        'fe2au'): raise ValueError(f"direction is {direction!r}; expected 'au2fe' for a map (e, a) or 'fe2au' for a map (a, e)")
     (rows, row_texts), (columns, column_texts) = (fe, au) if direction == 'au2fe' else (au, fe)
     return rows, columns, row_texts, column_texts
 
@@ -173,8 +180,10 @@ def map_triptych(
     fig = make_subplots(1, 3, shared_yaxes=True, horizontal_spacing=0.02, subplot_titles=('prior', 'learned', 'learned − prior'))
     for k,(z,axis) in enumerate(((p, 'coloraxis'), (l, 'coloraxis'), (l - p, 'coloraxis2')), 1):
         fig.add_trace(_heat(z, columns, rows, hover, coloraxis=axis), 1, k)
-    fig.update_layout(_triptych_scales(top, float(np.abs(l - p).max()))).update_yaxes(autorange='reversed', showgrid=False).update_xaxes(showgrid=False, tickangle=-90)
-    fig = themed(fig, title or {'au2fe': 'Expressions from action units', 'fe2au': 'Action units from expressions'}[direction], 220 + 26*len(rows))
+    fig.update_layout(_triptych_scales(top, float(np.abs(l - p).max()))).update_yaxes(autorange='reversed',
+        showgrid=False).update_xaxes(showgrid=False, tickangle=-90)
+    fig = themed(fig, title or {'au2fe': 'Expressions from action units',
+        'fe2au': 'Action units from expressions'}[direction], 220 + 26*len(rows))
     return fig.update_layout(margin_t=84, margin_b=60)
 
 # %% ../../nbs/show/01_plots.ipynb #3013dfcc
@@ -225,6 +234,7 @@ def label_table(
     "Action units and expressions of a label space, in order"
     units = [ACTION_UNITS[n] for n in space.aus]
     fig = make_subplots(1, 2, specs=[[dict(type='table')]*2], column_widths=[0.74, 0.26], horizontal_spacing=0.03)
-    fig.add_trace(_columns(('AU', 'name', 'main muscle', 'region'), [[str(u) for u in units], *([getattr(u, k) for u in units] for k in ('name', 'muscle', 'region'))], [1, 3, 4, 1.2]), 1, 1)
+    fig.add_trace(_columns(('AU', 'name', 'main muscle', 'region'), [[str(u) for u in units],
+        *([getattr(u, k) for u in units] for k in ('name', 'muscle', 'region'))], [1, 3, 4, 1.2]), 1, 1)
     fig.add_trace(_columns(('expression',), [list(space.expressions)], [1]), 1, 2)
     return themed(fig, title, 110 + 27*max(space.n_aus, space.n_expressions))

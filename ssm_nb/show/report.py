@@ -19,7 +19,7 @@ from ..core.files import plain, write_text
 # %% ../../nbs/show/03_report.ipynb #d816c619
 @dataclass(frozen=True)
 class Section:
-    "A part of a page."
+    "A part of a page"
     heading:str # plain text; it stands in the table of contents too
     blocks:list|tuple = () # texts (Markdown), Plotly figures, tables (lists of dicts), PIL images
 
@@ -27,7 +27,7 @@ class Section:
 def text_block(
     s:str, # Markdown
 )->Safe: # HTML
-    "Markdown as HTML; raw HTML in it is escaped."
+    "Markdown as HTML; raw HTML in it is escaped"
     return Safe(mistune.create_markdown(escape=True)(s))
 
 # %% ../../nbs/show/03_report.ipynb #b560a153
@@ -39,7 +39,7 @@ def _cell(v):
 def table_block(
     rows:list[dict], # one dict a row; all with the same keys, which become the head
 )->ft:
-    "A table."
+    "A table"
     keys = list(rows[0])
     for i,r in enumerate(rows):
         if list(r)!=keys: raise ValueError(f'row {i} of the table has the keys {list(r)}, row 0 has {keys}')
@@ -50,7 +50,7 @@ def figure_block(
     fig,    # a Plotly figure
     id:str, # its name in the page
 )->ft:
-    "A live figure."
+    "A live figure"
     config = dict(responsive=True, displaylogo=False, showSendToCloud=False)
     html = fig.to_html(full_html=False, include_plotlyjs=False, div_id=id, config=config)
     panels = len({tuple(o.domain or ()) for o in fig.select_xaxes() if o.visible is not False}) # side by side
@@ -61,7 +61,7 @@ def image_block(
     im,      # a PIL image, or anything with `_repr_png_`
     alt:str, # what a reader who cannot see it should know
 )->ft:
-    "A picture, embedded."
+    "A picture, embedded"
     return Figure(Img(src=f'data:image/png;base64,{b64encode(im._repr_png_()).decode()}', alt=alt), cls='wide')
 
 # %% ../../nbs/show/03_report.ipynb #037d9d65
@@ -70,7 +70,7 @@ def block(
     id:str,      # its name in the page
     heading:str, # of the section it stands in
 ):
-    "`x` as part of a page."
+    "`x` as part of a page"
     if isinstance(x, str): return text_block(x)
     if hasattr(x, 'to_plotly_json'): return figure_block(x, id)
     if hasattr(x, '_repr_png_'): return image_block(x, heading)
@@ -126,12 +126,14 @@ def page_html(
     intro:str='',            # a sentence under the title
     footer:dict|None=None,   # what the reader needs to repeat the run: seed, protocol, versions, date
 )->str: # HTML
-    "A self-contained page."
+    "A self-contained page"
     ids = [f's{i}' for i in range(len(sections))]
     toc = Nav(Ul(*[Li(A(s.heading, href=f'#{i}')) for i,s in zip(ids, sections)]))
-    body = [ft('section', H2(s.heading), *[block(b, f'{i}-{j}', s.heading) for j,b in enumerate(s.blocks)], id=i) for i,s in zip(ids, sections)]
+    body = [ft('section', H2(s.heading), *[block(b, f'{i}-{j}', s.heading) for j,b in enumerate(s.blocks)], id=i) for i,
+        s in zip(ids, sections)]
     foot = Footer(*[Span(f'{k}: {v}') for k,v in (footer or {}).items()])
-    return '<!doctype html>\n' + to_xml(Html(_head(title), Body(Header(H1(title), P(intro)), toc, Main(*body), foot), lang='en'), indent=False)
+    return '<!doctype html>\n' + to_xml(Html(_head(title), Body(Header(H1(title), P(intro)), toc, Main(*body), foot),
+        lang='en'), indent=False)
 
 # %% ../../nbs/show/03_report.ipynb #4037b776
 def write_page(
@@ -141,5 +143,5 @@ def write_page(
     intro:str='',           # a sentence under the title
     footer:dict|None=None,  # what the reader needs to repeat the run: seed, protocol, versions, date
 )->Path:
-    "Write a self-contained page, whole or not at all."
+    "Write a self-contained page, whole or not at all"
     return write_text(path, page_html(title, sections, intro, footer))

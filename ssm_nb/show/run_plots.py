@@ -14,7 +14,8 @@ from .plots import INK, PALETTE, _array, _au_texts, _heat, _matrix_figure, legen
 # %% ../../nbs/show/02_run_plots.ipynb #5a9c158c
 def _constant_marks(f1, space):
     "A mark at the F1 of each action unit's best constant answer"
-    return go.Scatter(x=list(space.au_labels), y=f1, mode='markers', name=f'best constant answer, mean {np.nanmean(f1):.2f}', hoverinfo='text',
+    return go.Scatter(x=list(space.au_labels), y=f1, mode='markers',
+        name=f'best constant answer, mean {np.nanmean(f1):.2f}', hoverinfo='text',
                       marker=dict(symbol='line-ew', size=26, line=dict(width=4, color=PALETTE[1])),
                       hovertext=[f'{t}<br>best constant answer {v:.3f}' for t,v in zip(_au_texts(space), f1)])
 
@@ -29,7 +30,8 @@ def au_f1_bars(
     "F1 of each action unit, beside the best constant answer"
     f1, shape = _array(f1, (space.n_aus,), 'f1'), (space.n_aus,)
     error = None if ci is None else dict(array=_array(ci, shape, 'ci'), color=INK, thickness=2)
-    fig = go.Figure(go.Bar(x=list(space.au_labels), y=f1, error_y=error, name=f'model, mean {np.nanmean(f1):.2f}', marker=dict(color=PALETTE[0], line_width=0),
+    fig = go.Figure(go.Bar(x=list(space.au_labels), y=f1, error_y=error, name=f'model, mean {np.nanmean(f1):.2f}',
+        marker=dict(color=PALETTE[0], line_width=0),
                            hovertext=[f'{t}<br>F1 {v:.3f}' for t,v in zip(_au_texts(space), f1)], hoverinfo='text'))
     if trivial is not None: fig.add_trace(_constant_marks(_array(trivial, shape, 'trivial'), space))
     fig.update_layout(bargap=0.35).update_yaxes(range=[0, 1], title='F1').update_xaxes(showgrid=False)
@@ -41,7 +43,8 @@ def _interval_bars(name, values, labels, color):
     v, low, high = values.T
     said = [f'{l}, {name}<br>{a:.3f}' + ('' if np.isnan(b) else f', 95 % from {b:.3f} to {c:.3f}') for l,a,b,c in zip(labels, v, low, high)]
     error = dict(symmetric=False, array=np.maximum(high - v, 0), arrayminus=np.maximum(v - low, 0), color=INK, thickness=1.5, width=3)
-    return go.Bar(x=list(labels), y=v, error_y=error, name=name, marker=dict(color=color, opacity=0.5, line=dict(color=color, width=1.5)), hovertext=said, hoverinfo='text')
+    return go.Bar(x=list(labels), y=v, error_y=error, name=name, marker=dict(color=color, opacity=0.5,
+        line=dict(color=color, width=1.5)), hovertext=said, hoverinfo='text')
 
 # %% ../../nbs/show/02_run_plots.ipynb #5922d15d
 def score_bars(
@@ -54,10 +57,12 @@ def score_bars(
     "Scores with their intervals, one colour a series"
     if not series: raise ValueError('series is empty; give at least one name with its scores')
     fig, k = go.Figure(), len(labels)
-    for (name,values),color in zip(series.items(), PALETTE): fig.add_trace(_interval_bars(name, _array(values, (k, 3), f'series[{name!r}]'), labels, color))
+    for (name,values),color in zip(series.items(), PALETTE): fig.add_trace(_interval_bars(name,
+        _array(values, (k, 3), f'series[{name!r}]'), labels, color))
     if constant is not None:
         mark = dict(symbol='line-ew', size=300//k, line=dict(width=3, color=PALETTE[3]))
-        fig.add_scatter(x=list(labels), y=_array(constant, (k,), 'constant'), mode='markers', name='best constant answer', marker=mark, hovertemplate='best constant answer %{y:.3f}<extra></extra>')
+        fig.add_scatter(x=list(labels), y=_array(constant, (k,), 'constant'), mode='markers', name='best constant answer',
+            marker=mark, hovertemplate='best constant answer %{y:.3f}<extra></extra>')
     fig.update_layout(bargap=0.3, barmode='group').update_yaxes(range=[0, 1], title=score).update_xaxes(showgrid=False)
     return legend_above(themed(fig, title, 360))
 
@@ -81,7 +86,8 @@ def confusion(
     hover = [[f'true {r}, predicted {c}<br>{m[i,j]:.0f} of {total[i,0]:.0f}' + (f' ({share[i,j]:.0%})' if total[i,0] else '')
               for j,c in enumerate(names)] for i,r in enumerate(names)]
     heat = _heat(share, names, names, hover, coloraxis='coloraxis', text=np.char.mod('%d', m.astype(int)), texttemplate='%{text}')
-    return _matrix_figure(heat, title, 150 + 36*len(names), colorscale='Cividis', cmin=0, cmax=1, colorbar=dict(tickformat='.0%', title='of row'))
+    return _matrix_figure(heat, title, 150 + 36*len(names), colorscale='Cividis', cmin=0, cmax=1,
+        colorbar=dict(tickformat='.0%', title='of row'))
 
 # %% ../../nbs/show/02_run_plots.ipynb #1226b893
 def smoothed(
@@ -124,7 +130,8 @@ def loss_curves(
 def _gate(v, name):
     "`v` as an array of gates, each between 0 and 1"
     v = _array(v, (None,), name)
-    if not ((v >= 0) & (v <= 1)).all(): raise ValueError(f'{name} must lie between 0 and 1; found {v.min():.3g} to {v.max():.3g}. Pass the sigmoid, not the raw parameter')
+    if not ((v >= 0) & (v <= 1)).all():
+        raise ValueError(f'{name} must lie between 0 and 1; found {v.min():.3g} to {v.max():.3g}. Pass the sigmoid, not the raw parameter')
     return v
 
 # %% ../../nbs/show/02_run_plots.ipynb #6bc47906
@@ -174,7 +181,8 @@ def au_timeline(
     p = _array(prob, (None, space.n_aus), 'prob')
     y = _array(truth, (len(p), space.n_aus), 'truth')
     fig = go.Figure(go.Heatmap(z=p.T, hovertext=_frame_texts(p, y, space), hoverinfo='text', ygap=6, coloraxis='coloraxis')) # (a, t)
-    for name,active,offset,color in ((f'predicted (≥ {threshold:g})', p >= threshold, -0.33, PALETTE[5]), ('labelled', y == 1, 0.33, PALETTE[3])):
+    for name,active,offset,color in ((f'predicted (≥ {threshold:g})', p >= threshold, -0.33, PALETTE[5]), ('labelled',
+            y == 1, 0.33, PALETTE[3])):
         xs, ys = _bars(active, offset)
         fig.add_scatter(x=xs, y=ys, mode='lines', name=name, line=dict(color=color, width=5), hoverinfo='skip')
     fig.update_layout(coloraxis=dict(colorscale='Cividis', cmin=0, cmax=1, colorbar_title='probability'))

@@ -33,7 +33,7 @@ def pack(
     tensors:dict, # name -> tensor; filled
     name:str=''   # of `x` in the whole
 ):                # what JSON can say, with names for tensors
-    "Take the tensors out of a state."
+    "Take the tensors out of a state"
     if isinstance(x, Tensor):
         tensors[name] = x.detach().contiguous()
         return {'tensor':name}
@@ -45,7 +45,7 @@ def unpack(
     x,           # from `pack`
     tensors:dict # name -> tensor
 ):               # the state; keys are words, sequences are lists
-    "Put the tensors back."
+    "Put the tensors back"
     if isinstance(x, dict): return tensors[x['tensor']] if list(x)==['tensor'] else {k:unpack(v, tensors) for k,v in x.items()}
     return [unpack(v, tensors) for v in x] if isinstance(x, list) else x
 
@@ -54,7 +54,7 @@ def write_state(
     file:str|Path, # usually *.safetensors
     state:dict     # as `pack` takes it
 ):
-    "Keep a state on disk, all of it or nothing."
+    "Keep a state on disk, all of it or nothing"
     tensors = {}
     said = json.dumps(pack(state, tensors))
     with replacing(file) as new: save_file(tensors, new, metadata=dict(state=said))
@@ -63,14 +63,15 @@ def write_state(
 def read_state(
     file:str|Path # from `write_state`
 )->dict:          # tensors on the CPU
-    "A state from disk; `ValueError` if the file is damaged or something else."
+    "A state from disk; `ValueError` if the file is damaged or something else"
     try:
         with safe_open(file, 'pt') as f: return unpack(json.loads((f.metadata() or {})['state']), {n:f.get_tensor(n) for n in f.keys()})
-    except (SafetensorError, KeyError, json.JSONDecodeError) as e: raise ValueError(f'{file}: damaged, or not a checkpoint ({type(e).__name__}: {e})') from e
+    except (SafetensorError, KeyError,
+        json.JSONDecodeError) as e: raise ValueError(f'{file}: damaged, or not a checkpoint ({type(e).__name__}: {e})') from e
 
 # %% ../../nbs/training/05_checkpoint.ipynb #c6258df7
 def generator_states()->dict:
-    "The states of torch's, CUDA's, NumPy's and Python's global generators."
+    "The states of torch's, CUDA's, NumPy's and Python's global generators"
     _,keys,*rest = np.random.get_state()
     return dict(torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
                 numpy=dict(keys=torch.from_numpy(keys.astype(np.int64)), rest=rest), python=random.getstate())
@@ -78,7 +79,7 @@ def generator_states()->dict:
 def set_generators(
     states:dict # from `generator_states`, packed and unpacked
 ):
-    "Go on drawing where those generators stood."
+    "Go on drawing where those generators stood"
     torch.set_rng_state(states['torch'])
     for i,s in enumerate(states['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(s, i)
     np.random.set_state(('MT19937', states['numpy']['keys'].numpy().astype(np.uint32), *states['numpy']['rest']))
@@ -87,7 +88,7 @@ def set_generators(
 
 # %% ../../nbs/training/05_checkpoint.ipynb #a4ec04f2
 class GlobalGenerators(Callback):
-    "The global generators stand where they would stand in a run that was never interrupted."
+    "The global generators stand where they would stand in a run that was never interrupted"
     order,kept = -100,None # before anyone draws
     def before_batch(self):
         if self.kept: set_generators(self.kept); self.kept = None
@@ -104,10 +105,11 @@ def run_state(
     epoch:int, # where it stands: epoch, from 0,
     batch:int  # and batches done in it
 )->dict:
-    "Everything the next step depends on."
+    "Everything the next step depends on"
     smooth = learn.recorder.smooth_loss
     return dict(format=1, step=learn.train_iter, epoch=epoch, pct_train=learn.pct_train, n_epoch=learn.n_epoch,
-        stream=dict(learn.dls.train.state_dict(), epoch=epoch, batch=batch), model=unwrap(learn.model).state_dict(), optimiser=learn.opt.state_dict(),
+        stream=dict(learn.dls.train.state_dict(), epoch=epoch, batch=batch), model=unwrap(learn.model).state_dict(),
+        optimiser=learn.opt.state_dict(),
         smooth_loss=dict(count=smooth.count, val=smooth.val), callbacks={cb.name:cb.state_dict() for cb in _stateful(learn)})
 
 # %% ../../nbs/training/05_checkpoint.ipynb #8030f37d
@@ -121,8 +123,9 @@ def set_run_state(
     learn,     # `SSMLearner` before its first epoch
     state:dict # from `run_state`, read back
 ):
-    "Put a learner where another one stood."
-    if state['n_epoch']!=learn.n_epoch: raise TrainingError(f"the checkpoint belongs to a run of {state['n_epoch']} epochs, this one has {learn.n_epoch}: use another folder")
+    "Put a learner where another one stood"
+    if state['n_epoch']!=learn.n_epoch:
+        raise TrainingError(f"the checkpoint belongs to a run of {state['n_epoch']} epochs, this one has {learn.n_epoch}: use another folder")
     learn.dls.train.load_state_dict(state['stream'])
     unwrap(learn.model).load_state_dict(state['model'])
     learn.opt.load_state_dict(_optimiser_state(state['optimiser']))
@@ -134,7 +137,7 @@ def set_run_state(
 
 # %% ../../nbs/training/05_checkpoint.ipynb #03fb8679
 class Checkpoints(Callback):
-    "Keep the state of a run on disk, and go on from it."
+    "Keep the state of a run on disk, and go on from it"
     order = 90 # everything else has happened
     def __init__(self,
         folder,        # of the run; gets a folder `checkpoints`
@@ -158,7 +161,8 @@ def newest(self:Checkpoints)->dict|None: # a state; None in a new folder
     for file in reversed(found):
         try: return read_state(file)
         except ValueError as e: warn(f'{e}; trying the one before')
-    if found: raise TrainingError(f'{self.where}: none of {len(found)} checkpoints can be read. Start in another folder, or empty this one to start again.')
+    if found:
+        raise TrainingError(f'{self.where}: none of {len(found)} checkpoints can be read. Start in another folder, or empty this one to start again.')
 
 # %% ../../nbs/training/05_checkpoint.ipynb #81a038af
 @patch
@@ -215,7 +219,7 @@ def after_epoch(self:Checkpoints):
 
 # %% ../../nbs/training/05_checkpoint.ipynb #4ea308c7
 class SaveModels(Callback):
-    "Averaged weights of the best epoch and of the last, as models."
+    "Averaged weights of the best epoch and of the last, as models"
     order = Checkpoints.order-1 # a finished run has them
     def __init__(self,
         folder # of the run
@@ -245,7 +249,7 @@ def faulty_labels(
 
 # %% ../../nbs/training/05_checkpoint.ipynb #01e4ab42
 class Guard(Callback):
-    "Stop before a step that would spoil the weights."
+    "Stop before a step that would spoil the weights"
     order,left_out = MixedPrecision.order+2,0 # after gradients have been measured, before clips are blended; steps left out in a row
     def __init__(self,
         patience:int=50 # steps in a row that fp16 may leave out
@@ -274,7 +278,8 @@ def clips(self:Guard,
     faulty=None # (b1,), (b2,): 1 for clips at fault; None: those with pixels that are not finite
 )->str:
     "The clips of this batch by name, those at fault marked"
-    if faulty is None: faulty = [gather_rows(torch.zeros(len(y)) if x is None else (~x.flatten(1).isfinite().all(1)).float()) for x,y in zip(self.pictures, self.yb)]
+    if faulty is None: faulty = [gather_rows(torch.zeros(len(y))
+        if x is None else (~x.flatten(1).isfinite().all(1)).float()) for x,y in zip(self.pictures, self.yb)]
     named = lambda task,bad: [n+'  <- here'*bool(b) for n,b in zip(self.dls.train.dataset.names(task, self.epoch, self.iter), bad)]
     return '\n'.join(f'  {n}' for task,bad in zip(('fe','au'), faulty) for n in named(task, bad))
 
@@ -284,19 +289,21 @@ def stop(self:Guard,
     why:str,    # what was found
     faulty=None # see `clips`
 ):
-    "Keep the state from before this step, and say what happened."
+    "Keep the state from before this step, and say what happened"
     self.loss_func.joint.balance.mean.copy_(self.means)
     keeper,raw = getattr(self.learn, 'checkpoints', None),self.loss_func.raw
     if keeper: keeper.write(self.epoch, self.iter)
-    kept = f'The state before it is kept in {keeper.where}: mend the clip and start again, or start a new run without it.' if keeper else 'Nothing was kept: this run has no folder.'
+    kept = 'Nothing was kept: this run has no folder.'
+    if keeper: kept = f'The state before it is kept in {keeper.where}: mend the clip and start again, or start a new run without it.'
     losses = '' if raw is None else 'Losses: '+', '.join(f'{n} {v:.4g}' for n,v in zip(LOSS_NAMES, raw.tolist()))+'. '
     try: clips = self.clips(faulty)
     except ManifestError as e: clips = f'  {e}'
-    raise TrainingError(f'{why}, at epoch {self.epoch}, batch {self.iter} (step {self.train_iter}). {losses}Weights have not taken this step. {kept}\nThe clips of this batch:\n{clips}')
+    place = f'{why}, at epoch {self.epoch}, batch {self.iter} (step {self.train_iter})'
+    raise TrainingError(f'{place}. {losses}Weights have not taken this step. {kept}\nThe clips of this batch:\n{clips}')
 
 # %% ../../nbs/training/05_checkpoint.ipynb #d5eeb989
 class StopSignals(Callback):
-    "End between two steps when asked to."
+    "End between two steps when asked to"
     order = Checkpoints.order+5
     def __init__(self): self.asked,self.busy = False,False
     def before_train(self): self.busy = True
@@ -331,5 +338,5 @@ def safeguards(
     every:int=500, # steps from one checkpoint to the next
     keep:int=2     # checkpoints that stay
 )->list:           # of callbacks, for `ssm_learner(…, cbs=…)`
-    "What lets a run be left alone."
+    "What lets a run be left alone"
     return [GlobalGenerators(), Checkpoints(folder, every, keep), SaveModels(folder), Guard(), StopSignals()]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from fastai.callback.core import CancelEpochException
 from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import *
+from fastai.callback import schedule # adds `fit_one_cycle` to `Learner`
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
@@ -30,7 +30,7 @@ from .step import AUMixup, ClipNorm, EMA, EpochLoss, HalfPrecision, RouterNoise,
 
 # %% ../../nbs/training/04_learner.ipynb #46bbeb78
 class SSMLearner(Learner):
-    "A `Learner` that can start at any epoch and batch, and shares a batch between processes."
+    "A `Learner` that can start at any epoch and batch, and shares a batch between processes"
     first_epoch = 0 # of the next fit
     def _do_fit(self):
         first,self.first_epoch = self.first_epoch,0
@@ -55,7 +55,7 @@ def method_callbacks(
     preset:Preset, # constants of the run
     seed:int=0     # the run's
 )->list:
-    "The callbacks that make the method."
+    "The callbacks that make the method"
     own = [EpochLoss(), RouterNoise(seed), ClipNorm(preset.clip_norm), EMA(preset.ema)]
     if preset.mixup: own.append(AUMixup(seed, preset.mixup, preset.lam_of))
     if preset.schedule=='steps': own.append(LRSteps())
@@ -66,9 +66,10 @@ def warn_of_routing(
     model:SSM, # whose experts may route as released
     what:str   # what changes a token's company
 ):
-    "Say that results are not those of the whole batch, where that is so."
+    "Say that results are not those of the whole batch, where that is so"
     if any(m.routing=='released' for m in model.image.experts):
-        warn(f"{what}: with routing='released' a token's experts depend on its company, so this is not quite the training of whole batches; with routing='token' it is, to rounding")
+        warn(f"{what}: with routing='released' a token's experts depend on its company, "
+             "so this is not quite the training of whole batches; with routing='token' it is, to rounding")
 
 # %% ../../nbs/training/04_learner.ipynb #ddc75294
 def adapt_model(
@@ -77,7 +78,7 @@ def adapt_model(
     recompute:bool=False, # recompute activations instead of keeping them
     compile:bool=False, # `torch.compile` the blocks of the image tower
 )->SSM:                 # the same
-    "What a run may do to save memory or time; under 'token' routing the result stays the same, to rounding."
+    "What a run may do to save memory or time; under 'token' routing the result stays the same, to rounding"
     if accumulate<1: raise ValueError(f'a batch goes through the image tower in 1 part or more, not {accumulate}')
     model.accumulate,model.image.recompute = accumulate,recompute
     if accumulate>1: warn_of_routing(model, f'{accumulate} parts of a batch')
@@ -99,7 +100,7 @@ def ssm_learner(
     folder=None,   # gets the log
     **how          # accumulate, recompute, compile: see `adapt_model`
 )->SSMLearner:     # `learn.ema`, `learn.step_log`, `learn.validation` are the callbacks of those names
-    "Everything joint training needs, in a fastai `Learner`."
+    "Everything joint training needs, in a fastai `Learner`"
     device = torch.device(device or default_device())
     model.space.check(fe.space, where='the training data')
     if precision not in PRECISIONS: raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -108,13 +109,16 @@ def ssm_learner(
     if precision!='fp32': own.append(HalfPrecision(precision))
     if folder and find_spec('tensorboard'): own.append(TensorBoard(folder))
     opt = partial(OptimWrapper, opt=partial(torch.optim.AdamW, betas=(.9,.999), eps=1e-8))
-    return SSMLearner(DataLoaders(loader, loader, device=device), adapt_model(model, **how), TrainingLoss(preset.ramp_pace), opt_func=opt, lr=preset.lrs[-1],
+    return SSMLearner(DataLoaders(loader, loader, device=device), adapt_model(model, **how), TrainingLoss(preset.ramp_pace),
+        opt_func=opt, lr=preset.lrs[-1],
         splitter=param_groups, cbs=[*own, *cbs], wd=preset.wd, moms=None, train_bn=False)
 
 # %% ../../nbs/training/04_learner.ipynb #cf1d555e
 class TrainingError(RuntimeError):
-    "A run had to stop; the message says why, and how it can go on."
-    def __init__(self, why): super().__init__(why); self.why = why
+    "A run had to stop; the message says why, and how it can go on"
+    def __init__(self,
+        why:str # what happened, and what to do
+    ): super().__init__(why); self.why = why
     def __str__(self): return self.why # fastai writes where an exception came from into its `args`
 
 # %% ../../nbs/training/04_learner.ipynb #38de2501
@@ -140,12 +144,13 @@ def train(
     learn:SSMLearner, # from `ssm_learner`
     preset:Preset,    # the same
 ):
-    "Run the preset's epochs with its schedule."
+    "Run the preset's epochs with its schedule"
     with ExitStack() as stack:
         for cb in learn.cbs:
             if hasattr(type(cb), 'around_fit'): stack.enter_context(cb.around_fit())
         try: _fit(learn, preset)
         except Exception as e:
             if out_of_memory(e): raise TrainingError(f'out of memory at epoch {learn.epoch}, batch {learn.iter}. {WAYS_OUT}') from e
-            if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT): raise TrainingError(f'{e}. Make room and start again: the run goes on from its newest checkpoint.') from e
+            if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EFBIG,
+                errno.EDQUOT): raise TrainingError(f'{e}. Make room and start again: the run goes on from its newest checkpoint.') from e
             raise

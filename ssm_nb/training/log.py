@@ -16,22 +16,23 @@ from fastai.learner import Recorder
 from fastcore.basics import patch
 from ..core.distributed import rank_and_size, unwrap
 from ..core.files import write_csv
+from ..data.datasets import AUClips, FEClips
 from ..evaluation.protocols import score
 from ..model.losses import LOSS_NAMES
 
 # %% ../../nbs/training/03_log.ipynb #f6bdc47f
 class StepLog(Callback):
-    "What happened at each step."
+    "What happened at each step"
     order = 60
     def __init__(self,
-        folder=None,    # gets `steps.csv` and `maps.csv`; None: kept in memory only
+        folder:str|Path|None=None, # gets `steps.csv` and `maps.csv`; None: kept in memory only
         map_every:int=10 # steps from one row of `maps.csv` to the next
     ): self.folder,self.map_every,self.rows,self.maps = folder and Path(folder),map_every,[],[]
 
     def column(self,
         name:str # such as 'fe', 'au_semantic', 'alpha'
     )->np.ndarray: # (steps,)
-        "One quantity over the run."
+        "One quantity over the run"
         return np.array([r[name] for r in self.rows])
 
 # %% ../../nbs/training/03_log.ipynb #f30ee127
@@ -41,7 +42,8 @@ def after_step(self:StepLog):
     m = unwrap(self.model).mapping
     maps = m.au2fe(),m.fe2au()
     moved = [(a-b).abs().sum(1).mean()/2 for a,b in zip(maps, (m.prior, m.prior.T))]
-    some = torch.stack([*self.loss_func.raw, self.loss.detach(), self.grad_norm, m.alpha.sigmoid(), m.beta.sigmoid(), *moved]).tolist() # one question to the device
+    some = torch.stack([*self.loss_func.raw, self.loss.detach(), self.grad_norm, m.alpha.sigmoid(), m.beta.sigmoid(),
+        *moved]).tolist() # one question to the device
     names = (*LOSS_NAMES, 'total', 'grad_norm', 'alpha', 'beta', 'au2fe_moved', 'fe2au_moved')
     lrs = {f'lr_{n}':float(h['lr']) for n,h in zip(('image','residuals','rest'), self.opt.hypers)}
     self._add('rows', dict(epoch=self.epoch, step=self.iter, **dict(zip(names, some)), **lrs))
@@ -59,9 +61,9 @@ def _map_row(self:StepLog, maps):
 @patch
 def save(self:StepLog,
     which:str, # 'rows' or 'maps'
-    file       # a CSV file
+    file:str|Path # a CSV file
 ):
-    "Write the log so far, all or nothing."
+    "Write the log so far, all or nothing"
     write_csv(file, getattr(self, which))
 
 _FILES = dict(rows='steps.csv', maps='maps.csv')
@@ -96,10 +98,10 @@ def load_state_dict(self:StepLog, state):
 
 # %% ../../nbs/training/03_log.ipynb #24acef66
 class TensorBoard(Callback):
-    "The step log, for TensorBoard."
+    "The step log, for TensorBoard"
     order = 65 # after the log
     def __init__(self,
-        folder # gets a folder `tensorboard`
+        folder:str|Path # gets a folder `tensorboard`
     ): self.folder,self.writer = Path(folder)/'tensorboard',None
 
     def after_step(self):
@@ -117,20 +119,21 @@ class TensorBoard(Callback):
 
 # %% ../../nbs/training/03_log.ipynb #eb06cb0a
 class Validation(Callback):
-    "Score the averaged weights after each epoch; without data, do nothing."
+    "Score the averaged weights after each epoch; without data, do nothing"
     order = Recorder.order+5 # after fastai has made its table, before it draws a bar
     def __init__(self,
-        fe=None,                   # `FEClips`
-        au=None,                   # `AUClips` with `cover=True`
+        fe:FEClips|None=None,      # to score
+        au:AUClips|None=None,      # to score, with `cover=True`
         by:str='mean',             # what makes an epoch the best: 'mean' of AU F1 and UAR, or 'uar'
         selection:str='validation', # what the data are: 'validation' or 'test'
-        folder=None,               # gets `validation.csv`
+        folder:str|Path|None=None, # gets `validation.csv`
         bs:int=16,                 # clips at a time
         workers:int=0              # processes that load clips
     ):
         self.workers = workers
         self.data,self.by,self.selection,self.file,self.bs,self.epochs = (fe,au),by,selection,folder and Path(folder)/'validation.csv',bs,[]
-        if by not in ('mean','uar') or by=='uar' and fe is None: raise ValueError(f"epochs are chosen by 'mean' or, with expression clips, by 'uar', not {by!r}")
+        if by not in ('mean','uar') or by=='uar' and fe is None:
+            raise ValueError(f"epochs are chosen by 'mean' or, with expression clips, by 'uar', not {by!r}")
 
 # %% ../../nbs/training/03_log.ipynb #80a69990
 @patch
@@ -167,7 +170,7 @@ def before_fit(self:Validation):
 
 # %% ../../nbs/training/03_log.ipynb #75fa61ee
 def best_epoch(
-    quality # (epochs,) numbers, NaN where undefined
+    quality:list|np.ndarray # (epochs,) numbers, NaN where undefined
 )->int:     # from 0; the earlier one if two are equal
     "The epoch of the highest quality"
     return int(np.argmax(np.nan_to_num(np.asarray(quality, dtype=float), nan=-np.inf)))
@@ -180,7 +183,7 @@ def best(self:Validation)->dict|None: # a row of `epochs`
 
 @patch
 def save(self:Validation):
-    "Write `validation.csv`, all or nothing."
+    "Write `validation.csv`, all or nothing"
     write_csv(self.file, self.epochs)
 
 @patch

@@ -16,7 +16,7 @@ from ..data.stream import released_batch
 # %% ../../nbs/training/01_recipe.ipynb #c674092d
 @dataclass(frozen=True)
 class Preset:
-    "The constants of a run."
+    "The constants of a run"
     clip:str = 'ViT-B-16-quickgelu'        # CLIP configuration, see `clip_config`
     n_expert_blocks:int = 6                # last blocks with experts
     expert_hidden:int = 512                # width inside an expert
@@ -38,14 +38,16 @@ class Preset:
 
 # %% ../../nbs/training/01_recipe.ipynb #1fadabd3
 PRESETS = dict(
-    small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(3e-4,1e-2,2e-3), schedule='one_cycle', mixup=.1, lam_of='clip', ramp_pace=6,
+    small = Preset('small', 2, 128, 'token', 'clip', epochs=6, fe_bs=12, au_bs=8, lrs=(3e-4,1e-2,2e-3),
+    schedule='one_cycle', mixup=.1, lam_of='clip', ramp_pace=6,
         fe_augmentation=Augmentation(None, (.6,1), (.85,1.18), brightness=.3), au_augmentation=Augmentation('short', (.8,1), (.9,1.1))),
-    **{f'{au}_{fe}': Preset(fe_bs=released_batch(fe), fe_augmentation=AUGMENTATIONS[fe], au_augmentation=AUGMENTATIONS[au]) for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
+    **{f'{au}_{fe}': Preset(fe_bs=released_batch(fe), fe_augmentation=AUGMENTATIONS[fe], au_augmentation=AUGMENTATIONS[au])
+    for au in ('bp4d','disfa') for fe in ('dfew','ferv39k','mafw')})
 
 # %% ../../nbs/training/01_recipe.ipynb #267f2235
 @patch
 def _repr_markdown_(self:Preset):
-    "Every constant with its value and meaning."
+    "Every constant with its value and meaning"
     said = docments(Preset)
     rows = [f'| `{f.name}` | {getattr(self, f.name)} | {said[f.name]} |' for f in fields(self)]
     return '\n'.join(['| constant | value | meaning |', '|---|---|---|', *rows])

@@ -182,7 +182,8 @@ def file_checks(
     back = to_released(model)
     off = len(set(back)^set(state))+(list(back)!=list(state))+sum(not torch.equal(back[n], state[twin(n)]) for n in back if n in state)
     return [Check('model', f'{pair}: token numbers of the descriptions', '`Prototypes`', tokens, 0, unit='count'),
-        Check('model', f'{pair}: a file read and written again, names, order and bits', '`to_released(from_released(state))`', off, 0, unit='count')]
+        Check('model', f'{pair}: a file read and written again, names, order and bits',
+        '`to_released(from_released(state))`', off, 0, unit='count')]
 
 # %% ../../nbs/training/06_reference.ipynb #80348aa1
 def three_steps(
@@ -220,4 +221,5 @@ def step_checks(
     after = [n for n in OUTPUTS if f'after3_ema_{n}' in stored]
     found['outputs of the averaged weights after three steps'] = max(worst(out[n], stored[f'after3_ema_{n}'], relative=True) for n in after)
     pair = name.removeprefix('ssm_').rpartition('_')[0]
-    return [Check('recipe', f'{pair}: {k}', '`JointLoss`, AdamW by group, clipping, EMA', v, 1e-3, unit='relative') for k,v in found.items()]
+    return [Check('recipe', f'{pair}: {k}', '`JointLoss`, AdamW by group, clipping, EMA', v, 1e-3, unit='relative') for k,
+        v in found.items()]

@@ -19,7 +19,7 @@ from ..model.ssm import SSMOutput
 
 # %% ../../nbs/training/02_step.ipynb #e59d2dc7
 class TrainingLoss(nn.Module):
-    "The joint loss as fastai calls it."
+    "The joint loss as fastai calls it"
     def __init__(self,
         pace:float=30 # of the ramp, epochs
     ):
@@ -27,7 +27,7 @@ class TrainingLoss(nn.Module):
         self.joint,self.mixup,self.raw = JointLoss(pace),None,None
 
     def forward(self, out, fe_label, au_label): # model output; (b1,), (b2, t, a)
-        "Minimise this. Several processes see the loss of their whole batch."
+        "Minimise this. Several processes see the loss of their whole batch"
         out = SSMOutput(*map(gather_rows, out[:4]), *out[4:])
         losses = self.joint(out, gather_rows(fe_label), gather_rows(au_label), self.mixup)
         self.raw = losses.raw
@@ -35,7 +35,7 @@ class TrainingLoss(nn.Module):
 
 # %% ../../nbs/training/02_step.ipynb #a11b3bfd
 class EpochLoss(Callback):
-    "Each epoch restarts the moving means and moves the ramp."
+    "Each epoch restarts the moving means and moves the ramp"
     kept = None # means to go on with, in the first epoch of a run that goes on
     def before_epoch(self):
         self.loss_func.joint.start_epoch(self.epoch)
@@ -46,7 +46,7 @@ class EpochLoss(Callback):
 
 # %% ../../nbs/training/02_step.ipynb #ffe75c17
 class RouterNoise(Callback):
-    "Standard normal noise for the routers, beside the clips."
+    "Standard normal noise for the routers, beside the clips"
     order = 20
     def __init__(self,
         seed:int # the run's
@@ -67,7 +67,8 @@ def draw(self:RouterNoise,
     shape = unwrap(self.model).image.noise_shape
     if clip is None or not shape: return None
     slots = self.dls.train.slots[task] if self.dls.train.slots else range(len(clip))
-    each = [torch.randn(clip.shape[1], *shape, generator=keyed_generator(self.seed, 'router', self.epoch, self.iter, task, j)) for j in slots]
+    each = [torch.randn(clip.shape[1], *shape, generator=keyed_generator(self.seed, 'router', self.epoch, self.iter, task,
+        j)) for j in slots]
     return torch.stack(each).to(clip.device)
 
 # %% ../../nbs/training/02_step.ipynb #5c6a7e8d
@@ -93,7 +94,7 @@ class AUMixup(Callback):
 
 # %% ../../nbs/training/02_step.ipynb #b2c93f1d
 class ClipNorm(Callback):
-    "Shorten the gradient to `max_norm`, and remember how long it was."
+    "Shorten the gradient to `max_norm`, and remember how long it was"
     order = MixedPrecision.order+1 # once gradients have their true scale
     def __init__(self,
         max_norm:float=1. # L2 norm over all parameters
@@ -104,7 +105,7 @@ class ClipNorm(Callback):
 
 # %% ../../nbs/training/02_step.ipynb #e21fee9d
 class HalfPrecision(MixedPrecision):
-    "fastai's mixed precision on any device, for a model that returns a named tuple."
+    "fastai's mixed precision on any device, for a model that returns a named tuple"
     def before_fit(self):
         kind,self.running = next(self.model.parameters()).device.type,False
         self.autocast = torch.autocast(kind, dtype=getattr(torch, dict(bf16='bfloat16', fp16='float16')[self.amp_mode.value]))
@@ -118,7 +119,7 @@ class HalfPrecision(MixedPrecision):
 # %% ../../nbs/training/02_step.ipynb #ea575275
 @patch
 def stop(self:HalfPrecision):
-    "Back to 32 bits."
+    "Back to 32 bits"
     if self.running: self.running = False; self.autocast.__exit__(None, None, None)
 
 @patch
@@ -135,7 +136,7 @@ def load_state_dict(self:HalfPrecision, state): self.learn.scaler.load_state_dic
 
 # %% ../../nbs/training/02_step.ipynb #b88f394f
 class EMA(Callback):
-    "Exponential moving average of the weights that train."
+    "Exponential moving average of the weights that train"
     order = 70 # after the optimiser's step and everything that looks at it
     def __init__(self,
         decay:float=.99 # share of the old average that stays, a step
@@ -151,7 +152,7 @@ class EMA(Callback):
 
     @contextmanager
     def applied(self):
-        "Inside, the model has the averaged weights; outside its own, bit for bit."
+        "Inside, the model has the averaged weights; outside its own, bit for bit"
         own = [p.detach().clone() for p in self.weights]
         copy = lambda src: [p.data.copy_(s) for p,s in zip(self.weights, src)]
         copy(self.average)
