@@ -19,7 +19,19 @@ ASSERTION = re.compile(rf"^\s*assert\b|\b({'|'.join(TESTS)})\(", re.M)
 
 def exported(c): return c.cell_type=='code' and bool({'export', 'exporti', 'exports'} & c.directives.keys())
 
-def code_lines(c): return len([l for l in c.source.splitlines() if l.strip() and not l.startswith('#|')])
+def parameter_lines(source):
+    "Numbers of the lines that hold nothing but a parameter of a function and its comment"
+    found = set()
+    for n in ast.walk(ast.parse(source)):
+        if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min((a.lineno for a in (*n.args.posonlyargs, *n.args.args, *n.args.kwonlyargs)), default=n.lineno)
+            found |= {*range(max(first, n.lineno+1), n.body[0].lineno)}
+    return found
+
+def code_lines(c):
+    "Lines of a cell to follow: neither blank, nor directives, nor the parameters that the style wants one a line"
+    skip = parameter_lines(c.source) if exported(c) else ()
+    return len([l for n,l in enumerate(c.source.splitlines(), 1) if l.strip() and not l.startswith('#|') and n not in skip])
 
 def counts(f):
     "Lines of each exported cell of notebook `f`, its number of assert cells, all its cells, the words of its prose"

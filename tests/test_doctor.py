@@ -7,7 +7,7 @@ from PIL import Image
 from ssm_nb.data.formats import DATA_SETS,ManifestError
 from ssm_nb.data.manifests import read_manifest
 from ssm_nb.data.counts import compare_joint,load_published,own_labels,permuted,tally
-from ssm_nb.data.doctor import Checkup,by_kind,check_up,main
+from ssm_nb.data.doctor import Checkup,by_kind,check_up,ssm_doctor
 from ssm_nb.labels.cooccurrence import dataset_cooccurrence
 from ssm_nb.core.settings import load_settings
 from ssm_nb.runs.config import run_config,run_data
@@ -41,7 +41,7 @@ BS = ['--fe-bs', '1', '--au-bs', '1'] # so few clips are enough for these steps
 
 def run(disk, *args):
     "Exit status, and (data set, kind, file name, line) of all faults and warnings"
-    status = main([*args, *BS, '--settings', str(disk/'settings.ini')])
+    status = ssm_doctor([*args, *BS, '--settings', str(disk/'settings.ini')])
     sets = json.loads((disk/'out'/'doctor.json').read_text())['sets']
     said = {o:[(s['data set'], f['problem'], Path(f['file'] or '').name, f['line']) for s in sets for f in s[o]] for o in ('faults', 'warnings')}
     return status,said['faults'],said['warnings']
@@ -110,7 +110,7 @@ def test_all_at_once(disk, capsys):
 
 def healthy_day(disk, name):
     "The report of data as they are now"
-    assert main([name, *BS, '--settings', str(disk/'settings.ini'), '--out', str(disk/'healthy')])==0
+    assert ssm_doctor([name, *BS, '--settings', str(disk/'settings.ini'), '--out', str(disk/'healthy')])==0
     return str(disk/'healthy'/'doctor.json')
 
 @pytest.mark.parametrize('name,file', [('bp4d', 'BP4D/train_1f_data.list'), ('mafw', 'MAFW/MAFW_set_1_train.txt')])
@@ -173,17 +173,17 @@ def test_what_stops_a_run_is_a_fault(study, harm, said, capsys):
     except ValueError as e: stopped = str(e)
     else: stopped = None
     assert (stopped is None)==(said is None) and (said is None or said in stopped)
-    status = main(['--settings', str(study/'settings.ini')])
+    status = ssm_doctor(['--settings', str(study/'settings.ini')])
     text = capsys.readouterr().out
     assert status==(said is not None) and (said is None or said in text), text
 
 def test_smaller_steps_and_the_test_set_as_judge_may_do(study):
     few_clips(study); few_videos(study)
-    assert main(['--settings', str(study/'settings.ini'), '--au-bs', '4', '--fe-bs', '5'])==0
+    assert ssm_doctor(['--settings', str(study/'settings.ini'), '--au-bs', '4', '--fe-bs', '5'])==0
     one_person(study)
-    assert main(['bp4d', '--settings', str(study/'settings.ini'), '--au-bs', '2'])==1
+    assert ssm_doctor(['bp4d', '--settings', str(study/'settings.ini'), '--au-bs', '2'])==1
     (study/'settings.ini').write_text('[paths]\ndata = .\nout = out\n\n[run]\nselection = test\n')
-    assert main(['bp4d', '--settings', str(study/'settings.ini'), '--au-bs', '2'])==0
+    assert ssm_doctor(['bp4d', '--settings', str(study/'settings.ini'), '--au-bs', '2'])==0
 
 # One thing, two names --------------------------------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ def both_kinds(d):
     (copied_recording, 'bp4d', 'same pictures in training and in test'), (both_kinds, 'dfew', 'two files of one frame')])
 def test_one_thing_two_names_is_a_fault(study, harm, name, problem):
     harm(study)
-    assert main([name, '--settings', str(study/'settings.ini')])==1
+    assert ssm_doctor([name, '--settings', str(study/'settings.ini')])==1
     faults = json.loads((study/'out/doctor.json').read_text())['sets'][0]['faults']
     assert [o['problem'] for o in faults]==[problem]
 
@@ -211,17 +211,17 @@ def near(d):
 @pytest.mark.parametrize('harm, problem', [(copied_in_training, 'same pictures under two names'), (near, 'folder name nearly as in training')])
 def test_one_thing_two_names_is_asked_about(study, harm, problem):
     harm(study)
-    assert main(['dfew', '--settings', str(study/'settings.ini')])==0
+    assert ssm_doctor(['dfew', '--settings', str(study/'settings.ini')])==0
     assert problem in [o['problem'] for o in json.loads((study/'out/doctor.json').read_text())['sets'][0]['warnings']]
 
 def test_what_is_not_read_is_said(study, capsys):
     for o in ('._000.jpg', 'Thumbs.db', 'notes.txt'): (study/'DFEW/frames/train05'/o).touch()
-    assert main(['dfew', '--settings', str(study/'settings.ini')])==0
+    assert ssm_doctor(['dfew', '--settings', str(study/'settings.ini')])==0
     said = capsys.readouterr().out
     assert '2 hidden, or of another system' in said and '1 of another kind, such as train05/notes.txt' in said
 
 def test_one_fact_is_said_once(study, capsys):
-    main(['dfew', '--settings', str(study/'settings.ini')])
+    ssm_doctor(['dfew', '--settings', str(study/'settings.ini')])
     said = capsys.readouterr().out
     assert said.count('not compared')==2 and 'There are no published counts' not in said # once for each manifest
 
@@ -243,7 +243,7 @@ def test_data_sets_that_are_not_here_pass_unless_named(disk, capsys):
     assert run(disk)[0]==0
     assert run(disk, 'mafw')[0]==1
     (disk/'DFEW').rename(disk/'DFEW_away')
-    assert main(['--settings', str(disk/'settings.ini')])==1 and 'There is none of bp4d' in capsys.readouterr().out
+    assert ssm_doctor(['--settings', str(disk/'settings.ini')])==1 and 'There is none of bp4d' in capsys.readouterr().out
 
 def test_quick_looks_at_a_sample(disk, capsys):
     for f in (disk/'DFEW/frames').glob('t*/0*.jpg'): f.write_bytes(b'')
@@ -257,17 +257,17 @@ def test_quick_looks_at_a_sample(disk, capsys):
 @pytest.mark.parametrize('args,said', [(['affectnet'], "'affectnet' is not a data set"), (['--quick', '0'], '--quick 0'),
     (['--settings', 'nowhere.ini'], 'nowhere.ini'), (['--published', 'nowhere.json'], 'nowhere.json')])
 def test_wrong_command_lines(args, said, capsys):
-    with pytest.raises(SystemExit) as e: main(args)
+    with pytest.raises(SystemExit) as e: ssm_doctor(args)
     assert e.value.code==2 and said in capsys.readouterr().err
 
 def test_as_a_process(disk):
     cut(disk)
-    command = [sys.executable, '-c', 'import sys; from ssm_nb.data.doctor import main; sys.exit(main())', 'dfew', '--settings', str(disk/'settings.ini')]
+    command = [sys.executable, '-c', 'import sys; from ssm_nb.data.doctor import ssm_doctor; sys.exit(ssm_doctor())', 'dfew', '--settings', str(disk/'settings.ini')]
     r = subprocess.run(command, capture_output=True, text=True)
     assert r.returncode==1 and 'DFEW_set_1_test.txt, line 4: unreadable image' in r.stdout, r.stderr
 
 def test_help_reads_like_documentation(capsys):
-    with pytest.raises(SystemExit) as e: main(['--help'])
+    with pytest.raises(SystemExit) as e: ssm_doctor(['--help'])
     said = capsys.readouterr().out
     assert e.value.code==0 and all(o in said for o in ('exit status:', 'examples:', '--published', '--quick', *DATA_SETS))
 

@@ -95,7 +95,7 @@ def test_no_public_name_is_defined_twice():
     assert not twice, f'one name, one thing: {twice}'
 
 def test_no_public_name_is_that_of_a_module():
-    modules = {m.rsplit('.', 1)[1] for m in MODULES} | {*CHAPTERS}
+    modules = {m.rsplit('.', 1)[1] for m in MODULES}
     same = {f'{m}.{n}' for m,f in MODULES.items() for n in public_names(f) if n in modules}
     assert not same, f'a module of this name exists, rename one of the two: {same}'
 

@@ -22,7 +22,7 @@ def test_everything_is_within_its_tolerance(checks): assert [c for c in checks i
 
 
 def test_every_part_of_the_method_is_compared(checks):
-    assert {c.part for c in checks}=={*P.PARTS} and len(checks)>=45
+    assert {c.part for c in checks}=={*P.PARITY_PARTS} and len(checks)>=45
     words = ' '.join(c.rule for c in checks)
     for what in ('experts', 'head', 'pairs of frames', 'prior', 'map_fe2au', 'text_features', 'ramp', 'one λ', 'learning rates', 'crop', 'turned', 'UAR', 'F1', 'oracle'): assert what in words, what
 
@@ -54,9 +54,9 @@ def test_the_buffer_without_neutral_is_seen(monkeypatch):
 
 
 def test_the_command_writes_page_and_says_what_is_stale(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(P, 'parity', lambda folder: [R.Check('recipe', 'a rule', 'ours', 2., 1.), *(R.Check(p, p, 'ours', 0., 0.) for p in P.PARTS)])
+    monkeypatch.setattr(P, 'parity_checks', lambda folder: [R.Check('recipe', 'a rule', 'ours', 2., 1.), *(R.Check(p, p, 'ours', 0., 0.) for p in P.PARITY_PARTS)])
     monkeypatch.chdir(ROOT)
-    assert P.main(['--check', '--page', str(tmp_path/'page.html')])==1
+    assert P.parity_command(['--check', '--page', str(tmp_path/'page.html')])==1
     said = capsys.readouterr().out
     assert 'outside its tolerance: a rule' in said and 'stale: a rule: not in the file' in said
     assert '<td>NO</td>' in (tmp_path/'page.html').read_text()

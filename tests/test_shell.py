@@ -1,5 +1,5 @@
 "Commands as real processes: where no home is, on terminals that lack letters, on devices that are not there, started twice at once"
-import json, os, subprocess, sys, tempfile, time
+import json, os, shutil, subprocess, sys, time
 from pathlib import Path
 import pytest
 from ssm_nb.core.files import write_text
@@ -65,38 +65,36 @@ def test_names_with_any_letter_on_any_terminal(top, encoding):
 
 # no home ---------------------------------------------------------------------------------------------------------------
 
-def no_home(**kwargs):
-    "The environment of a process of a user that the system does not know, without HOME"
-    return dict(env={k:v for k,v in ENV.items() if k not in ('HOME', 'XDG_CACHE_HOME')} | dict(TMPDIR=tempfile.gettempdir()) | kwargs, user=54321, group=54321)
+def nobody(folder, *args):
+    "A process without HOME, on a system that does not know its user: an empty list of users lies over the real one, for this process alone"
+    env = {k:v for k,v in ENV.items() if k not in ('HOME', 'XDG_CACHE_HOME', 'USER', 'LOGNAME')}
+    alone = 'unshare', '--mount', 'sh', '-c', 'mount --bind /dev/null /etc/passwd && mount --bind /dev/null /etc/nsswitch.conf && exec "$@"', 'sh'
+    return start(folder, *args, env=env, command=(*alone, *TRAIN))
 
-@pytest.fixture
-def open_folder():
-    "A folder that everybody may write into"
-    with tempfile.TemporaryDirectory() as d:
-        os.chmod(d, 0o777)
-        yield Path(d)
+def can_be_nobody():
+    if not shutil.which('unshare'): return False
+    return subprocess.run(['unshare', '--mount', 'mount', '--bind', '/dev/null', '/etc/passwd'], capture_output=True).returncode==0
 
-unknown_user = pytest.mark.skipif(os.name!='posix' or os.geteuid()!=0, reason='only root may become a user that does not exist')
+unknown_user = pytest.mark.skipif(not can_be_nobody(), reason='only root of Linux may hide the list of users')
 
 @unknown_user
-def test_no_home_is_said_and_no_folder_appears(open_folder):
-    status,out,err = finish(start(open_folder, 'run', *TINY, **no_home()))
-    assert (status, out, tree(open_folder))==(2, '', []) and 'Traceback' not in err
+def test_no_home_is_said_and_no_folder_appears(tmp_path):
+    status,out,err = finish(nobody(tmp_path, 'run', *TINY))
+    assert (status, out, tree(tmp_path))==(2, '', []) and 'Traceback' not in err
     assert "cache = '~/.cache/ssm_nb': there is no home folder" in err and 'Set HOME, or give cache an absolute path' in err
 
 @unknown_user
-def test_help_without_a_home(open_folder):
-    status,out,err = finish(start(open_folder, '--help', **no_home()))
-    assert (status, err, tree(open_folder))==(0, '', []) and 'exit status:' in out
+def test_help_without_a_home(tmp_path):
+    status,out,err = finish(nobody(tmp_path, '--help'))
+    assert (status, err, tree(tmp_path))==(0, '', []) and 'exit status:' in out
 
 @unknown_user
-def test_a_run_without_a_home(open_folder):
+def test_a_run_without_a_home(tmp_path):
     "With a cache that the settings name, a run needs no home, and leaves no folder of that name"
-    write_text(open_folder/'settings.ini', '[paths]\ncache = cache\n')
-    os.chmod(open_folder/'settings.ini', 0o644)
-    status,_,err = finish(start(open_folder, 'run', *TINY, **no_home()))
+    write_text(tmp_path/'settings.ini', '[paths]\ncache = cache\n')
+    status,_,err = finish(nobody(tmp_path, 'run', *TINY))
     assert status==0, err[-2000:]
-    assert {o.name for o in open_folder.iterdir()}=={'settings.ini', 'cache', 'run'}
+    assert {o.name for o in tmp_path.iterdir()}=={'settings.ini', 'cache', 'run'}
 
 # settings --------------------------------------------------------------------------------------------------------------
 

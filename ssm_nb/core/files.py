@@ -10,6 +10,7 @@ import csv, errno, json, math, os, platform, re, shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from filelock import FileLock, Timeout
 
 # %% ../../nbs/core/02_files.ipynb #a372f154
@@ -172,8 +173,8 @@ def write_text(
 
 # %% ../../nbs/core/02_files.ipynb #7a66b349
 def plain(
-    x, # dicts, lists, numbers, texts, paths, NumPy or torch values
-):
+    x:Any, # dicts, lists, numbers, texts, paths, NumPy or torch values
+)->Any:
     "`x` in the types JSON has; NaN and infinities become None"
     if isinstance(x, dict): return {str(k):plain(v) for k,v in x.items()}
     if isinstance(x, (list, tuple)): return [plain(o) for o in x]
@@ -195,6 +196,6 @@ def write_csv(
     rows:list[dict], # all with the same keys, which become the head; none: an empty file
 )->Path:
     "Write `rows` as CSV, whole or not at all"
-    with replacing(path) as new, open(new, 'w', newline='') as f:
+    with replacing(path) as new, open(new, 'w', newline='', encoding='utf-8') as f:
         if rows: w = csv.DictWriter(f, rows[0]); w.writeheader(); w.writerows(rows)
     return Path(path)

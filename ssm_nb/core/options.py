@@ -61,8 +61,8 @@ def prior_choice(
     "A prior's name, or the absolute path of its file"
     if text in get_args(PriorName): return text
     if Path(text).suffix.lower() in ('.csv', '.graphml'): return str(Path(text).absolute())
-    raise argparse.ArgumentTypeError(f"{text!r} is neither the path of a .csv or .graphml file nor a prior: "
-                                     f"{closest(text, get_args(PriorName))}")
+    hint = closest(text, get_args(PriorName))
+    raise argparse.ArgumentTypeError(f"{text!r} is neither the path of a .csv or .graphml file nor a prior: {hint}")
 
 # %% ../../nbs/core/04_options.ipynb #f71c7893
 _KINDS = {bool:dict(action=argparse.BooleanOptionalAction), PriorChoice:dict(type=prior_choice, metavar='PRIOR'),

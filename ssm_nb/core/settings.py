@@ -214,8 +214,8 @@ def _prior(e):
 def _path_text(e):
     if e.comment and (e.comment[1:2].strip() or re.search(r'[/\\]', e.comment)):
         whole = f'{e.value} {e.comment}'
-        raise SettingsError(e, f"is '{e.comment}' a comment or a part of the path? Write \"{whole}\" in quotes, or the comment "
-                               f"into a line of its own")
+        raise SettingsError(e, f"is '{e.comment}' a comment or a part of the path? Write \"{whole}\" in quotes, "
+                               "or the comment into a line of its own")
     return e.value
 
 _READ = {int:_whole, Count:lambda e: _whole(e, 1), Share:_share, bool:lambda e: _word(e, ('yes', 'no'))=='yes', PriorChoice:_prior}
@@ -247,8 +247,8 @@ def home_path(
     "A path with the home folder written out"
     found = os.path.expanduser(path)
     if str(path).startswith('~') and found==str(path):
-        raise ValueError(f"{what} = '{path}': there is no home folder to put in the place of ~ (HOME is not set, or the system "
-                         f"does not know the user). "
+        raise ValueError(f"{what} = '{path}': there is no home folder to put in the place of ~ "
+                         "(HOME is not set, or the system does not know the user). "
                          f"Set HOME, or give {what} an absolute path in section [paths] of settings.ini")
     return Path(found)
 
@@ -299,10 +299,10 @@ def _check_ours(file):
     names = re.findall(r'^[ \t]*\[([^\]\n]*)\]', _text(file), re.M)
     ours = [f.name for f in fields(Settings)]
     if names and not any(get_close_matches(o.strip().lower(), ours, n=1) for o in names):
-        raise SettingsError(Entry(file, 1, ''), f"belongs to another program: its sections are [{'], ['.join(names[:3])}], ours "
-                                                f"are [{'], ['.join(ours)}]. "
-            "Name yours, `--settings FILE` on the command line or `load_settings('FILE')`, or put a settings.ini of ours into "
-            "this folder or one nearer to you")
+        theirs,ours = ('], ['.join(o) for o in (names[:3], ours))
+        raise SettingsError(Entry(file, 1, ''), f"belongs to another program: its sections are [{theirs}], ours are [{ours}]. "
+            "Name yours, `--settings FILE` on the command line or `load_settings('FILE')`, "
+            "or put a settings.ini of ours into this folder or one nearer to you")
 
 # %% ../../nbs/core/01_settings.ipynb #15e9d6ac
 def load_settings(

@@ -13,8 +13,8 @@ from pathlib import Path
 from .settings import Settings, load_settings
 
 # %% ../../nbs/core/05_shell.ipynb #1bb0eacd
-_PLAIN = {'→':'->', '↔':'<->', '…':'...', '–':'-', '—':'-', '±':'+/-', '×':'x', '≥':'>=', '≤':'<=', '°':' deg', '█':'#', '’':"'",
-          '“':'"', '”':'"', '\u202f':' ', '\xa0':' '}
+_PLAIN = {'→':'->', '↔':'<->', '…':'...', '–':'-', '—':'-', '±':'+/-', '×':'x', '≥':'>=', '≤':'<=', '°':' deg', '█':'#',
+          '’':"'", '“':'"', '”':'"', '\u202f':' ', '\xa0':' '}
 
 def _plain_letter(c): return _PLAIN.get(c) or c.encode('ascii', 'backslashreplace').decode('ascii')
 
@@ -62,8 +62,8 @@ def check_device(
     import torch # takes seconds, and is not needed before
     n,mps = torch.cuda.device_count(),torch.backends.mps.is_available()
     there = ['cpu', *(f'cuda:{i}' for i in range(n)), *(['mps'] if mps else [])]
-    if name not in there and not (name=='cuda' and n):
-        raise ValueError(f"--device {name}: this machine has none (it has {', '.join(there)})")
+    if name in there or name=='cuda' and n: return
+    raise ValueError(f"--device {name}: this machine has none (it has {', '.join(there)})")
 
 # %% ../../nbs/core/05_shell.ipynb #47d4f64e
 STATUS = '''exit status:
@@ -81,8 +81,8 @@ def command_parser(
     any_terminal()
     examples = f'\n\nexamples:\n{examples}' if examples else ''
     p = argparse.ArgumentParser(name, formatter_class=argparse.RawDescriptionHelpFormatter, description=about, epilog=f'{STATUS}{examples}')
-    p.add_argument('--settings', metavar='FILE',
-                   help='where the data are, and the defaults of all options (default: the nearest settings.ini, from this folder upwards)')
+    file = 'where the data are, and the defaults of all options (default: the nearest settings.ini, from this folder upwards)'
+    p.add_argument('--settings', metavar='FILE', help=file)
     p.add_argument('--device', metavar='DEVICE', help='cpu, cuda, cuda:1 …, mps (default: a GPU if there is one)')
     p.add_argument('--traceback', action='store_true', help='show where in the code an error came from')
     return p

@@ -9,7 +9,7 @@ __all__ = ['VIDEO_SUFFIXES', 'make_records', 'record_lines', 'same_records', 'wr
 
 # %% ../../nbs/data/09_annotations.ipynb #eb86558f
 from pathlib import Path
-from .formats import (DATA_SETS,ManifestError,check_relative,frame_number,manifest_lines,decoded,report,
+from .formats import (DATA_SETS,ManifestError,check_relative,frame_number,manifest_lines,decoded,report_fault,
                                  parse_bp4d,parse_disfa,parse_expression)
 from .manifests import Records,read_manifest
 from .clips import frame_names,slow_progress
@@ -85,14 +85,14 @@ def write_manifest(
 def located(
     file:Path, # where the line stands
     line:int|None, # its number, from 1; None: the file's name is what is parsed
-    faults:list|None, # see `report`
+    faults:list|None, # see `report_fault`
     parse, # function
     *args # its arguments
 ): # what it returns; None after a fault
     "Call `parse`; its fault gets an address"
     try: return parse(*args)
     except ManifestError as e:
-        report(ManifestError(*e.args[:3], file, line) if line else ManifestError(e.problem, str(file), e.fix), faults)
+        report_fault(ManifestError(*e.args[:3], file, line) if line else ManifestError(e.problem, str(file), e.fix), faults)
 
 # %% ../../nbs/data/09_annotations.ipynb #bfbc5414
 def _fields(line):
@@ -121,7 +121,7 @@ def separator(
 # %% ../../nbs/data/09_annotations.ipynb #93ba94e0
 def table_lines(
     table:str|Path, # the file
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->list[tuple[int,str]]: # line number from 1, values separated by commas
     "The lines of a table that are not blank"
     data = Path(table).read_bytes()
@@ -135,17 +135,17 @@ def table_lines(
 def frame_images(
     images:str|Path, # the image root
     folder:str, # a sequence below it
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->dict: # frame number to file name
     "The images of a sequence by their number"
     found = {}
     for name in located(Path(images)/folder, None, faults, frame_names, Path(images)/folder) or ():
         if (n := located(Path(images)/folder/name, None, faults, frame_number, name)) is None: continue
         if n in found:
-            report(ManifestError('two images of one frame', f'{folder}/{name}', f'{found[n]} has the same number: remove one.'), faults)
+            report_fault(ManifestError('two images of one frame', f'{folder}/{name}', f'{found[n]} has the same number: remove one.'), faults)
         else: found[n] = name
     if not found:
-        report(ManifestError('folder absent or without frames', str(Path(images)/folder),
+        report_fault(ManifestError('folder absent or without frames', str(Path(images)/folder),
             'Extract its frames, or remove its annotation.'), faults)
     return found
 
@@ -155,14 +155,14 @@ def image_rows(
     source:Path, # the annotation, for faults
     images:str|Path, # the image root
     folder:str, # the sequence
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->list: # rows for `make_records`
     "Annotated frames and their images"
     names,rows = frame_images(images, folder, faults),[]
     for frame,(line,label) in labels.items():
         if frame in names: rows.append((line, f'{folder}/{names[frame]}', frame, label))
         elif names:
-            report(ManifestError('image absent', f'{folder}, frame {frame}', 'Extract the frames again, or remove the line.',
+            report_fault(ManifestError('image absent', f'{folder}, frame {frame}', 'Extract the frames again, or remove the line.',
                 source, line), faults)
     return rows
 
@@ -274,7 +274,7 @@ def expression_records(
     space:LabelSpace, # whose expressions count
     classes=None, start:int=0, # names in the order that numbers count, and the first number
     digits:int=0, # see `clip_folder`
-    faults:list|None=None, # see `report`
+    faults:list|None=None, # see `report_fault`
     clip:str|None=None, label:str|None=None # names of the columns of the clips and of the classes; None: see `table_columns`
 )->Records: # in the order of the table, with the frames that are there
     "Read a table of clips and count their frames"
@@ -301,7 +301,7 @@ def label_counts(
 def recount(
     records:Records, # of a data set of clips
     images:str|Path, # the image root
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->Records: # with the frames that are there; clips without any are left out
     "Count the frames of clips anew"
     rows = []

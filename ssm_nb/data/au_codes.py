@@ -11,7 +11,7 @@ from pathlib import Path
 from .annotations import _fields,_whole,image_rows,located,make_records,table_lines
 from .clips import slow_progress
 from .folders import list_files
-from .formats import ManifestError,report
+from .formats import ManifestError,report_fault
 from .manifests import Records
 from ..labels.facs import LabelSpace
 import numpy as np,pandas as pd,re
@@ -55,11 +55,11 @@ def occurrence_row(
 def read_occurrence(
     file:Path, # an `AU_OCC` CSV
     space:LabelSpace, # whose AUs are wanted
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->dict: # frame number to (line, a values in {0, 1, NaN})
     "The coded frames of one BP4D recording"
     lines,found = table_lines(file, faults),{}
-    if not lines: report(ManifestError('empty file', str(file), 'Copy it from the release again.'), faults)
+    if not lines: report_fault(ManifestError('empty file', str(file), 'Copy it from the release again.'), faults)
     columns = located(file, lines[0][0], faults, au_columns, lines[0][1], space) if lines else None
     for i,line in lines[1:] if columns else ():
         if row := located(file, i, faults, occurrence_row, line, *columns, found): found[row[0]] = i,row[1]
@@ -94,7 +94,7 @@ def bp4d_records(
     images:str|Path, # the image root
     space:LabelSpace, # whose AUs are wanted
     tasks:dict|None=None, # see `bp4d_folder`
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->Records: # recording after recording, NaN where unknown
     "Read BP4D's occurrence codes"
     listing,rows,taken = list_files(annotations, ('.csv',)),[],{}
@@ -122,16 +122,16 @@ def intensity_line(
 # %% ../../nbs/data/10_au_codes.ipynb #7e482bfe
 def read_intensities(
     file:Path, # 'SN010_au25.txt'
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->dict: # frame number to (line, 0 … 5); empty where there is no file
     "The intensities of one AU in one video"
     found = {}
     if not file.is_file():
-        report(ManifestError('AU file absent', str(file), 'Copy it from the release: without it the AU would read as absent.'), faults)
+        report_fault(ManifestError('AU file absent', str(file), 'Copy it from the release: without it the AU would read as absent.'), faults)
         return found
     for i,line in table_lines(file, faults):
         if row := located(file, i, faults, intensity_line, line, found): found[row[0]] = i,row[1]
-    if not found: report(ManifestError('empty file', str(file), 'Copy it from the release again.'), faults)
+    if not found: report_fault(ManifestError('empty file', str(file), 'Copy it from the release again.'), faults)
     return found
 
 # %% ../../nbs/data/10_au_codes.ipynb #0cd83e83
@@ -146,20 +146,20 @@ def read_subject(
     folder:Path, # 'ActionUnit_Labels/SN010'
     subject:str, # 'SN010'
     space:LabelSpace, # whose AUs are wanted
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->dict: # frame number to (line in the first AU's file, a intensities)
     "The intensities of one person, frame by frame"
     names = {o.lower():o for o in list_files(folder, ('.txt',))} # `.TXT` too
     files = [folder/names.get(name.lower(), name) for name in (f'{subject}_au{o}.txt' for o in space.aus)]
     columns = [read_intensities(o, faults) for o in files]
     for file,found in zip(files[1:], columns[1:]):
-        if found and columns[0] and (fault := _different_frames(files[0], columns[0], file, found)): report(fault, faults)
+        if found and columns[0] and (fault := _different_frames(files[0], columns[0], file, found)): report_fault(fault, faults)
     return {k:(i, [o[k][1] for o in columns]) for k,(i,_) in columns[0].items() if all(k in o for o in columns)}
 
 # %% ../../nbs/data/10_au_codes.ipynb #c78f932b
 def disfa_subject_folders(
     annotations:str|Path, # 'ActionUnit_Labels'
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->dict: # 'SN010' to its folder
     "Whose intensities there are"
     found,folders = {},sorted(o for o in Path(annotations).glob('[!.]*') if o.is_dir())
@@ -167,9 +167,9 @@ def disfa_subject_folders(
         raise ManifestError('no annotation files', str(annotations), 'Name the folder `ActionUnit_Labels`, with a folder for each person.')
     for folder in folders:
         m = re.match('SN[0-9]{3}(?![0-9])', folder.name, re.IGNORECASE)
-        if not m: report(ManifestError('not a DISFA subject', str(folder), 'Name folders SN and three digits.'), faults)
+        if not m: report_fault(ManifestError('not a DISFA subject', str(folder), 'Name folders SN and three digits.'), faults)
         elif (who := m[0].upper()) in found:
-            report(ManifestError('duplicate', str(folder), f'{found[who].name} is {who} too: keep one.'), faults)
+            report_fault(ManifestError('duplicate', str(folder), f'{found[who].name} is {who} too: keep one.'), faults)
         else: found[who] = folder
     return found
 
@@ -180,7 +180,7 @@ def disfa_records(
     space:LabelSpace, # whose AUs are wanted
     threshold:int=2, # an AU is present from this intensity on, 1 … 5
     video:str='RightVideo{}', # image folder of a subject
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->Records: # person after person
     "Read DISFA's intensities"
     if '{}' not in video: raise ValueError(f"video is {video!r}; put {{}} where the subject stands, as in 'RightVideo{{}}'")

@@ -16,7 +16,7 @@ from fastprogress.fastprogress import progress_bar
 from hashlib import sha256
 from pathlib import Path
 from .folders import frame_twins,in_order,list_files,near_names
-from .formats import ManifestError,frame_number,report
+from .formats import ManifestError,frame_number,report_fault
 from .manifests import Records
 from time import monotonic
 from torch import Tensor
@@ -83,14 +83,14 @@ def _sequence_faults(records, root, folder, rows):
 def check_files(
     records:Records, # as read
     root:str|Path, # the image root
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->Records: # those whose files are there
     "Compare a manifest with the folders it speaks of"
     ok = np.ones(len(records), bool)
     for s,rows in slow_progress(_by_sequence(records)):
         for i,fault in _sequence_faults(records, root, records.folders[s], rows):
             ok[i] = False
-            if fault: report(ManifestError(*fault.args[:3], records.manifest, records.lines[i]), faults)
+            if fault: report_fault(ManifestError(*fault.args[:3], records.manifest, records.lines[i]), faults)
     return records[ok]
 
 # %% ../../nbs/data/03_clips.ipynb #39c2af3e
@@ -146,7 +146,7 @@ def folder_segments(
 # %% ../../nbs/data/03_clips.ipynb #b58c7288
 def check_frames(
     records:Records, # of a data set with AU labels
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 ):
     "Name every repeated frame, and every gap in the frame numbers"
     _has_frames(records)
@@ -158,7 +158,7 @@ def check_frames(
         missing = f'{step[i]-1} frames are missing after {records.paths[a]}, line {records.lines[a]}'
         repeated = 'repeated frame',f'{same}; the first of them counts: remove one.'
         what = ('gap', f'{missing}; no clip crosses it.') if step[i]>1 else repeated
-        report(ManifestError(what[0], records.paths[b], what[1], records.manifest, records.lines[b]), faults)
+        report_fault(ManifestError(what[0], records.paths[b], what[1], records.manifest, records.lines[b]), faults)
 
 # %% ../../nbs/data/03_clips.ipynb #52d20a00
 def check_names(
@@ -171,7 +171,7 @@ def check_names(
         lines = ', '.join(f'{o} in line {n[0]}' for o,n in at.items() if len(n))
         fix = f'{lines}: if they are one, write them alike; if not, give them names that differ by more.'
         first = min(n[0] for n in at.values() if len(n))
-        report(ManifestError('names that nearly match', list(group), fix, records.manifest, first), faults)
+        report_fault(ManifestError('names that nearly match', list(group), fix, records.manifest, first), faults)
 
 # %% ../../nbs/data/03_clips.ipynb #bf45e716
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from .. import __version__
 from .annotations import label_counts,located,record_lines,write_manifest
 from .clips import slow_progress
 from .folders import near_names
-from .formats import ManifestError,manifest_lines,report
+from .formats import ManifestError,manifest_lines,report_fault
 from .manifests import Records
 from ..core.files import plain,write_json
 from ..core.settings import Settings
@@ -79,14 +79,14 @@ def split_subject(
 def split_subjects(
     file:str|Path, # a list of people, or a manifest
     records:Records, # of the data set that is split
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->dict: # subject to the first line that names them
     "Who is in a part of a published fold"
     people,known = {},set(records.subjects)
     for i,line in manifest_lines(file, faults):
         who = located(file, i, faults, split_subject, line, records)
         if who in known: people.setdefault(who, i)
-        elif who: report(ManifestError('no such person', who, f'There is no annotation of them in {records.manifest}.', file, i), faults)
+        elif who: report_fault(ManifestError('no such person', who, f'There is no annotation of them in {records.manifest}.', file, i), faults)
     return people
 
 # %% ../../nbs/data/12_folds.ipynb #69dedf3e
@@ -96,7 +96,7 @@ def published_fold(
     train:str|Path, # split file, see `split_subjects`
     test:str|Path, # the other
     fold:int=1, # which one it is
-    faults:list|None=None, # see `report`
+    faults:list|None=None, # see `report_fault`
     **notes # choices to remember, such as threshold=2
 )->Path: # the JSON beside the manifests
     "Split by people, as published"

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from ..core.files import replacing
 from .formats import (DATA_SETS,ManifestError,ManifestFormat,check_relative,frame_number,manifest_lines,other_separator,
-                                 parse_bp4d,report)
+                                 parse_bp4d,report_fault)
 from ..labels.facs import LabelSpace
 from zipfile import BadZipFile
 import numpy as np
@@ -199,7 +199,7 @@ def _read_lines(data, manifest, dataset, space, faults):
     row,fields = (_au_row,1+space.n_aus) if dataset.task=='au' else (_fe_row,3)
     for i,line in manifest_lines(manifest, faults, data):
         try: rows.append((i, *row(dataset, line, space, folders)))
-        except ManifestError as e: report(ManifestError(*(other_separator(line, fields) or e).args[:3], manifest, i), faults)
+        except ManifestError as e: report_fault(ManifestError(*(other_separator(line, fields) or e).args[:3], manifest, i), faults)
     if not rows: raise ManifestError('no records', None, 'Every line is blank or faulty.', manifest, 1)
     return list(folders),_columns(rows, dataset.task, space.n_aus)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from PIL import Image
 from typing import NamedTuple
 from .annotations import VIDEO_SUFFIXES,located
-from .formats import ManifestError,frame_number,report
+from .formats import ManifestError,frame_number,report_fault
 from .folders import list_files
 from .clips import frame_names
-from ..core.files import write_json
+from ..core.files import new_folder,write_json
 import json,numpy as np,os,pandas as pd,shutil
 
 # %% ../../nbs/data/11_videos.ipynb #005600d5
@@ -32,7 +32,7 @@ def _pyav():
 @contextmanager
 def heeding(
     what:str, # the video, and where in it
-    faults:list|None=None # see `report`; a file that cannot be read on is a fault in any case
+    faults:list|None=None # see `report_fault`; a file that cannot be read on is a fault in any case
 ):
     "Every complaint of FFmpeg inside is a fault"
     av = _pyav()
@@ -47,7 +47,7 @@ def heeding(
         av.logging.set_level(level)
         av.logging.set_skip_repeated(repeated)
     if said:
-        report(ManifestError('damaged video', what, f'The decoder says {said[0][2].strip()!r}: copy it from the release again.'), faults)
+        report_fault(ManifestError('damaged video', what, f'The decoder says {said[0][2].strip()!r}: copy it from the release again.'), faults)
 
 # %% ../../nbs/data/11_videos.ipynb #3c791036
 def open_video(
@@ -162,13 +162,13 @@ def check_end(
     end:float, # second at which its last packet ends
     duration:float, # announced, in seconds; 0 where it is not
     lost:float, # share of the duration that may be missing
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 ):
     "A fault if a video that was decoded ends early"
     early = missing_bytes(video) is None and end<duration*(1-lost)-.1 # a last frame shown for a tenth of a second
     if frames and not early: return
     what = f'It ends after {end:.2f} of {duration:.2f} seconds' if early else 'There is no frame in it'
-    report(ManifestError('video ends early', str(video), f'{what}: copy it from the release again.'), faults)
+    report_fault(ManifestError('video ends early', str(video), f'{what}: copy it from the release again.'), faults)
 
 # %% ../../nbs/data/11_videos.ipynb #197dfde3
 class VideoFrame(NamedTuple):
@@ -184,7 +184,7 @@ def _heeded(packets, stream, video, n, faults):
         if (packet := next(packets, None)) is None: return None,[]
         frames = packet.decode() if packet.stream.index==stream.index else []
     if packet.is_corrupt or any(o.is_corrupt for o in frames):
-        report(ManifestError('damaged video', f'{video}, frame {n+1}', 'Copy it from the release again.'), faults)
+        report_fault(ManifestError('damaged video', f'{video}, frame {n+1}', 'Copy it from the release again.'), faults)
     return packet,frames
 
 # %% ../../nbs/data/11_videos.ipynb #8cfeabe2
@@ -196,7 +196,7 @@ def video_frames(
     "The frames of a video: upright, with square pixels, in 8-bit RGB, each with its time"
     n,first,end = 0,None,0.
     if short := missing_bytes(video):
-        report(ManifestError('video ends early', str(video),
+        report_fault(ManifestError('video ends early', str(video),
             f'Its last {short:,} bytes are missing: copy it from the release again.'), faults)
     with open_video(video) as container:
         stream,start,packets = container.streams.best('video'),(container.start_time or 0)/1e6,container.demux()
@@ -255,16 +255,11 @@ def extract_video(
 )->int: # frames written
     "Write the frames of a video, all or none"
     how = how_extracted(video, quality, name)
-    part = folder.with_name(f'.{folder.name}.part')
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(folder) as part:
         for o in video_frames(video, lost):
             Image.fromarray(o.image).save(part/name.format(o.number), quality=quality)
             if tick: tick(o.number)
         write_json(part/_MADE, dict(how, frames=o.number))
-        os.replace(part, folder)
-    finally: shutil.rmtree(part, ignore_errors=True)
     return o.number
 
 # %% ../../nbs/data/11_videos.ipynb #6a1efea8
@@ -303,7 +298,7 @@ def extract_videos(
     name:str='{:05d}.jpg', # file name of a frame number; DISFA: 'frame_{}.jpg'
     ending:str='', # see `find_videos`
     lost:float=.05, # see `check_end`
-    faults:list|None=None # see `report`
+    faults:list|None=None # see `report_fault`
 )->pd.DataFrame: # a row a folder: its frames, and whether they were written now
     "Write the frames of all videos; videos that are done already are passed over"
     images,jobs = Path(images),find_videos(videos, ending)

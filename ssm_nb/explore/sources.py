@@ -19,7 +19,7 @@ from PIL import Image
 from .. import __version__
 from ..core.settings import Settings
 from ..evaluation.scores import PROTOCOLS
-from .evidence import evidence
+from .evidence import collect_evidence
 from .face import face_model
 from .spec import FORMAT, Clip, Epoch, Labels, Matrix, Pictures, PriorTable, Provenance, Spec
 from ..faces.embedded import ALL_AUS, true_probability
@@ -194,7 +194,7 @@ def run_spec(
     split = 'the TEST set: epochs were chosen on it' if config.selection=='test' else 'training data that was held out'
     watched = watched_clips(data.fe_choose, data.au_choose) if data else None
     if watched and list(watched.names)!=list(known['names']): watched = None # the data are not those of the run any more
-    found = evidence(model, data.fe_choose, data.au_choose, [best_model(o) for o in others], most) if data else (None, None)
+    found = collect_evidence(model, data.fe_choose, data.au_choose, [best_model(o) for o in others], most) if data else (None, None)
     return _run_spec(model, config, taken, best_epoch(quality), known, split, watched, found, pictures)
 
 # %% ../../nbs/explore/05_sources.ipynb #84cff8c4

@@ -8,8 +8,9 @@ __all__ = ['COMMANDS', 'parsed', 'run_folder', 'ssm_train', 'score_words', 'ssm_
 # %% ../../nbs/runs/05_commands.ipynb #e1c9e3f8
 import argparse, sys
 from pathlib import Path
+from typing import get_args
 from ..core.options import RunConfig, add_options, given_options
-from ..core.settings import Settings
+from ..core.settings import AUSet, FESet, Settings
 from ..core.shell import command_parser, parse_command, run_command, settings_first
 
 # %% ../../nbs/runs/05_commands.ipynb #94974c32
@@ -63,7 +64,6 @@ and report.html, which is what to look at.
 
 Several GPUs share each batch: accelerate launch --num_processes 4 -m ssm_nb.runs.commands train …'''
 
-# %% ../../nbs/runs/05_commands.ipynb #478ba468
 _TRAIN_EXAMPLES = '''  ssm-train --embedded small
         rendered faces, the small model; minutes on a laptop
   ssm-train runs/first --precision bf16 --workers 8
@@ -80,8 +80,8 @@ def ssm_train(
     "The command `ssm-train`"
     settings,wrong = settings_first(args)
     p = command_parser('ssm-train', _TRAIN, _TRAIN_EXAMPLES)
-    p.add_argument('folder', nargs='?', type=Path, metavar='FOLDER',
-                   help='of the run (default: one below out/runs, named after data, folds and seed)')
+    where = 'of the run (default: one below out/runs, named after data, folds and seed)'
+    p.add_argument('folder', nargs='?', type=Path, metavar='FOLDER', help=where)
     p.add_argument('--no-evaluate', action='store_true', help='train only; ssm-evaluate does the rest')
     add_options(p, settings)
     a,config = parsed(p, args, settings, wrong)
@@ -121,7 +121,6 @@ Reads the folder of a run (config.json, best.safetensors) and the data sets of s
 metrics.csv, figures/ and report.html into it. Of another data set, its test part at the fold of settings.ini is used.
 What an earlier evaluation wrote is replaced: name all other data sets again.'''
 
-# %% ../../nbs/runs/05_commands.ipynb #fc64cc15
 _EVALUATE_EXAMPLES = '''  ssm-evaluate runs/first
         the run's own test sets
   ssm-evaluate runs/first --transfer disfa ferv39k
@@ -137,12 +136,14 @@ def ssm_evaluate(
     settings,wrong = settings_first(args)
     p = command_parser('ssm-evaluate', _EVALUATE, _EVALUATE_EXAMPLES)
     p.add_argument('folder', type=Path, metavar='FOLDER', help='of the run')
-    p.add_argument('--transfer', nargs='+', default=[], metavar='SET', choices=('bp4d', 'disfa', 'dfew', 'ferv39k', 'mafw'),
-                   help='other data sets to test on: shared AUs, or the same expressions')
-    p.add_argument('--zero-shot', nargs='+', default=[], metavar='SET', choices=('dfew', 'ferv39k', 'mafw'),
-                   help='sets with expressions that the run never saw, recognised by their descriptions')
-    p.add_argument('--bs', type=int, default=16, metavar='N',
-                   help='clips at a time (default: 16); with released routing scores depend on it a little')
+    sets = dict(nargs='+', default=[], metavar='SET')
+    fe = get_args(FESet)
+    other = 'other data sets to test on: shared AUs, or the same expressions'
+    new = 'sets with expressions that the run never saw, recognised by their descriptions'
+    p.add_argument('--transfer', **sets, choices=(*get_args(AUSet), *fe), help=other)
+    p.add_argument('--zero-shot', **sets, choices=fe, help=new)
+    few = 'clips at a time (default: 16); with released routing scores depend on it a little'
+    p.add_argument('--bs', type=int, default=16, metavar='N', help=few)
     a = parse_command(p, args, wrong)
     if a.bs<1: p.error(f'--bs {a.bs}: give 1 or more')
     return _run('ssm-evaluate', lambda: _evaluated(a.folder, settings, a.device, transfer=a.transfer, unseen=a.zero_shot, bs=a.bs), a)
@@ -155,7 +156,6 @@ start it again as often as you like. After each pair the table is written anew: 
 folds.csv and folds.json, with the mean over pairs and its 95 % interval. Pairs share data, so that interval
 describes the spread over pairs; the reports of the pairs have intervals over people and clips.'''
 
-# %% ../../nbs/runs/05_commands.ipynb #f9354319
 _FOLDS_EXAMPLES = '''  ssm-folds runs/all --precision bf16 --workers 8
         all folds whose manifests exist
   ssm-folds runs/some --au-folds 1 2 --fe-folds 1
@@ -171,12 +171,12 @@ def ssm_folds(
     settings,wrong = settings_first(args)
     p = command_parser('ssm-folds', _FOLDS, _FOLDS_EXAMPLES)
     p.add_argument('folder', type=Path, metavar='FOLDER', help='gets a folder for each pair, and the table')
-    for o in ('--au-folds', '--fe-folds'):
-        p.add_argument(o, nargs='+', type=int, metavar='N', help='which (default: all whose manifests exist)')
+    folds = dict(nargs='+', type=int, metavar='N', help='which (default: all whose manifests exist)')
+    for o in ('--au-folds', '--fe-folds'): p.add_argument(o, **folds)
     add_options(p, settings, ('au_fold', 'fe_fold'))
     a,config = parsed(p, args, settings, wrong)
-    return _run('ssm-folds', lambda: _folds(a, config, settings), a,
-                go_on='The same command goes on; pairs that are done are not done again.')
+    go_on = 'The same command goes on; pairs that are done are not done again.'
+    return _run('ssm-folds', lambda: _folds(a, config, settings), a, go_on=go_on)
 
 # %% ../../nbs/runs/05_commands.ipynb #e07883d8
 def _folds(a, config, settings):

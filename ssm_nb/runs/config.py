@@ -145,8 +145,9 @@ def run_sets(
     sets = {k:getattr(settings, getattr(config, k)).at_fold(getattr(config, f'{k}_fold')) for k in ('au', 'fe')}
     for k,o in sets.items():
         for part in (o.train, o.test):
-            if not part.is_file(): raise FileNotFoundError(f'{part}: no such manifest. Say in settings.ini, section '
-                                                           f'[{getattr(config, k)}], where it is; ssm-doctor looks at everything.')
+            if part.is_file(): continue
+            raise FileNotFoundError(f'{part}: no such manifest. Say in settings.ini, section [{getattr(config, k)}], where it is; '
+                                    'ssm-doctor looks at everything.')
     return sets
 
 # %% ../../nbs/runs/01_config.ipynb #19ebbf75
@@ -196,16 +197,17 @@ def git_state(
 
 # %% ../../nbs/runs/01_config.ipynb #a3592eca
 def environment(
-    device=None # fastai's default if not given
-)->dict:        # fit for JSON
+    device:str|torch.device|None=None, # fastai's default if not given
+)->dict: # fit for JSON
     "Where and with what a run is started"
     device = torch.device(device or default_device())
     name = torch.cuda.get_device_name(device) if device.type=='cuda' else platform.processor() or platform.machine()
     versions = {o:version(o) for o in ('torchvision', 'fastai', 'open_clip_torch', 'safetensors', 'numpy')}
-    return dict(started=datetime.now().astimezone().isoformat(timespec='seconds'), command=sys.argv, python=platform.python_version(),
-                ssm_nb=__version__, torch=torch.__version__, **versions,
-        device=f'{device.type}: {name}', cores=os.cpu_count(), threads=torch.get_num_threads(),
-        processes=int(os.environ.get('WORLD_SIZE', 1)), system=platform.platform(), git=git_state())
+    started = datetime.now().astimezone().isoformat(timespec='seconds')
+    processes = int(os.environ.get('WORLD_SIZE', 1))
+    made = dict(python=platform.python_version(), ssm_nb=__version__, torch=torch.__version__, **versions)
+    machine = dict(device=f'{device.type}: {name}', cores=os.cpu_count(), threads=torch.get_num_threads(), processes=processes)
+    return dict(started=started, command=sys.argv, **made, **machine, system=platform.platform(), git=git_state())
 
 # %% ../../nbs/runs/01_config.ipynb #70660ea3
 def description(
@@ -215,8 +217,8 @@ def description(
     "What a run is, in full"
     files = {f'{k}_{part}':getattr(o, part) for k,o in sets.items() for part in ('train', 'test')}
     manifests = {k:dict(file=str(f), sha256=sha256(f.read_bytes()).hexdigest()) for k,f in files.items()}
-    return json.loads(json.dumps(dict(config=asdict(config), constants=asdict(config.constants), manifests=manifests,
-                                      prior=prior_record(config.prior, run_prior(config)))))
+    prior = prior_record(config.prior, run_prior(config))
+    return json.loads(json.dumps(dict(config=asdict(config), constants=asdict(config.constants), manifests=manifests, prior=prior)))
 
 # %% ../../nbs/runs/01_config.ipynb #f37b2956
 _ADDED = dict(variant='ssm', au_people=0, fe_clips=0) # what runs of before these options were
@@ -229,19 +231,19 @@ def differences(
     def parts(d):
         config = {k:v for k,v in (_ADDED|d['config']).items() if k not in (*HOW, 'prior')} # a prior is known by its content
         constants = {f'preset {k}':v for k,v in d['constants'].items()}
-        return {**config, 'prior':d['prior']['sha256'][:12], **constants,
-                **{f'manifest {k}':v['sha256'][:12] for k,v in d['manifests'].items()}}
+        manifests = {f'manifest {k}':v['sha256'][:12] for k,v in d['manifests'].items()}
+        return {**config, 'prior':d['prior']['sha256'][:12], **constants, **manifests}
     was,now = parts(was),parts(now)
     return [f'{k} was {was.get(k)}, is now {v}' for k,v in now.items() if was.get(k)!=v]
 
 # %% ../../nbs/runs/01_config.ipynb #c729e9b3
 def check_folder(
     folder:str|Path, # of a run; need not exist
-    said:dict        # the `description` of a run
+    described:dict,  # the `description` of a run
 ):
     "Make sure that a folder does not hold another run"
     file = Path(folder)/'config.json'
-    if file.exists() and (differ := differences(json.loads(file.read_text(encoding='utf-8')), said)):
+    if file.exists() and (differ := differences(json.loads(file.read_text(encoding='utf-8')), described)):
         raise ValueError(f"{folder} holds another run: {'; '.join(differ)}. Use another folder, or the values it was started with.")
 
 # %% ../../nbs/runs/01_config.ipynb #8f3f61d9
@@ -256,19 +258,23 @@ def read_config(
 # %% ../../nbs/runs/01_config.ipynb #51efae3b
 def enter_folder(
     folder:str|Path, # of the run; made if missing
-    said:dict,       # its `description`
-    device=None,     # fastai's default if not given
+    described:dict,  # its `description`
+    device:str|torch.device|None=None, # fastai's default if not given
 ):
     "Write into the folder what it is, and that it is started now"
     if rank_and_size()[0]: return # of several processes, the first writes
-    write_json(Path(folder)/'config.json', said)
+    write_json(Path(folder)/'config.json', described)
     log = Path(folder)/'environment.json'
     starts = json.loads(log.read_text(encoding='utf-8')) if log.exists() else []
-    write_json(log, [*starts, dict(environment(device), **{k:said['config'][k] for k in HOW})])
+    write_json(log, [*starts, dict(environment(device), **{k:described['config'][k] for k in HOW})])
 
 # %% ../../nbs/runs/01_config.ipynb #e8e2d073
 class EnterFolder(Callback):
     "A run says what it is when it starts"
     order = -20
-    def __init__(self, folder, said, device): store_attr()
-    def before_fit(self): enter_folder(self.folder, self.said, self.device)
+    def __init__(self,
+        folder:str|Path, # of the run
+        described:dict,  # its `description`
+        device:str|torch.device|None, # fastai's default if None
+    ): store_attr()
+    def before_fit(self): enter_folder(self.folder, self.described, self.device)

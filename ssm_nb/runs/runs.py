@@ -9,6 +9,7 @@ __all__ = ['start_weights', 'run_model', 'run_learner', 'join_processes', 'train
 
 # %% ../../nbs/runs/02_runs.ipynb #369ecd85
 import csv, json, os, re
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 import numpy as np
@@ -17,14 +18,15 @@ import torch
 from accelerate import PartialState
 from fastai.torch_core import default_device
 from plotly.offline import get_plotlyjs
+from torch import nn
 from ..core.distributed import rank_and_size
 from ..core.files import write_text
 from ..core.settings import Settings
 from ..data.datasets import AUClips, FEClips
 from ..data.manifests import read_manifest
-from ..evaluation.protocols import au_protocols, au_tracks, fe_evaluation, fe_predictions
-from ..faces.embedded import embedded_data
+from ..evaluation.protocols import AUProtocols, AUTracks, FEEvaluation, au_protocols, au_tracks, fe_evaluation, fe_predictions
 from ..evaluation.observed import clip_aus, observed_map, wild_truth
+from ..faces.embedded import embedded_data
 from ..evaluation.results import Results
 from ..evaluation.zero_shot import au_transfer, shared_aus, zero_shot_model
 from ..labels.facs import AU_SETS, LabelSpace, label_space
@@ -36,7 +38,7 @@ from ..model.ssm import SSM, build_ssm
 from ..model.weights import clip_weights
 from ..core.options import RunConfig
 from .config import (EMBEDDED, EnterFolder, RunData, check_choice, check_folder, description, read_config, run_data,
-                                run_prior, run_sets, run_space)
+    run_prior, run_sets, run_space)
 from ..show.plots import legend_above, map_triptych, themed
 from ..show.run_plots import gates, loss_curves
 from ..show.report import Section
@@ -74,7 +76,7 @@ def run_learner(
     data:RunData,     # from `run_data`
     model:SSM,        # from `run_model`
     folder:Path,      # of the run
-    device=None,      # fastai's default if not given
+    device:str|torch.device|None=None, # fastai's default if not given
 )->SSMLearner:
     "The learner of a run"
     variant = VARIANTS[config.variant]
@@ -88,8 +90,8 @@ def run_learner(
 
 # %% ../../nbs/runs/02_runs.ipynb #e2e8a70f
 def join_processes(
-    device=None # fastai's default if not given
-):              # a context in which the first process goes ahead
+    device:str|torch.device|None=None, # fastai's default if not given
+):                                     # a context in which the first process goes ahead
     "Make the processes of a launcher know each other"
     if int(os.environ.get('WORLD_SIZE', 1))==1: return nullcontext()
     return PartialState(cpu=torch.device(device or default_device()).type=='cpu').main_process_first()
@@ -99,15 +101,15 @@ def train_run(
     config:RunConfig,  # what the run is
     settings:Settings, # where the data are
     folder:str|Path,   # of the run
-    device=None,       # fastai's default if not given
+    device:str|torch.device|None=None, # fastai's default if not given
 )->SSMLearner:         # trained
     "Start a run, or go on with it"
     folder = Path(folder)
     with join_processes(device): data,sets = run_data(config, settings),run_sets(config, settings)
-    said = description(config, sets)
-    check_folder(folder, said)
+    described = description(config, sets)
+    check_folder(folder, described)
     learn = run_learner(config, data, run_model(config, settings), folder, device)
-    learn.add_cb(EnterFolder(folder, said, device))
+    learn.add_cb(EnterFolder(folder, described, device))
     with learn.distrib_ctx(sync_bn=False): train(learn, config.constants)
     return learn
 
@@ -117,8 +119,9 @@ def best_model(
 )->SSM:             # on the CPU, in eval mode
     "The averaged weights of the best epoch"
     file = Path(folder)/'best.safetensors'
-    if not file.is_file(): raise FileNotFoundError(f'{folder} has no best.safetensors yet: no epoch of this run is complete. '
-                                                   f'Train it first, or go on training it.')
+    if not file.is_file():
+        raise FileNotFoundError(f'{folder} has no best.safetensors yet: no epoch of this run is complete. '
+                                'Train it first, or go on training it.')
     return load_model(file)
 
 # %% ../../nbs/runs/02_runs.ipynb #9b216d8a
@@ -144,8 +147,9 @@ def unseen_labels(
 )->list[str]:
     "Expressions the model never saw; an error where the question does not fit"
     unseen = [o for o in data.space.expressions if o not in space.expressions]
-    if unseen and not zero_shot: raise ValueError(f"{data.where} has expressions that the model was not trained on "
-                                                  f"({', '.join(unseen)}): ask for it as zero-shot, not as transfer")
+    if unseen and not zero_shot:
+        raise ValueError(f"{data.where} has expressions that the model was not trained on ({', '.join(unseen)}): "
+                         'ask for it as zero-shot, not as transfer')
     if zero_shot and not unseen:
         raise ValueError(f'the model was trained on all expressions of {data.where}: ask for it as transfer, not as zero-shot')
     return unseen
@@ -153,11 +157,11 @@ def unseen_labels(
 # %% ../../nbs/runs/02_runs.ipynb #803898f4
 def transferred(
     model:SSM,     # trained, on its device
-    data,          # `AUClips` with `cover=True` or `FEClips` of another data set
-    held_out=None, # `AUTracks` of held-out people of the run
+    data:AUClips|FEClips, # of another data set; AU clips with `cover=True`
+    held_out:AUTracks|None=None, # of held-out people of the run
     bs:int=16,     # clips at a time
-    device=None    # fastai's default if not given
-):                 # `AUProtocols` or `FEEvaluation`
+    device:str|torch.device|None=None, # fastai's default if not given
+)->AUProtocols|FEEvaluation:
     "The test of a run on another data set"
     if data.task=='au': return au_protocols(au_transfer(model, data, bs, device), held_out)
     unseen_labels(model.space, data, zero_shot=False)
@@ -166,16 +170,16 @@ def transferred(
 # %% ../../nbs/runs/02_runs.ipynb #1de0baf4
 def unseen_expressions(
     model:SSM,         # trained, on its device
-    clip,              # the CLIP it started from, on the same device
+    clip:nn.Module,    # the CLIP it started from, on the same device
     data:FEClips,      # with expressions the model does not know
     bs:int=16,         # clips at a time
-    device=None        # fastai's default if not given
+    device:str|torch.device|None=None, # fastai's default if not given
 )->dict:               # question to `FEEvaluation`
     "Expressions by description alone: among all, and among the unseen only"
     space,name = data.space,data.records.dataset.name
     unseen = unseen_labels(model.space, data, zero_shot=True)
-    said = fe_predictions(zero_shot_model(model, clip, space, ssm_prior(space), released_prompts(space)[1]), data, bs, device)
-    return {f'{name}, all expressions':fe_evaluation(said), f"{name}, {', '.join(unseen)}":fe_evaluation(said.only(tuple(unseen)))}
+    found = fe_predictions(zero_shot_model(model, clip, space, ssm_prior(space), released_prompts(space)[1]), data, bs, device)
+    return {f'{name}, all expressions':fe_evaluation(found), f"{name}, {', '.join(unseen)}":fe_evaluation(found.only(tuple(unseen)))}
 
 # %% ../../nbs/runs/02_runs.ipynb #091af033
 def wild_results(
@@ -201,10 +205,10 @@ def run_results(
     config:RunConfig,  # of the run
     settings:Settings, # where the data are
     model:SSM,         # trained, in eval mode
-    transfer=(),       # other data sets, by name
-    unseen=(),         # sets with unseen expressions, by name
+    transfer:Sequence[str]=(), # other data sets, by name
+    unseen:Sequence[str]=(), # sets with unseen expressions, by name
     bs:int=16,         # clips at a time
-    device=None        # fastai's default if not given
+    device:str|torch.device|None=None, # fastai's default if not given
 )->Results:
     "Everything that is asked of a run"
     device = torch.device(device or default_device())
@@ -229,7 +233,7 @@ def read_columns(
     file:Path # a CSV file of numbers, with a head
 )->dict:      # name to (n,) array; words stay words
     "The columns of a log"
-    with open(file, newline='') as f: rows = list(csv.DictReader(f))
+    with open(file, newline='', encoding='utf-8') as f: rows = list(csv.DictReader(f))
     number = lambda v: float(v) if re.fullmatch(r'[-+0-9.e]+|nan|-?inf', v) else v
     return {k:np.array([number(r[k]) for r in rows]) for k in (rows[0] if rows else ())}
 
@@ -256,10 +260,10 @@ def training_sections(
     maps = {d:getattr(model.mapping, d)().detach().cpu().numpy() for d in ('au2fe', 'fe2au')}
     prior = model.mapping.prior.cpu().numpy()
     shown = [map_triptych(p, maps[d], model.space, d) for d,p in (('au2fe', prior), ('fe2au', prior.T))]
-    losses = loss_curves({k:log[k] for k in ('fe', 'au', 'fe_semantic', 'au_semantic', 'total', 'grad_norm')}, .9,
-                         'Losses and gradient norm, per step')
-    return [Section('Training', [f"{len(log['step'])} steps.", epoch_curve(epochs, config.selection), losses,
-                                 gates(log['alpha'], log['beta'])]),
+    names = 'fe', 'au', 'fe_semantic', 'au_semantic', 'total', 'grad_norm'
+    losses = loss_curves({k:log[k] for k in names}, .9, 'Losses and gradient norm, per step')
+    course = epoch_curve(epochs, config.selection),losses,gates(log['alpha'], log['beta'])
+    return [Section('Training', [f"{len(log['step'])} steps.", *course]),
             Section('The learned maps', ['The prior, what training made of it, and the difference.', *shown])]
 
 # %% ../../nbs/runs/02_runs.ipynb #9e3cc5dd
@@ -294,20 +298,20 @@ def run_facts(
     c,epochs = read_config(folder),read_columns(folder/'validation.csv')
     starts = json.loads((folder/'environment.json').read_text(encoding='utf-8'))
     done,best = len(epochs['epoch']),best_epoch(epochs['quality'])+1
-    # of all starts
-    some = {k:_distinct([o[k] for o in starts]) for k in ('precision', 'device', 'processes', 'ssm_nb', 'torch', 'fastai', 'git')}
-    unfinished = ' (UNFINISHED)'*(done<c.epochs)
-    return dict(run=run_title(c), seed=c.seed, preset=c.preset, epochs=f'{best} chosen of {done}, {c.epochs} planned{unfinished}',
-                epochs_done=done, chosen_on=c.selection, starts=len(starts), **some, started=starts[0]['started'])
+    names = 'precision', 'device', 'processes', 'ssm_nb', 'torch', 'fastai', 'git'
+    of_all = {k:_distinct([o[k] for o in starts]) for k in names}
+    words = f"{best} chosen of {done}, {c.epochs} planned{' (UNFINISHED)'*(done<c.epochs)}"
+    facts = dict(run=run_title(c), seed=c.seed, preset=c.preset, epochs=words, epochs_done=done, chosen_on=c.selection)
+    return dict(**facts, starts=len(starts), **of_all, started=starts[0]['started'])
 
 # %% ../../nbs/runs/02_runs.ipynb #af7cb42a
 def evaluate_run(
     folder:str|Path,   # of the run
     settings:Settings, # where the data are
-    transfer=(),       # other data sets to test on, by name
-    unseen=(),         # sets with expressions it never saw, by name
+    transfer:Sequence[str]=(), # other data sets to test on, by name
+    unseen:Sequence[str]=(), # sets with expressions it never saw, by name
     bs:int=16,         # clips at a time
-    device=None        # fastai's default if not given
+    device:str|torch.device|None=None, # fastai's default if not given
 )->Results:
     "Score a run and write everything that is to be seen of it"
     folder = Path(folder)

@@ -8,9 +8,7 @@ __all__ = ['pack', 'unpack', 'write_state', 'read_state', 'generator_states', 's
 
 # %% ../../nbs/training/05_checkpoint.ipynb #83b1793e
 import json, random, signal, threading
-try: import fcntl
-except ImportError: fcntl = None # Windows
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from warnings import warn
 import numpy as np
@@ -24,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from ..data.formats import ManifestError
 from ..core.distributed import gather_lists, gather_rows, rank_and_size, unwrap
-from ..core.files import replacing
+from ..core.files import locked, replacing
 from .learner import TrainingError
 from ..model.losses import LOSS_NAMES
 from ..model.released import save_model
@@ -188,15 +186,11 @@ def write(self:Checkpoints,
 @patch
 @contextmanager
 def around_fit(self:Checkpoints):
-    if fcntl is None or rank_and_size()[0]: yield; return # of several processes, the first locks
-    self.where.mkdir(parents=True, exist_ok=True)
-    with open(self.where/'.lock', 'w') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+    if rank_and_size()[0]: yield; return # of several processes, the first locks
+    with ExitStack() as lock:
+        try: lock.enter_context(locked(self.where))
         except BlockingIOError:
-            raise TrainingError(f'{self.where.parent}: another program is training in this folder. Wait for it, or use another '
-                                f'folder.') from None
-        except OSError as e:
-            warn(f'{self.where.parent}: this file system has no locks ({e.strerror}); do not train here with two programs at a time')
+            raise TrainingError(f'{self.where.parent}: another program is training in this folder. Wait for it, or use another folder.') from None
         yield
 
 # %% ../../nbs/training/05_checkpoint.ipynb #a2bf8da2
