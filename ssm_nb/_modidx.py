@@ -227,7 +227,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ssm_nb.data.clips._windows': ('data/clips.html#_windows', 'ssm_nb/data/clips.py'),
                                    'ssm_nb.data.clips.check_files': ('data/clips.html#check_files', 'ssm_nb/data/clips.py'),
                                    'ssm_nb.data.clips.check_frames': ('data/clips.html#check_frames', 'ssm_nb/data/clips.py'),
-                                   'ssm_nb.data.clips.check_names': ('data/clips.html#check_names', 'ssm_nb/data/clips.py'),
+                                   'ssm_nb.data.clips.check_near_names': ('data/clips.html#check_near_names', 'ssm_nb/data/clips.py'),
                                    'ssm_nb.data.clips.clips_sha256': ('data/clips.html#clips_sha256', 'ssm_nb/data/clips.py'),
                                    'ssm_nb.data.clips.cut_frames': ('data/clips.html#cut_frames', 'ssm_nb/data/clips.py'),
                                    'ssm_nb.data.clips.eval_clips': ('data/clips.html#eval_clips', 'ssm_nb/data/clips.py'),

@@ -1,7 +1,7 @@
 "Identity is a matter of content, not of names; and what training refuses has a check of its own"
 import numpy as np,pytest
 from PIL import Image
-from ssm_nb.data.clips import check_names,find_segments,shared_frames
+from ssm_nb.data.clips import check_near_names,find_segments,shared_frames
 from ssm_nb.data.datasets import AUClips,FEClips,check_segments
 from ssm_nb.data.formats import Faults,ManifestError
 from ssm_nb.data.manifests import read_manifest
@@ -47,7 +47,7 @@ def test_short_clips_and_other_bytes_of_the_same_size(tmp_path):
 @pytest.mark.parametrize('a,b', [('clip_01', 'clip_1'), ('Anna', 'anna'), ('happyness_3', 'happiness_3')])
 def test_near_folders_are_asked_about(a, b, tmp_path):
     faults = Faults()
-    check_names(fe(tmp_path, 'm.txt', [f'{a} 20 0', 'other 20 1', f'{b} 20 2']), faults)
+    check_near_names(fe(tmp_path, 'm.txt', [f'{a} 20 0', 'other 20 1', f'{b} 20 2']), faults)
     assert [(f.problem, f.line, set(f.value)) for f in faults]==[('names that nearly match', 1, {a, b})]
 
 @pytest.mark.parametrize('names', [['S01', 'S1', 'S02'], ['Müller', 'Mu\u0308ller', 'Huber'], ['subject 3', 'subjct 3', 'subject 4']])

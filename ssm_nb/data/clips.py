@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['frame_names', 'slow_progress', 'check_files', 'Segments', 'cut_frames', 'find_segments', 'folder_segments',
-           'check_frames', 'check_names', 'Clips', 'train_clips', 'eval_clips', 'clips_sha256', 'shared_frames',
+           'check_frames', 'check_near_names', 'Clips', 'train_clips', 'eval_clips', 'clips_sha256', 'shared_frames',
            'eval_frame_indices', 'train_frame_indices']
 
 # %% ../../nbs/data/03_clips.ipynb #f2bf87f2
@@ -161,7 +161,7 @@ def check_frames(
         report_fault(ManifestError(what[0], records.paths[b], what[1], records.manifest, records.lines[b]), faults)
 
 # %% ../../nbs/data/03_clips.ipynb #52d20a00
-def check_names(
+def check_near_names(
     records:Records, # of any data set
     faults:list|None=None # see `report`
 ):

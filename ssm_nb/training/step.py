@@ -28,7 +28,7 @@ class TrainingLoss(nn.Module):
 
     def forward(self, out, fe_label, au_label): # model output; (b1,), (b2, t, a)
         "Minimise this. Several processes see the loss of their whole batch"
-        out = SSMOutput(*map(gather_rows, out[:4]), *out[4:])
+        out = type(out)(*map(gather_rows, out[:4]), *out[4:])
         losses = self.joint(out, gather_rows(fe_label), gather_rows(au_label), self.mixup)
         self.raw = losses.raw
         return losses.total
@@ -113,7 +113,7 @@ class HalfPrecision(MixedPrecision):
     def before_batch(self): self.running = True; self.autocast.__enter__()
     def after_pred(self):
         self.stop()
-        self.learn.pred = SSMOutput(*(o if o is None else o.float() for o in self.pred))
+        self.learn.pred = type(self.pred)(*(o if o is None else o.float() for o in self.pred))
     def after_loss(self): pass
 
 # %% ../../nbs/training/02_step.ipynb #ea575275
