@@ -168,6 +168,7 @@ def write_text(
     text:str,      # its new contents
 )->Path:
     "Replace the text at `path` in one step"
+    text = text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace') # names that a terminal in ASCII gave as bytes
     with replacing(path) as new: new.write_text(text, encoding='utf-8')
     return Path(path)
 
@@ -196,6 +197,6 @@ def write_csv(
     rows:list[dict], # all with the same keys, which become the head; none: an empty file
 )->Path:
     "Write `rows` as CSV, whole or not at all"
-    with replacing(path) as new, open(new, 'w', newline='', encoding='utf-8') as f:
+    with replacing(path) as new, open(new, 'w', newline='', encoding='utf-8', errors='surrogateescape') as f:
         if rows: w = csv.DictWriter(f, rows[0]); w.writeheader(); w.writerows(rows)
     return Path(path)

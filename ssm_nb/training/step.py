@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from ..core.distributed import gather_rows, unwrap
 from ..data.datasets import keyed_generator
 from ..model.losses import JointLoss, draw_mixup
-from ..model.ssm import SSMOutput
 
 # %% ../../nbs/training/02_step.ipynb #e59d2dc7
 class TrainingLoss(nn.Module):
