@@ -107,7 +107,8 @@ def ssm_learner(
     loader = JointLoader(JointBatches(fe, au, preset.fe_bs, preset.au_bs, seed), device=device, num_workers=workers)
     own = [*method_callbacks(preset, seed), StepLog(folder), validation or Validation()]
     if precision!='fp32': own.append(HalfPrecision(precision))
-    if folder and find_spec('tensorboard'): own.append(TensorBoard(folder))
+    utf8 = not any('\ud800'<=o<='\udfff' for o in str(folder)) # TensorBoard opens no other path
+    if folder and utf8 and find_spec('tensorboard'): own.append(TensorBoard(folder))
     opt = partial(OptimWrapper, opt=partial(torch.optim.AdamW, betas=(.9,.999), eps=1e-8))
     return SSMLearner(DataLoaders(loader, loader, device=device), adapt_model(model, **how), TrainingLoss(preset.ramp_pace),
         opt_func=opt, lr=preset.lrs[-1],
