@@ -10,7 +10,7 @@ FILE = json.loads((ROOT/'benchmarks'/'results'/'parity.json').read_text(encoding
 
 
 @pytest.fixture(scope='module')
-def checks(): return P.parity(R.reference_folder(ROOT))
+def checks(): return P.parity_checks(R.reference_folder(ROOT))
 
 
 def test_the_committed_numbers_are_those_of_today(checks):
