@@ -110,7 +110,7 @@ def separator(
     lines:list[str] # of a table
 )->str|None: # ',' or ';' or a tab; None: blanks
     "What separates the values of a table"
-    count = lambda s: {len(next(csv.reader([o], delimiter=s))) for o in lines}
+    count = lambda s: {len(next(csv.reader([o.replace('\r', ' ')], delimiter=s))) for o in lines}
     there = [s for s in ',;\t' if any(s in o for o in lines)]
     even = [s for s in there if len(n := count(s))==1 and max(n)>1]
     if len(even)>1:
@@ -128,7 +128,7 @@ def table_lines(
     if data[:4] in (b'PK\3\4', b'\xd0\xcf\x11\xe0'): raise ManifestError('Excel file', str(table), 'Save the sheet as CSV.')
     lines = decoded(data).split('\n')
     sep = located(table, 1, None, separator, [o for o in lines if o.strip()][:100] or [''])
-    if sep in (';', '\t'): lines = [','.join(f'"{o}"' if ',' in o else o for o in next(csv.reader([l], delimiter=sep), [])) for l in lines]
+    if sep in (';', '\t'): lines = [','.join(f'"{o}"' if ',' in o else o for o in next(csv.reader([l.replace('\r', ' ')], delimiter=sep), [])) for l in lines]
     return list(manifest_lines(table, faults, '\n'.join(lines).encode('utf-8', 'surrogateescape')))
 
 # %% ../../nbs/data/09_annotations.ipynb #8f9252f3
