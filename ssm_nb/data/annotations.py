@@ -128,7 +128,8 @@ def table_lines(
     if data[:4] in (b'PK\3\4', b'\xd0\xcf\x11\xe0'): raise ManifestError('Excel file', str(table), 'Save the sheet as CSV.')
     lines = decoded(data).split('\n')
     sep = located(table, 1, None, separator, [o for o in lines if o.strip()][:100] or [''])
-    if sep in (';', '\t'): lines = [','.join(f'"{o}"' if ',' in o else o for o in next(csv.reader([l.replace('\r', ' ')], delimiter=sep), [])) for l in lines]
+    if sep in (';', '\t'):
+        lines = [','.join(f'"{o}"' if ',' in o else o for o in next(csv.reader([l.replace('\r', ' ')], delimiter=sep), [])) for l in lines]
     return list(manifest_lines(table, faults, '\n'.join(lines).encode('utf-8', 'surrogateescape')))
 
 # %% ../../nbs/data/09_annotations.ipynb #8f9252f3
@@ -142,7 +143,8 @@ def frame_images(
     for name in located(Path(images)/folder, None, faults, frame_names, Path(images)/folder) or ():
         if (n := located(Path(images)/folder/name, None, faults, frame_number, name)) is None: continue
         if n in found:
-            report_fault(ManifestError('two images of one frame', f'{folder}/{name}', f'{found[n]} has the same number: remove one.'), faults)
+            report_fault(ManifestError('two images of one frame', f'{folder}/{name}', f'{found[n]} has the same number: remove one.'),
+                         faults)
         else: found[n] = name
     if not found:
         report_fault(ManifestError('folder absent or without frames', str(Path(images)/folder),
