@@ -148,3 +148,9 @@ def test_sources_are_found_once_and_in_order(frames, tmp_path):
     for name in ('b.MOV', 'a.mp4', '._a.mp4'): (tmp_path/name).write_bytes(b'')
     found = find_sources([str(tmp_path), str(tmp_path/'*.mp4')])
     assert [(s.path.name, s.kind) for s in found]==[('a.mp4', 'video'), ('b.MOV', 'video'), ('clips', 'frames')]
+
+def test_a_device_that_is_not_there_writes_nothing(frames, tmp_path):
+    Image.fromarray(frames[0]).save(tmp_path/'one.png')
+    done = subprocess.run([sys.executable, '-c', 'import sys; from ssm_nb.runs.predicting import ssm_predict; sys.exit(ssm_predict())', str(tmp_path/'one.png'),
+        '--device', 'gpu', '--out', str(tmp_path/'out'), '--settings', os.devnull], capture_output=True, text=True)
+    assert done.returncode==2 and 'a GPU is called cuda' in done.stderr.splitlines()[-1] and not (tmp_path/'out').exists()

@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 from torch import Tensor
-from ..data.augment import AUGMENTATIONS, eval_transform, normalise
 from ..data.clips import eval_frame_indices
 from ..data.detection import FaceFinder, face_crop
 from ..data.tracks import Face, follow
+from .predict import ready_clip
 from ..model.ssm import SSM
 
 # %% ../../nbs/evaluation/09_video.ipynb #cd7c0635
@@ -32,9 +32,7 @@ def crops_clip(
     model:SSM, # whose picture size and device it must fit
 )->Tensor: # (t, 3, h, w), CLIP-normalised
     "A clip of one person, ready for the model"
-    frames = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-    frames = eval_transform(frames, AUGMENTATIONS[dict(au='bp4d', fe='dfew')[task]], model.image.visual.image_size[0])
-    return normalise(frames.to(model.image.visual.proj.device))
+    return ready_clip(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), task, model)
 
 # %% ../../nbs/evaluation/09_video.ipynb #fe847974
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..core.files import write_text
 from .sources import run_spec
 from .spec import Spec, explorer_js
-from ..core.shell import command_parser, run_command, settings_first
+from ..core.shell import command_parser, parse_command, run_command, settings_first
 from ..show.report import policy
 
 # %% ../../nbs/explore/06_page.ipynb #fb526fb6
@@ -62,7 +62,7 @@ def ssm_explore(
     p.add_argument('--pictures', action=argparse.BooleanOptionalAction, default=None,
                    help='small pictures of the clips (default: of drawn faces only)')
     p.add_argument('--clips', type=int, default=200, metavar='N', help='clips of each data set to measure evidence on (default: 200)')
-    a = p.parse_args(args)
-    if wrong or a.clips<1: p.error(wrong or f'--clips {a.clips}: give 1 or more')
+    a = parse_command(p, args, wrong)
+    if a.clips<1: p.error(f'--clips {a.clips}: give 1 or more')
     return run_command('ssm-explore', lambda: print(write_explorer(a.folder/'explorer.html',
         run_spec(a.folder, settings, a.seeds, a.pictures, a.clips))), a)

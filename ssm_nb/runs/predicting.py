@@ -24,6 +24,7 @@ from fastprogress.fastprogress import progress_bar
 from .. import __version__
 from ..core.files import replacing, write_json, write_text
 from ..core.settings import Settings
+from ..core.shell import command_parser, parse_command, run_command, settings_first
 from ..data.annotations import VIDEO_SUFFIXES
 from ..data.clips import frame_names
 from ..data.detection import FaceFinder, draw_faces
@@ -34,7 +35,6 @@ from ..evaluation.timeline import Thumbnails, strongest, timeline_sections
 from ..evaluation.video import FACE_COLUMNS, predict_frames
 from ..model.released import load_model, load_released
 from ..model.ssm import SSM
-from .commands import command_parser, run_command, settings_first
 from ..show.report import write_page
 
 # %% ../../nbs/runs/06_predicting.ipynb #81e07667
@@ -311,18 +311,19 @@ def ssm_predict(
     p.add_argument('--threshold', type=float, default=.5, metavar='P',
                    help='probability from which the page calls an action unit active (default: 0.5)')
     p.add_argument('--overlay', action='store_true', help='write each video once more, with its faces marked')
-    a = p.parse_args(args)
-    if wrong: p.error(wrong)
+    a = parse_command(p, args, wrong)
     if a.every<1 or not 0<a.threshold<1 or a.zoom<=0: p.error('--every starts at 1, --threshold lies between 0 and 1, --zoom is positive')
     try: sources,(model,origin) = find_sources(a.files),choose_model(a.model, settings)
     except ValueError as e: p.error(str(e))
-    asked,counts = Asked(a.detect, a.every, a.window, a.zoom, a.threshold),{}
+    asked = Asked(a.detect, a.every, a.window, a.zoom, a.threshold)
     def work():
         if a.detect: FaceFinder()
         print(f'Model: {origin}')
-        counts.update(predict_all(sources, a.out or settings.paths.out/'predictions', model, asked, a.device, a.overlay))
+        counts = predict_all(sources, a.out or settings.paths.out/'predictions', model, asked, a.device, a.overlay)
         print(', '.join(f"{n} {k.replace('_', ' ')}" for k,n in counts.items()))
-    return run_command('ssm-predict', work, a, 'The same command passes over the files that are done.') or int(counts.get('failed', 0)>0)
+        return int(counts['failed']>0)
+    go_on = 'The same command passes over the files that are done.'
+    return run_command('ssm-predict', work, a, go_on, lambda e: isinstance(e, ImportError)) # without the extra
 
 # %% ../../nbs/runs/06_predicting.ipynb #19d06efc
 def predict_video(
