@@ -6,7 +6,7 @@ For each score: share of data sets whose interval holds the truth, for the expan
 and for the plain one, with the Monte-Carlo standard error, and the share of data sets that got no interval.
 
 The last part asks about means when a resample loses a rare label: an AU that one or two of nine people show, and a class of
-which there are one or two clips. `kept` is the interval of `au_bootstrap` and `fe_bootstrap`, which replace what is lost;
+which there are one or two clips. `kept` is the interval that `au_bootstrap` and `fe_bootstrap` give, which replace what is lost;
 `dropped` leaves those resamples out, as was done before; `lost` is the share of resamples concerned.
 
 Run: python benchmarks/bootstrap_coverage.py [part …]    (people, clips, rare; default: all; writes benchmarks/results/bootstrap_coverage.json)
@@ -17,8 +17,8 @@ from fastprogress.fastprogress import progress_bar
 from pathlib import Path
 from ssm_nb.labels.facs import LabelSpace, label_space
 from ssm_nb.core.files import write_json
-from ssm_nb.evaluation.bootstrap import (au_bootstrap, bootstrap_interval, draw_confusions, draw_people, fe_bootstrap, person_counts,
-                                         weighted_scores)
+from ssm_nb.evaluation.bootstrap import (PersonCounts, au_bootstrap, bootstrap_interval, draw_confusions, draw_people, fe_bootstrap,
+                                         person_counts, score_intervals, weighted_scores)
 from ssm_nb.evaluation.scores import FEScores, recalls
 
 PEOPLE = {'a fold of DISFA':9, 'a fold of BP4D':14, 'DISFA':27, 'BP4D':41}
@@ -98,6 +98,13 @@ def rare_shows(s, a, k):
     return np.arange(s)[:,None]<np.r_[np.full(a-1, s), k]
 
 
+def f1_of(frames, s, weights):
+    "F1 (b, a) of weighted people, as `au_bootstrap` has it; AUC, which takes most of the time there, is left out"
+    probs,y = frames
+    cells = [((y==t) & ((probs>=0.5)==d)).reshape(s, -1, y.shape[1]).sum(1) for t,d in ((1,True),(0,True),(1,False),(0,False))]
+    return weighted_scores(PersonCounts(*cells, np.zeros((y.shape[1],s,1))), weights)['f1']
+
+
 def row(hits, lost):
     "Coverage of the two ways: `hits` (n, 2), NaN without an interval"
     kept,dropped = np.nanmean(hits, 0)
@@ -111,18 +118,15 @@ def without_lost(value, draws, n):
 
 def rare_aus(k, a, n):
     "Mean F1 of `a` AUs of which one is shown by `k` of nine people"
-    who,space,usual = np.repeat(np.arange(NINE), 100),LabelSpace(SEVEN.aus[:a], SEVEN.expressions),RATES['AU4']
-    many = 20_000//NINE*NINE
-    probs,y = crowd(np.random.default_rng(0), many, rates=[usual]*2, shows=rare_shows(many, 2, many*k//NINE))
-    common,rare = weighted_scores(person_counts(probs, y, probs>=0.5, np.zeros(len(y), int), 1), np.ones((1,1)))['f1'][0]
+    many,rates = 2222*NINE,[RATES['AU4']]*a
+    common,rare = f1_of(crowd(np.random.default_rng(0), many, rates=rates[:2], shows=rare_shows(many, 2, many*k//NINE)), many, np.ones((1,many)))[0]
     truth,hits,lost = (common*(a-1)+rare)/a,[],[]
     for i in progress_bar(range(n)):
-        probs,y = crowd(np.random.default_rng((3,k,a,i)), NINE, rates=[usual]*a, shows=rare_shows(NINE, a, k))
-        found = au_bootstrap(probs, y, who, space, times=TIMES, seed=i)['f1']['mean']
-        draws = weighted_scores(person_counts(probs, y, probs>=0.5, who, NINE), draw_people(NINE, TIMES, i))['f1']
-        other = without_lost(found.value, draws, NINE)
+        frames = crowd(np.random.default_rng((3,k,a,i)), NINE, rates=rates, shows=rare_shows(NINE, a, k))
+        value,own,draws = (f1_of(frames, NINE, w) for w in (np.ones((1,NINE)), np.eye(NINE), draw_people(NINE, TIMES, i)))
+        found = score_intervals(value[0], own, draws, seed=i)[-1]
         if found.basis.over<a: continue                                        # nobody showed it after all
-        hits.append([holds(o.low, o.high, truth) for o in (found, other)])
+        hits.append([holds(o.low, o.high, truth) for o in (found, without_lost(found.value, draws, NINE))])
         lost.append(np.isnan(draws).any(1).mean())
     return row(hits, lost)
 

@@ -89,6 +89,22 @@ def test_nothing_fits_into_a_strip():
     x = np.array([o[1] for o in windows])
     assert x.min()<20 and x.max()>370 and abs(x.mean()-195)<25
 
+@pytest.mark.parametrize('h,w', [(24, 300), (200, 30)])
+def test_where_nothing_fits_it_is_the_release_s_other_way(h, w):
+    """The release scales such a frame until its short side has the final size, and cuts a square from it at a place drawn uniformly;
+    here the square is cut first. Same draw, same picture, up to half a pixel of the scaled frame and rounding"""
+    size = 64
+    smooth = np.add.outer(np.linspace(0, 90, h), np.linspace(0, 160, w)) # a ramp: resampling changes nothing but its edges
+    frame = np.stack([smooth, 250-smooth, smooth/2], -1).round().astype(np.uint8)
+    scaled = Image.fromarray(frame).resize((round(w*size/min(h, w)), round(h*size/min(h, w))), Image.Resampling.BILINEAR)
+    for seed in range(5):
+        window = crop_window(h, w, (1, 1), (3/4, 4/3), keyed_generator(seed), 'swap')
+        y,x = (round(o*size/min(h, w)) for o in window[:2])
+        due = np.asarray(scaled.crop((x, y, x+size, y+size))).astype(int)
+        got = np.asarray(Image.fromarray(frame[window[0]:window[0]+window[2], window[1]:window[1]+window[3]]).resize((size, size), Image.Resampling.BILINEAR)).astype(int)
+        inner = slice(4, -4)
+        assert window[2]==window[3]==min(h, w) and abs(due-got)[inner,inner].max()<=3, (window, abs(due-got)[inner,inner].max())
+
 def test_pairs_of_the_release_draw_as_the_release():
     for name,p in PRESETS.items():
         if name.split('_')[0] in ('bp4d', 'disfa'): assert p.fe_augmentation.aspect=='swap' and p.au_augmentation.aspect=='log'

@@ -47,8 +47,33 @@ def test_short_clips_and_other_bytes_of_the_same_size(tmp_path):
 @pytest.mark.parametrize('a,b', [('clip_01', 'clip_1'), ('Anna', 'anna'), ('happyness_3', 'happiness_3')])
 def test_near_folders_are_asked_about(a, b, tmp_path):
     faults = Faults()
-    check_near_names(fe(tmp_path, 'm.txt', [f'{a} 20 0', 'other 20 1', f'{b} 20 2']), faults)
+    check_near_names(fe(tmp_path, 'm.txt', [f'{a} 20 0', 'other 20 1', f'{b} 20 2']), faults=faults)
     assert [(f.problem, f.line, set(f.value)) for f in faults]==[('names that nearly match', 1, {a, b})]
+
+@pytest.mark.parametrize('a,b', [('clip 07', 'Clip-7'), ('Zoë/3', 'Zoe/3')])
+def test_near_folders_of_training_and_test_are_asked_about(a, b, tmp_path):
+    faults = Faults()
+    train,test = fe(tmp_path, 'train.txt', ['other 20 1', f'{a} 20 0']),fe(tmp_path, 'test.txt', [f'{b} 20 2', 'other 20 1'])
+    check_near_names(train, test, faults=faults)
+    assert [set(f.value) for f in faults]==[{a, b}] and 'train.txt, line 2' in faults[0].fix and 'test.txt, line 1' in faults[0].fix
+
+def test_a_still_tells_nothing(tmp_path):
+    "Two clips that begin with the same black frames and go on differently"
+    for name,seed in (('a', 1), ('b', 2)):
+        folder(tmp_path/'i'/name, 20, seed)
+        for i in range(7): Image.new('RGB', (12, 12)).save(tmp_path/f'i/{name}/{i}.jpg', quality=90)
+    one,two = fe(tmp_path, 'train.txt', ['a 20 0']),fe(tmp_path, 'test.txt', ['b 20 1'])
+    assert shared_frames(one, tmp_path/'i', two, tmp_path/'i')==[]
+
+def test_the_naive_way_finds_the_same(tmp_path):
+    "Every frame of one side against every frame of the other"
+    for k in range(6): folder(tmp_path/f'i/{k}', 18, k)
+    for to,of,at,n in ((3, 0, 2, 9), (4, 1, 0, 18), (5, 2, 11, 7)):
+        for i in range(n): (tmp_path/f'i/{to}/{i+5 if n<10 else i}.jpg').write_bytes((tmp_path/f'i/{of}/{at+i}.jpg').read_bytes())
+    one,two = (fe(tmp_path, f'{s}.txt', [f'{k} 18 0' for k in ks]) for s,ks in (('train', (0, 1, 2)), ('test', (3, 4, 5))))
+    read = lambda k: [o.read_bytes() for o in (tmp_path/f'i/{k}').iterdir()]
+    naive = {(str(a), str(b)):sum(o in read(a) for o in read(b)) for a in (0, 1, 2) for b in (3, 4, 5)}
+    assert {(a, b):n for a,b,n in shared_frames(one, tmp_path/'i', two, tmp_path/'i')}=={k:n for k,n in naive.items() if n}
 
 @pytest.mark.parametrize('names', [['S01', 'S1', 'S02'], ['Müller', 'Mu\u0308ller', 'Huber'], ['subject 3', 'subjct 3', 'subject 4']])
 def test_near_people_are_asked_about(names):

@@ -8,6 +8,7 @@ __all__ = ['VIDEO_SUFFIXES', 'make_records', 'record_lines', 'same_records', 'wr
            'count_frames', 'clip_row', 'named_column', 'table_columns', 'expression_records', 'label_counts', 'recount']
 
 # %% ../../nbs/data/09_annotations.ipynb #eb86558f
+from collections.abc import Callable,Sequence
 from pathlib import Path
 from .formats import (DATA_SETS,ManifestError,check_relative,frame_number,manifest_lines,decoded,report_fault,
                                  parse_bp4d,parse_disfa,parse_expression)
@@ -22,7 +23,7 @@ def make_records(
     dataset:str, # a key of `DATA_SETS`
     source:str|Path, # where the rows come from
     space:LabelSpace, # what the labels mean
-    rows # (line, path, frame number or number of frames, a AU values or one class)
+    rows:list # (line, path, frame number or number of frames, a AU values or one class)
 )->Records: # in the order of `rows`
     "Rows as the columns of `Records`"
     if not rows: raise ManifestError('no records', str(source), 'Nothing in it could be used; the other faults say why.')
@@ -86,7 +87,7 @@ def located(
     file:Path, # where the line stands
     line:int|None, # its number, from 1; None: the file's name is what is parsed
     faults:list|None, # see `report_fault`
-    parse, # function
+    parse:Callable, # function
     *args # its arguments
 ): # what it returns; None after a fault
     "Call `parse`; its fault gets an address"
@@ -183,7 +184,7 @@ def _numbered(text, classes, start):
 def expression_label(
     text:str, # 'Happy', 'anger', '3'
     space:LabelSpace, # whose expressions count
-    classes=None, # names in the order that numbers count; None: numbers are refused
+    classes:Sequence[str]|None=None, # names in the order that numbers count; None: numbers are refused
     start:int=0 # the first number
 )->int: # position in the label space
     "A class, as owners write it"
@@ -227,7 +228,9 @@ def clip_row(
     images:Path, # the image root
     space:LabelSpace, # whose expressions count
     taken:dict, # clips met so far and their lines
-    classes, start, digits # see `expression_label` and `clip_folder`
+    classes:Sequence[str]|None, # see `expression_label`
+    start:int, # see `expression_label`
+    digits:int # see `clip_folder`
 )->tuple[str,int,int]: # folder, frames, label
     "One clip: its folder, the frames that are there, its class"
     fields = clip_fields(line)
@@ -257,7 +260,8 @@ def named_column(
 # %% ../../nbs/data/09_annotations.ipynb #561d7874
 def table_columns(
     line:str, # the first of a table
-    clip:str|None=None, label:str|None=None # names of the two columns; None: one of those known
+    clip:str|None=None, # name of the column of the clips; None: one of those known
+    label:str|None=None # name of that of the classes; None: one of those known
 )->tuple[int,int,int]: # column of the clip, column of the class, number of header lines
     "Find the columns that a header names"
     names = [o.lower() for o in (_fields(line) if ',' in line else line.split())]
@@ -274,10 +278,12 @@ def expression_records(
     images:str|Path, # the image root
     dataset:str, # 'dfew', 'ferv39k' or 'mafw'
     space:LabelSpace, # whose expressions count
-    classes=None, start:int=0, # names in the order that numbers count, and the first number
+    classes:Sequence[str]|None=None, # names in the order that numbers count
+    start:int=0, # the first number
     digits:int=0, # see `clip_folder`
     faults:list|None=None, # see `report_fault`
-    clip:str|None=None, label:str|None=None # names of the columns of the clips and of the classes; None: see `table_columns`
+    clip:str|None=None, # name of the column of the clips; None: see `table_columns`
+    label:str|None=None # name of that of the classes; None: see `table_columns`
 )->Records: # in the order of the table, with the frames that are there
     "Read a table of clips and count their frames"
     lines,rows,taken = table_lines(table, faults),[],{}

@@ -7,10 +7,11 @@ __all__ = ['au_columns', 'occurrence_row', 'read_occurrence', 'bp4d_folder', 'on
            'read_intensities', 'read_subject', 'disfa_subject_folders', 'disfa_records', 'compare_labels']
 
 # %% ../../nbs/data/10_au_codes.ipynb #5b6248de
+from collections.abc import Collection
 from pathlib import Path
 from .annotations import _fields,_whole,image_rows,located,make_records,table_lines
 from .clips import slow_progress
-from .folders import list_files
+from .folders import list_files,list_folders
 from .formats import ManifestError,report_fault
 from .manifests import Records
 from ..labels.facs import LabelSpace
@@ -40,7 +41,7 @@ def occurrence_row(
     line:str, # '2440,0,1,9,…'
     columns:list, # column of each AU
     n_fields:int, # fields the header has
-    seen # frame numbers met so far
+    seen:Collection[int] # frame numbers met so far
 )->tuple[int,list]: # frame number; a values in {0, 1, NaN}
     "One frame of an `AU_OCC` file"
     fields = _fields(line)
@@ -80,8 +81,8 @@ def bp4d_folder(
 # %% ../../nbs/data/10_au_codes.ipynb #9c1d226f
 def once(
     taken:dict, # key to the file that has it; grows
-    key, # a recording, subject or clip
-    file # where it was met now
+    key:str, # a recording, subject or clip
+    file:str|Path # where it was met now
 ):
     "Refuse a second file for the same key"
     if key in taken: raise ManifestError('duplicate', f'{key} in {file}', f'{taken[key]} has it too: keep one.')
@@ -109,7 +110,7 @@ def bp4d_records(
 # %% ../../nbs/data/10_au_codes.ipynb #de7c4e7c
 def intensity_line(
     line:str, # '12,3'
-    seen # frame numbers met so far
+    seen:Collection[int] # frame numbers met so far
 )->tuple[int,int]: # frame number; 0 … 5
     "One frame of an intensity file"
     fields = _fields(line)
@@ -127,7 +128,8 @@ def read_intensities(
     "The intensities of one AU in one video"
     found = {}
     if not file.is_file():
-        report_fault(ManifestError('AU file absent', str(file), 'Copy it from the release: without it the AU would read as absent.'), faults)
+        fix = 'Copy it from the release: without it the AU would read as absent.'
+        report_fault(ManifestError('AU file absent', str(file), fix), faults)
         return found
     for i,line in table_lines(file, faults):
         if row := located(file, i, faults, intensity_line, line, found): found[row[0]] = i,row[1]
@@ -162,7 +164,7 @@ def disfa_subject_folders(
     faults:list|None=None # see `report_fault`
 )->dict: # 'SN010' to its folder
     "Whose intensities there are"
-    found,folders = {},sorted(o for o in Path(annotations).glob('[!.]*') if o.is_dir())
+    found,folders = {},[Path(annotations)/o for o in list_folders(annotations)]
     if not folders:
         raise ManifestError('no annotation files', str(annotations), 'Name the folder `ActionUnit_Labels`, with a folder for each person.')
     for folder in folders:

@@ -8,6 +8,7 @@ __all__ = ['ASPECTS', 'AUGMENTATIONS', 'CLIP_MEAN', 'CLIP_STD', 'crop_window', '
 
 # %% ../../nbs/data/05_augment.ipynb #f8b937ee
 from dataclasses import dataclass
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 import math,numpy as np,torch
@@ -79,14 +80,14 @@ def _resize(frames, how, size):
 # %% ../../nbs/data/05_augment.ipynb #340e41f2
 def _fixed(v): return math.floor(v*65536+.5) # in 65,536ths of a pixel
 
-def _sources(h, w, angle, window):
-    "Rows and columns, (ch, cw), that the pixels of a window are taken from when the whole frame is turned"
-    y,x = (at+np.arange(n) for at,n in zip(window[:2], window[2:]))
+def _turn(h, w, angle, window):
+    "Pillow's coefficients for a window of the turned frame: the column and the row that a pixel is taken from"
     c,s = (round(f(math.radians(angle)), 15) for f in (math.cos, math.sin))
-    left,top = w/2-c*w/2+s*h/2,h/2-s*w/2-c*h/2 # where the corner of the frame comes from
-    col = _fixed(left+(c-s)/2)+_fixed(c)*x+_fixed(-s)*y[:,None]
-    row = _fixed(top+(s+c)/2)+_fixed(s)*x+_fixed(c)*y[:,None]
-    return row>>16,col>>16
+    found = []
+    for start,x,y in ((w/2-c*w/2+s*h/2, c, -s), (h/2-s*w/2-c*h/2, s, c)): # of the frame's corner; a pixel to the right; one down
+        first = _fixed(start+(x+y)/2)+_fixed(x)*window[1]+_fixed(y)*window[0] # the centre of the window's first pixel
+        found += [_fixed(x), _fixed(y), first-(_fixed(x)+_fixed(y))/2]
+    return [o/65536 for o in found]
 
 # %% ../../nbs/data/05_augment.ipynb #a613f8c6
 def turned_window(
@@ -95,11 +96,11 @@ def turned_window(
     window:tuple # top, left, height, width, see `crop_window`
 )->Tensor: # (t, 3, height, width) uint8
     "A window of the frames turned about their centre: nearest pixels, black outside"
-    t,_,h,w = frames.shape
-    row,col = _sources(h, w, angle, window)
-    at = 3*(row.clip(0, h-1)*w+col.clip(0, w-1))[...,None]+np.arange(3) # (ch, cw, 3) places in a frame as it lies in memory
-    out = frames.permute(0, 2, 3, 1).reshape(t, h*w*3).numpy().take(at, axis=1) # (t, ch, cw, 3)
-    out[:, (row<0) | (row>=h) | (col<0) | (col>=w)] = 0
+    *_,h,w = frames.shape
+    turn,size = _turn(h, w, angle, window),(window[3], window[2])
+    out = np.empty((len(frames), *window[2:], 3), np.uint8)
+    for o,frame in zip(out, frames.permute(0, 2, 3, 1).contiguous().numpy()):
+        o[:] = Image.fromarray(frame).transform(size, Image.Transform.AFFINE, turn, Image.Resampling.NEAREST)
     return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 # %% ../../nbs/data/05_augment.ipynb #e79dc264

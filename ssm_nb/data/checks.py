@@ -4,20 +4,19 @@
 
 # %% auto #0
 __all__ = ['repeated_folders', 'doubles', 'empty_labels', 'short_items', 'images', 'sample', 'decode_all', 'mixed_sizes',
-           'same_pictures', 'copies', 'near_folders', 'left_out', 'example_rows', 'example_strip']
+           'copies', 'ordered_by_number', 'left_out', 'example_rows', 'example_strip']
 
 # %% ../../nbs/data/14_checks.ipynb #af1a4ecc
 import os
 import numpy as np,plotly.graph_objects as go,torch
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from PIL import Image,ImageOps
 from .frames import decode_frame
 from .formats import ManifestError
 from .manifests import Records
-from .folders import list_files,plain_name
-from .clips import Segments,check_frames,find_segments,frame_names,slow_progress
+from .folders import list_files,order_question
+from .clips import Segments,check_frames,find_segments,folder_lines,frame_names,shared_frames,slow_progress
 from .counts import item_lengths
 from ..show.plots import frame_strip
 
@@ -127,55 +126,28 @@ def mixed_sizes(
         f'{w}×{h} here, {first[s][0][0]}×{first[s][0][1]} in {first[s][1]}: make them alike.', records.manifest, records.lines[row])
             for s,(row,path,(w,h)) in odd.items()]
 
-# %% ../../nbs/data/14_checks.ipynb #4471299f
-def _groups(keyed):
-    "Values whose keys are equal, two or more"
-    found = {}
-    for k,v in keyed: found.setdefault(k, []).append(v)
-    return [o for o in found.values() if len(o)>1]
-
-def same_pictures(
-    sides:dict, # 'train' and 'test' to (records, what `images` says of them)
-    root:Path # the image root
-)->list[list[tuple[str,int]]]: # groups of (side, row)
-    "Folders that hold the same pictures, byte for byte"
-    folders = {}
-    for side,(records,items) in sides.items():
-        for row,path in items: folders.setdefault((side, records.sequence[row]), ((side, row), []))[1].append(root/path)
-    sizes = ((tuple(o.stat().st_size for o in paths), (who, paths)) for who,paths in slow_progress(list(folders.values())))
-    digest = lambda paths: sha256(b''.join(sha256(o.read_bytes()).digest() for o in paths)).digest()
-    alike = _groups((key, o) for key,o in sizes if all(key)) # empty files are no pictures, and a fault of their own
-    return [same for group in alike for same in _groups((digest(paths), who) for who,paths in group)]
-
 # %% ../../nbs/data/14_checks.ipynb #fd35bd59
 def copies(
-    sides:dict, # see `same_pictures`
-    root:Path, # the image root
-    faults:list, # where copies on the other side go
-    warnings:list # where copies on the same side go
-):
-    "Name each folder that repeats the pictures of another"
-    for group in same_pictures(sides, root):
-        name = lambda side,row: (r := sides[side][0]).folders[r.sequence[row]]
-        (a,i),*more = group
-        for b,j in more:
-            if name(a, i)==name(b, j): continue # listed on both sides, which is a fault of its own
-            first,second = sides[a][0],sides[b][0]
-            kind = 'same pictures in training and in test' if a!=b else 'same pictures under two names'
-            fix = f'Byte for byte those of {name(a, i)}, {first.manifest}, line {first.lines[i]}: keep one of the two.'
-            (faults if a!=b else warnings).append(ManifestError(kind, str(name(b, j)), fix, second.manifest, second.lines[j]))
+    a:Records, # one side, whose files are there
+    b:Records, # the other, or the same once more
+    root:Path # the image root
+)->list[ManifestError]: # at the folder of `b`
+    "Name each folder that repeats pictures of another, see `shared_frames`"
+    where,at = folder_lines(a),folder_lines(b)
+    kind = 'same pictures under two names' if a is b else 'same pictures in training and in test'
+    fix = lambda first,n: f'{n} of its pictures are byte for byte in {first}, {a.manifest}, line {where[first]}, too: keep one of the two.'
+    return [ManifestError(kind, second, fix(first, n), b.manifest, at[second])
+            for first,second,n in shared_frames(a, root, b, root) if a is not b or where[first]<where[second]]
 
 # %% ../../nbs/data/14_checks.ipynb #0ab8e4de
-def near_folders(
-    train:Records, # training manifest
-    test:Records # test manifest of the same fold
-)->list[ManifestError]:
-    "Folders of the test whose names are those of training, written in another way"
-    names = {plain_name(o):o for o in train.folders}
-    pairs = ((i, o, names.get(plain_name(o))) for i,o in enumerate(test.folders))
-    line = lambda i: test.lines[np.flatnonzero(test.sequence==i)[0]]
-    return [ManifestError('folder name nearly as in training', o, f'{near} is in training: are they two clips?', test.manifest, line(i))
-            for i,o,near in pairs if near and near!=o]
+def ordered_by_number(
+    records:Records, # whose files are there
+    root:Path # the image root
+)->str: # '' where nothing is to be asked, or frames have their numbers from the manifest
+    "In how many folders the order of the frames depends on reading numbers as numbers"
+    if records.dataset.task=='au': return ''
+    asked = {o:q for o in slow_progress(list(records.folders)) if (q := order_question(frame_names(root/o)))}
+    return next((f'{len(asked):,} folders, such as {o}: {q}' for o,q in asked.items()), '')
 
 # %% ../../nbs/data/14_checks.ipynb #2599f770
 def left_out(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['frame_names', 'slow_progress', 'check_files', 'Segments', 'cut_frames', 'find_segments', 'folder_segments',
-           'check_frames', 'check_near_names', 'Clips', 'train_clips', 'eval_clips', 'clips_sha256', 'shared_frames',
-           'eval_frame_indices', 'train_frame_indices']
+           'check_frames', 'folder_lines', 'check_near_names', 'Clips', 'train_clips', 'eval_clips', 'clips_sha256',
+           'shared_frames', 'eval_frame_indices', 'train_frame_indices']
 
 # %% ../../nbs/data/03_clips.ipynb #f2bf87f2
 from collections import defaultdict
@@ -160,18 +160,26 @@ def check_frames(
         what = ('gap', f'{missing}; no clip crosses it.') if step[i]>1 else repeated
         report_fault(ManifestError(what[0], records.paths[b], what[1], records.manifest, records.lines[b]), faults)
 
+# %% ../../nbs/data/03_clips.ipynb #859e02da
+def folder_lines(
+    records:Records # of any data set
+)->dict[str,int]: # in the order of the lines
+    "The folders of a manifest, and the first line that lists each"
+    sequence,first = np.unique(records.sequence, return_index=True)
+    return {records.folders[s]:int(records.lines[i]) for i,s in sorted(zip(first, sequence))}
+
 # %% ../../nbs/data/03_clips.ipynb #52d20a00
 def check_near_names(
-    records:Records, # of any data set
-    faults:list|None=None # see `report`
+    *manifests:Records, # of one data set: one manifest, or those of training and test
+    faults:list|None=None # see `report_fault`
 ):
     "Name folders whose names nearly match, with their first lines"
-    for group in near_names(records.folders):
-        at = {o:records.lines[records.sequence==list(records.folders).index(o)] for o in group}
-        lines = ', '.join(f'{o} in line {n[0]}' for o,n in at.items() if len(n))
+    at = {}
+    for r in manifests: at = {o:(r.manifest, line) for o,line in folder_lines(r).items()} | at # the first manifest counts
+    for group in near_names(at):
+        lines = ', '.join(f'{o} in {at[o][0].name}, line {at[o][1]}' for o in group)
         fix = f'{lines}: if they are one, write them alike; if not, give them names that differ by more.'
-        first = min(n[0] for n in at.values() if len(n))
-        report_fault(ManifestError('names that nearly match', list(group), fix, records.manifest, first), faults)
+        report_fault(ManifestError('names that nearly match', list(group), fix, *min(map(at.get, group))), faults)
 
 # %% ../../nbs/data/03_clips.ipynb #bf45e716
 @dataclass(frozen=True, eq=False)
@@ -225,10 +233,10 @@ def clips_sha256(
     return sha256(''.join('|'.join(o)+'\n' for o in records.paths[clips.rows]).encode()).hexdigest()
 
 # %% ../../nbs/data/03_clips.ipynb #85c08fc0
-def _size_runs(root, folder, names, k=4):
-    "Sizes of each `k` consecutive files → the first of these files"
-    sizes,k = [(Path(root)/folder/o).stat().st_size for o in names],min(k, len(names))
-    return {tuple(sizes[i:i+k]):[f'{folder}/{o}' for o in names[i:i+k]] for i in range(len(names)-k+1)}
+def _size_runs(root, folder, names, k=4, step=1):
+    "(sizes, paths) of `k` consecutive files, from every `step`-th on"
+    sizes,k = [(Path(root)/folder/o).stat().st_size for o in names],max(1, min(k, len(names)))
+    return [(tuple(sizes[i:i+k]), [f'{folder}/{o}' for o in names[i:i+k]]) for i in range(0, len(names)-k+1, step)]
 
 # %% ../../nbs/data/03_clips.ipynb #6869e867
 def _listed(records, root):
@@ -240,22 +248,28 @@ def _listed(records, root):
 
 def _digests(root, paths): return [sha256((Path(root)/o).read_bytes()).digest() for o in paths]
 
+def _same_run(a, b): # digests of two runs
+    return a==b and (len(a)==1 or len(set(a))>1)
+
 # %% ../../nbs/data/03_clips.ipynb #1765ee52
 def shared_frames(
     a:Records, # of one split
     a_root:str|Path, # its image root
     b:Records, # of another
     b_root:str|Path # its image root
-)->list[tuple[str,str,int]]: # a folder of each, and how many of their files are found to be the same
+)->list[tuple[str,str,int]]: # a folder of each, and how many files of the second are in the first
     "Folders of two splits that hold the same pictures, byte by byte, whatever their names"
-    known,found = defaultdict(list),defaultdict(set)
-    for folder,names in _listed(a, a_root):
-        for sizes,paths in _size_runs(a_root, folder, names).items(): known[sizes].append((folder, paths))
+    mine,known,found = dict(_listed(a, a_root)),defaultdict(list),{}
+    for folder,names in mine.items():
+        for sizes,paths in _size_runs(a_root, folder, names, step=4): known[sizes].append((folder, paths))
     for folder,names in slow_progress(list(_listed(b, b_root))):
-        for sizes,paths in _size_runs(b_root, folder, names).items():
-            for other,theirs in known.get(sizes, ()):
-                if _digests(a_root, theirs)==_digests(b_root, paths): found[other, folder].update(paths)
-    return [(*k, len(v)) for k,v in found.items()]
+        for sizes,paths in _size_runs(b_root, folder, names):
+            for other,theirs in known.get(sizes, ()) if all(sizes) else (): # an empty file is no picture
+                if (other, folder) in found or Path(a_root)/other==Path(b_root)/folder: continue
+                if not _same_run(_digests(a_root, theirs), _digests(b_root, paths)): continue
+                held = {*_digests(a_root, [f'{other}/{o}' for o in mine[other]])}
+                found[other, folder] = sum(o in held for o in _digests(b_root, [f'{folder}/{o}' for o in names]))
+    return [(*k, n) for k,n in found.items()]
 
 # %% ../../nbs/data/03_clips.ipynb #76e7657a
 def eval_frame_indices(

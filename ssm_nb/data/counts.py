@@ -36,21 +36,25 @@ def item_lengths(
     if records.dataset.task=='fe': return records.frames
     return (segments or find_segments(records)).lengths
 
+# %% ../../nbs/data/13_counts.ipynb #87c205cc
+def _clip_counts(segments, records):
+    "What can be counted in the clips of a frame-labelled manifest"
+    clips = train_clips(segments)
+    return dict(clips=len(clips), clips_sha256=clips_sha256(records, clips), positives=np.nansum(records.labels, 0).astype(int).tolist())
+
 # %% ../../nbs/data/13_counts.ipynb #ce9ceb5e
 def tally(
     records:Records, # of a manifest, as read
     segments:Segments|None=None # of the same records, where they have been found already
 )->dict: # name to number; `positives` (a,) or `per_class` (e,)
     "What can be counted in a manifest"
-    fe,n = records.dataset.task=='fe',dict(records=len(records))
-    if not fe: segments = segments or find_segments(records)
-    short = int((item_lengths(records, segments)<16).sum())
-    if fe:
+    n = dict(records=len(records))
+    if records.dataset.task=='fe':
         per_class = np.bincount(records.labels, minlength=records.space.n_expressions)
-        return dict(n, frames=int(records.frames.sum()), short=short, per_class=per_class.tolist())
-    clips = train_clips(segments)
-    return dict(n, people=len(person_lines(records)), sequences=len(records.folders), segments=len(segments), short=short,
-                clips=len(clips), clips_sha256=clips_sha256(records, clips), positives=np.nansum(records.labels, 0).astype(int).tolist())
+        return dict(n, frames=int(records.frames.sum()), short=int((records.frames<16).sum()), per_class=per_class.tolist())
+    segments = segments or find_segments(records)
+    return dict(n, people=len(person_lines(records)), sequences=len(records.folders), segments=len(segments),
+                short=int((segments.lengths<16).sum()), **_clip_counts(segments, records))
 
 # %% ../../nbs/data/13_counts.ipynb #07f94235
 def load_published(

@@ -16,10 +16,10 @@ from fastcore.basics import patch
 from pathlib import Path
 from .. import __version__
 from .checks import (copies,decode_all,doubles,empty_labels,example_strip,images,left_out,mixed_sizes,
-                                near_folders,sample,short_items)
+                                ordered_by_number,sample,short_items)
 from .formats import DATA_SETS,ManifestError
 from .manifests import Records,read_manifest
-from .clips import check_files,find_segments,frame_names
+from .clips import check_files,check_near_names,find_segments,frame_names
 from .splits import crossing,part_clips,person_lines,three_parts
 from .stream import released_batch
 from .counts import compare_counts,compare_joint,load_published,item_lengths,own_labels,permuted,same_manifest,tally,together
@@ -46,7 +46,7 @@ class Checkup:
     notes:list = field(default_factory=list) # texts
     segments:dict = field(default_factory=dict) # 'train' and 'test' to `Segments`; None for clips
 
-    def key(self, split): return f'{self.name}/{self.where.fold}/{split}'
+    def key(self, split:str): return f'{self.name}/{self.where.fold}/{split}'
 
 # %% ../../nbs/data/15_doctor.ipynb #06c75071
 @patch
@@ -101,9 +101,8 @@ def check_labels(self:Checkup):
         doubles(r, self.faults, self.warnings)
         (self.faults if split=='train' and r.dataset.task=='fe' else self.warnings).extend(empty_labels(r, split))
         self.warnings += short_items(r, self.segments.get(split))
-    if len(self.records)==2:
-        self.faults += crossing(self.records['train'], self.records['test'])
-        self.warnings += near_folders(self.records['train'], self.records['test'])
+    check_near_names(*self.records.values(), faults=self.warnings)
+    if len(self.records)==2: self.faults += crossing(self.records['train'], self.records['test'])
     if not DATA_SETS[self.name].subject:
         self.notes.append('Paths do not tell who is in a clip: people in training and in test cannot be compared, only folders.')
 
@@ -119,6 +118,15 @@ def extra_frames(
         f'{m} found, {n} listed, the rest is not read: were they extracted at another rate?', records.manifest, i)
             for p,m,n,i in zip(records.paths, found, records.frames, records.lines) if m>n]
 
+# %% ../../nbs/data/15_doctor.ipynb #3d4f8621
+@patch
+def check_folders(self:Checkup, split:str):
+    "What lies in the folders of a manifest beside the frames it speaks of, and in which order they are read"
+    r,root = self.records[split],self.where.images
+    self.warnings += extra_frames(r, root)+copies(r, r, root)
+    if out := left_out(r, root): self.notes.append(f'Not read in the folders of {split}: {out}.')
+    if asked := ordered_by_number(r, root): self.notes.append(f'Order of frames in {split}: {asked}.')
+
 # %% ../../nbs/data/15_doctor.ipynb #408d43f9
 @patch
 def check_images(self:Checkup,
@@ -130,19 +138,16 @@ def check_images(self:Checkup,
     if not root.is_dir():
         return self.faults.append(ManifestError('image root absent', str(root),
             f'Put the images there, or correct `images` in section [{self.name}] of settings.ini.'))
-    sides = {}
     for split,r in self.records.items():
         r = self.records[split] = check_files(r, root, self.faults)
-        self.warnings += extra_frames(r, root)
-        if out := left_out(r, root): self.notes.append(f'Not read in the folders of {split}: {out}.')
-        sides[split] = r,images(r, root)
-        chosen = sample(sides[split][1], n, generator)
+        self.check_folders(split)
+        chosen = sample(images(r, root), n, generator)
         print(f'Decoding images: {self.name}, {split}')
         good = decode_all(chosen, r, root, self.faults)
         self.faults += mixed_sizes(good, r)
         self.sizes.update(o[2] for o in good)
         self.decoded += len(chosen)
-    copies(sides, root, self.faults, self.warnings)
+    if len(self.records)==2: self.faults += copies(*self.records.values(), root)
 
 # %% ../../nbs/data/15_doctor.ipynb #67227bc9
 @patch
@@ -154,7 +159,7 @@ def check_start(self:Checkup,
     if len(self.records)<2 or not all(map(len, self.records.values())) or crossing(*self.records.values()): return
     try:
         part_clips(three_parts(*self.records.values(), run.selection, run.held_out, run.seed), self.where.images,
-            bs or released_batch(self.name), check=False)
+            bs or released_batch(self.name, run.preset), check=False)
     except ManifestError as e: self.faults.append(e)
     except ValueError as e: self.faults.append(ManifestError('a run cannot start', self.name, str(e)))
 
@@ -236,7 +241,7 @@ def balance_figure(self:Checkup)->go.Figure:
 def bars(
     counts:dict, # name to number
     title:str, # one line
-    color:str=PALETTE[0]
+    color:str=PALETTE[0] # of the bars, as CSS writes it
 )->go.Figure:
     "A bar for each count"
     fig = go.Figure(go.Bar(x=list(counts), y=list(counts.values()), marker_color=color,

@@ -12,12 +12,11 @@ from pathlib import Path
 from .. import __version__
 from .annotations import label_counts,located,record_lines,write_manifest
 from .clips import slow_progress
-from .folders import near_names
 from .formats import ManifestError,manifest_lines,report_fault
 from .manifests import Records
 from ..core.files import plain,write_json
 from ..core.settings import Settings
-from .splits import subject_shares
+from .splits import check_names,no_name,subject_shares
 import json,numpy as np,re,torch
 
 # %% ../../nbs/data/12_folds.ipynb #104bbfae
@@ -38,6 +37,7 @@ def fold_parts(
     "The two parts of a fold"
     return dict(train=records[~test], test=records[test])
 
+# %% ../../nbs/data/12_folds.ipynb #756a2d02
 def describe_fold(
     test:np.ndarray, # (n,) bool: the records of the test
     records:Records, # all of them
@@ -86,7 +86,9 @@ def split_subjects(
     for i,line in manifest_lines(file, faults):
         who = located(file, i, faults, split_subject, line, records)
         if who in known: people.setdefault(who, i)
-        elif who: report_fault(ManifestError('no such person', who, f'There is no annotation of them in {records.manifest}.', file, i), faults)
+        elif who:
+            fix = f'There is no annotation of them in {records.manifest}.'
+            report_fault(ManifestError('no such person', who, fix, file, i), faults)
     return people
 
 # %% ../../nbs/data/12_folds.ipynb #69dedf3e
@@ -150,15 +152,9 @@ def check_subjects(
 ):
     "An error where a person is missing, or two names nearly match"
     if len(subjects)!=len(records): raise ValueError(f'{len(subjects)} subjects for {len(records)} records: give one each')
-    names = [str(o).strip() for o in subjects]
-    unnamed = [i for i,o in enumerate(names) if o.lower() in ('', 'nan', 'none', 'nat', '<na>')]
-    if unnamed:
-        first = records.paths[unnamed[0]]
-        raise ValueError(f'{first}: no person is given (of {len(unnamed)} such records). Say who it shows, or leave it out')
-    if near := near_names({*names}):
-        names = ' and '.join(map(repr, near[0]))
-        raise ValueError(f"one person or two? {names} ({len(near)} such): write one person's name in one way, "
-            "two people's in clearly different ones")
+    if unnamed := [p for o,p in zip(subjects, records.paths) if no_name(o)]:
+        raise ManifestError('no person is given', unnamed[0], f'Say who it shows, or leave it out ({len(unnamed)} such records).')
+    check_names(subjects, records.manifest)
 
 # %% ../../nbs/data/12_folds.ipynb #bc5eec88
 def subject_folds(

@@ -18,10 +18,11 @@ import torch
 
 # %% ../../nbs/data/07_stream.ipynb #ad4e7bc5
 def released_batch(
-    name:str # of a data set
+    name:str, # of a data set
+    preset:str='' # of a run; one that names a pair, such as 'bp4d_mafw', goes before the data set
 )->int: # clips a step
     "How many clips of a data set the release takes a step"
-    return 8 if DATA_SETS[name].task=='au' else 10 if name=='mafw' else 12
+    return 8 if DATA_SETS[name].task=='au' else 10 if (preset.partition('_')[2] or name)=='mafw' else 12
 
 def check_batch(
     clips:'AUClips|FEClips|ClipSets', # to train on

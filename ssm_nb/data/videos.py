@@ -47,7 +47,8 @@ def heeding(
         av.logging.set_level(level)
         av.logging.set_skip_repeated(repeated)
     if messages:
-        report_fault(ManifestError('damaged video', what, f'The decoder says {messages[0][2].strip()!r}: copy it from the release again.'), faults)
+        fix = f'The decoder says {messages[0][2].strip()!r}: copy it from the release again.'
+        report_fault(ManifestError('damaged video', what, fix), faults)
 
 # %% ../../nbs/data/11_videos.ipynb #3c791036
 def open_video(
@@ -78,7 +79,7 @@ def place_pixels(
 _TURNS = {0:((1,0),(0,1)), 90:((0,1),(-1,0)), 180:((-1,0),(0,-1)), 270:((0,-1),(1,0))} # degrees to the right, as in `place_pixels`
 
 def display_matrix(
-    frame, # of PyAV
+    frame:'av.VideoFrame', # as PyAV decodes it
     tags:dict, # metadata of its stream
     what:str # the video, for the fault
 )->np.ndarray: # (2, 2), see `place_pixels`
@@ -92,8 +93,8 @@ def display_matrix(
 
 # %% ../../nbs/data/11_videos.ipynb #f12a2cc9
 def upright_rgb(
-    frame, # of PyAV
-    stream, # it is from
+    frame:'av.VideoFrame', # as PyAV decodes it
+    stream:'av.VideoStream', # it is from
     what:str # the video, for faults
 )->np.ndarray: # (h, w, 3) uint8
     "A frame as a player shows it"
@@ -115,6 +116,7 @@ def _boxes_end(f, size):
         at += n
     return at
 
+# %% ../../nbs/data/11_videos.ipynb #d532eafd
 def _riff_end(f, size):
     "AVI: boxes of (4 bytes name, 4 bytes size); 0 and -1 where a recorder did not know"
     at = 0
@@ -132,6 +134,7 @@ def _ebml_number(f):
     value = int.from_bytes(bytes([first])+f.read(n-1), 'big') & (1<<7*n)-1
     return None if value==(1<<7*n)-1 else value
 
+# %% ../../nbs/data/11_videos.ipynb #c1acd99e
 def _matroska_end(f, size):
     "MKV, WebM: a header and one segment, each of (4 bytes name, number of bytes)"
     f.seek(4)
@@ -280,7 +283,7 @@ def find_videos(
 
 # %% ../../nbs/data/11_videos.ipynb #8b2232e5
 def frame_ticker(
-    bar, # a progress bar over videos
+    bar:progress_bar, # over videos
     i:int, # the video it is at
     what:str, # its name
     every:int=50 # frames
