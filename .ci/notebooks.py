@@ -81,11 +81,21 @@ def sidebar():
         lines += [f"      - section: {chapter}{' (skip first)' if chapter in house.SKIP_FIRST else ''}", '        contents:', *(f'          - {chapter}/{f.name}' for f in files)]
     return '\n'.join(lines)+'\n'
 
-SIDEBAR = ROOT/'nbs'/'sidebar.yml'
+def counted():
+    "What each notebook gives a reader, as a table in Markdown"
+    rows = {f:house.course(f) for f in notebooks('nbs', 'tutorials')}
+    columns = [*next(iter(rows.values()))]
+    lines = ['# What is in each notebook', '', 'Written by `make clean`. Equations are displayed ones in a cell beside code; pictures are those that a viewer without scripts shows.', '',
+             f"| notebook | {' | '.join(columns)} |", '|---|'+'--:|'*len(columns)]
+    lines += [f"| {f.parent.name}/{f.stem} | {' | '.join(f'{n:,}' for n in o.values())} |" for f,o in rows.items()]
+    return '\n'.join(lines)+'\n'
+
+SIDEBAR,COUNTS = ROOT/'nbs'/'sidebar.yml',ROOT/'nbs'/'counts.md'
+WRITTEN = {SIDEBAR: sidebar, COUNTS: counted} # files that follow from the notebooks
 
 def clean():
     for f in notebooks('nbs', 'tutorials'): write_nb(cleaned(loads(f.read_text(encoding='utf-8'))), f)
-    SIDEBAR.write_text(sidebar(), encoding='utf-8')
+    for f,text in WRITTEN.items(): f.write_text(text(), encoding='utf-8')
 
 # pictures ---------------------------------------------------------------------------------------------------------
 
@@ -128,7 +138,7 @@ def check():
     if large := size()>MAX_COURSE: print(f'nbs/ and tutorials/ have {size():,} bytes, {MAX_COURSE:,} are the limit: smaller or fewer figures')
     for f in pictureless(): print(f'a figure without a picture: {f.relative_to(ROOT)}')
     dirty = [f for f in notebooks('nbs', 'tutorials') if (t := f.read_text(encoding='utf-8')) != nb2str(cleaned(loads(t)))]
-    if not SIDEBAR.exists() or SIDEBAR.read_text(encoding='utf-8')!=sidebar(): dirty.append(SIDEBAR)
+    dirty += [f for f,text in WRITTEN.items() if not f.exists() or f.read_text(encoding='utf-8')!=text()]
     for f in dirty: print(f'not clean: {f.relative_to(ROOT)}')
     return not (large or dirty or pictureless())
 
