@@ -6,6 +6,7 @@
 __all__ = ['Bridge']
 
 # %% ../../nbs/model/08_bridge.ipynb #cb2e20f2
+import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 class Bridge(nn.Module):
     "What a clip's expression says about its AUs, and what AUs say about an expression, through one learned table"
     def __init__(self,
-        prior, # (e, a) array or tensor, 0..1
+        prior:np.ndarray|Tensor, # (e, a), 0..1
         held:float=.75, # share of a clip's frames in which an AU of the clip shows
         memory:int=64, # m, frames remembered of each expression
         pace:float=.02, # share of the way that the table moves at each step

@@ -8,9 +8,11 @@ __all__ = ['LAMBDA_OF', 'LOSS_NAMES', 'masked_bce', 'MovingMeanBalance', 'ramp',
 
 # %% ../../nbs/model/10_losses.ipynb #627b089b
 import torch
+from collections.abc import Callable
 from fastcore.basics import patch
 from math import exp
 from scipy.special import betaincinv
+from .ssm import SSMOutput
 from torch import nn, Tensor
 from torch.nn import functional as F
 from typing import NamedTuple
@@ -154,7 +156,7 @@ def start_epoch(self:JointLoss,
 def branch(self:JointLoss,
     outputs:tuple, # logits and semantic logits, or None twice
     labels:Tensor|None, # of one task
-    loss, # of logits and labels
+    loss:Callable[[Tensor,Tensor],Tensor], # of logits and labels
 )->list[Tensor]: # two scalars, and whether they count
     "Both losses of one task"
     if outputs[0] is None: return [self.weights.new_zeros(())]*2 + [self.weights.new_zeros((), dtype=torch.bool)]
@@ -165,7 +167,7 @@ def branch(self:JointLoss,
 # %% ../../nbs/model/10_losses.ipynb #811ecd38
 @patch
 def forward(self:JointLoss,
-    out, # the model's output
+    out:SSMOutput, # what the model gave
     fe_labels:Tensor|None=None, # (b1,) int64, or (b1, e) rows as `masked_ce` reads them
     au_labels:Tensor|None=None, # (b2, t, a) in {0, 1}, NaN where not annotated
     mixup:Mixup|None=None, # how the AU clips were blended

@@ -17,10 +17,11 @@ import torch
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import save_file
 from ..labels.facs import BP4D_AUS,DISFA_AUS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
+from ..core.archives import read_checkpoint
 from ..core.files import replacing
 from .ssm import SSM,from_config
 from .prototypes import released_prompts
-from .weights import check_numbers,name_differences,plain_names,read_checkpoint
+from .weights import check_numbers,name_differences,plain_names
 from torch import Tensor
 
 # %% ../../nbs/model/11_released.ipynb #b931fd33

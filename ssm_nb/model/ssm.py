@@ -220,7 +220,10 @@ def fe_logits(self:SSM,
     return self.fe_read(self.frame_features(clip, noise), z_fe)
 
 @patch
-def fe_read(self:SSM, x, z_fe): # (b, t, d)
+def fe_read(self:SSM,
+    x:Tensor, # (b, t, d) frame features
+    z_fe:Tensor, # (e, d) prototypes after the exchange
+) -> tuple[Tensor,Tensor]: # logits (b, e) and their semantic part (b, e)
     "The expression branch after the image tower"
     v = self.fe_temporal(x)
     s = self.semantic(v, z_fe)
@@ -237,7 +240,10 @@ def au_logits(self:SSM,
     return self.au_read(self.frame_features(clip, noise), z_au)
 
 @patch
-def au_read(self:SSM, x, z_au): # (b, t, d)
+def au_read(self:SSM,
+    x:Tensor, # (b, t, d) frame features
+    z_au:Tensor, # (a, d) prototypes after the exchange
+) -> tuple[Tensor,Tensor]: # logits (b, t, a), smoothed, and their semantic part (b, t, a), not smoothed
     "The action-unit branch after the image tower"
     v = self.au_temporal(x)
     s = self.semantic(v, z_au)
