@@ -59,18 +59,18 @@ def read_study(
 )->Study:
     "The study that a file describes; a line that cannot be used is an error with its place"
     lines = [o for o in read_entries(Path(file)) if o.key]
-    said = {o.key:o for o in lines if o.section=='study'}
+    entries = {o.key:o for o in lines if o.section=='study'}
     for k in ('variants', 'seeds'):
-        if k not in said: raise ValueError(f'{file}: section [study] needs a line {k} = …')
-    names = said['regimes'].value.split() if 'regimes' in said else ['full']
+        if k not in entries: raise ValueError(f'{file}: section [study] needs a line {k} = …')
+    names = entries['regimes'].value.split() if 'regimes' in entries else ['full']
     for o in lines:
         if o.section not in ('study', 'run', *names):
             raise SettingsError(o, f'section [{o.section}] is neither study nor run nor a regime: {closest(o.section, names)}')
     of = lambda section: {o.key:_value(o) for o in lines if o.section==section}
-    variants = _words(said['variants'], VARIANTS)
-    pairs = _words(said['compare'], [f'{a}-{b}' for a in variants for b in variants if a!=b]) if 'compare' in said else ()
-    try: seeds = tuple(map(int, said['seeds'].value.split()))
-    except ValueError: raise SettingsError(said['seeds'], 'seeds are whole numbers, such as 0 1 2 3 4') from None
+    variants = _words(entries['variants'], VARIANTS)
+    pairs = _words(entries['compare'], [f'{a}-{b}' for a in variants for b in variants if a!=b]) if 'compare' in entries else ()
+    try: seeds = tuple(map(int, entries['seeds'].value.split()))
+    except ValueError: raise SettingsError(entries['seeds'], 'seeds are whole numbers, such as 0 1 2 3 4') from None
     return Study(variants, seeds, {r:of(r) for r in names}, tuple(tuple(o.split('-')) for o in pairs), of('run'))
 
 # %% ../../nbs/runs/04_study.ipynb #d06997a0
@@ -91,10 +91,10 @@ def run_one(
 )->bool:               # False: another process is at it
     "Train and evaluate one run of a study, unless it is done"
     where.mkdir(parents=True, exist_ok=True)
-    said = description(config, run_sets(config, settings))
+    about = description(config, run_sets(config, settings))
     try:
         with FileLock(where/'.lock', timeout=0):
-            if not is_done(where, said):
+            if not is_done(where, about):
                 train_run(config, settings, where, device)
                 evaluate_run(where, settings, device=device)
             return True
