@@ -171,10 +171,11 @@ def _quoted(e, text):
 def closest(
     name:str,        # what was written
     valid:Iterable, # what could have been meant; shown as text
+    cutoff:float=.6, # 0..1, how alike two names must be to be near
 )->str: # the end of an error message
     "A hint: the valid name nearest to `name`, or all of them"
     valid = [str(o) for o in valid]
-    near = get_close_matches(name.lower(), {o.lower():o for o in valid}, n=1)
+    near = get_close_matches(name.lower(), {o.lower():o for o in valid}, n=1, cutoff=cutoff)
     return f"did you mean '{next(o for o in valid if o.lower()==near[0])}'?" if near else f"valid: {', '.join(valid)}"
 
 # %% ../../nbs/core/01_settings.ipynb #4e1b00db

@@ -69,7 +69,7 @@ def in_words(
 # %% ../../nbs/labels/01_facs.ipynb #a1f71853
 def _unknown(kind, key, valid):
     "The error for a label that is not in `valid`"
-    return ValueError(f'{in_words(key)} is not {kind}; {closest(str(key), valid)}')
+    return ValueError(f'{in_words(key)} is not {kind}; {closest(str(key), valid, .5)}')
 
 # %% ../../nbs/labels/01_facs.ipynb #8bd2d116
 def action_unit(
