@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from fastcore.basics import patch
 from importlib.resources import files
 from numbers import Integral
+from ..core.texts import closest
 from .facs import AU_SETS, LabelSpace, in_words
-from .prior import PriorError, labelled_matrix, one_line_text, placed_space, reject_cell
+from .prior import PriorError, header_line, labelled_copy, placed_space, reject_cells
 
 # %% ../../nbs/labels/03_cooccurrence.ipynb #3da49ed4
 @dataclass(frozen=True, eq=False)
@@ -25,16 +26,16 @@ class CoOccurrence:
     name:str='' # for titles and file headers
     source:str='' # where the counts come from
     def __post_init__(self):
-        labels, n = self.space.au_labels, labelled_matrix(self.support, self.space.au_labels, self.space.au_labels)
+        labels, n = self.space.au_labels, labelled_copy(self.support, self.space.au_labels, self.space.au_labels)
         if not np.issubdtype(n.dtype, np.integer): raise PriorError(f'counts must be whole numbers, found {n.dtype}')
         if not isinstance(self.frames, Integral): raise PriorError(f'frames must be a whole number, found {in_words(self.frames)}')
         d = n.diagonal() # (a,)
-        reject_cell((n < 0) | (n > self.frames), n, labels, labels, f'A count is at least 0 and at most the {self.frames} frames')
-        reject_cell(n != n.T, n, labels, labels, 'The mirrored cell holds another number')
-        reject_cell(n > np.minimum(d[:,None], d), n, labels, labels, 'Two AUs cannot be active together more often than each alone')
+        reject_cells((n < 0) | (n > self.frames), n, labels, labels, f'A count is at least 0 and at most the {self.frames} frames')
+        reject_cells(n != n.T, n, labels, labels, 'The mirrored cell holds another number')
+        reject_cells(n > np.minimum(d[:,None], d), n, labels, labels, 'Two AUs cannot be active together more often than each alone')
         for k,v in dict(support=n.astype(np.int64), frames=int(self.frames)).items(): object.__setattr__(self, k, v)
         self.support.setflags(write=False)
-        for text in (self.name, self.source): one_line_text(text)
+        for text in (self.name, self.source): header_line(text)
 
 # %% ../../nbs/labels/03_cooccurrence.ipynb #fb06986e
 @patch
@@ -88,7 +89,7 @@ def dataset_cooccurrence(
 )->CoOccurrence:
     "The counts over all labelled frames of an AU data set"
     aus = str(aus).lower()
-    if aus not in AU_SETS: raise PriorError(f"no counts for {aus!r}. Valid: {', '.join(AU_SETS)}")
+    if aus not in AU_SETS: raise PriorError(f"no counts for {aus!r}: {closest(aus, AU_SETS)}")
     d = json.loads(files('ssm_nb').joinpath('assets/au_counts.json').read_text(encoding='utf-8'))[aus.upper()]
     space = LabelSpace(AU_SETS[aus], ()).check(LabelSpace(d['au_ids'], ()), f'au_counts.json, {aus.upper()}')
     return CoOccurrence(d['joint_positives'], d['frames'], space, aus.upper(), 'counted over all labelled frames')

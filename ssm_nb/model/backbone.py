@@ -14,7 +14,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn,Tensor
 from torch.utils.checkpoint import checkpoint
-from ..core.settings import closest
+from ..core.texts import nearest
 from .experts import Experts
 
 # %% ../../nbs/model/03_backbone.ipynb #eb240369
@@ -31,7 +31,9 @@ def clip_config(
 ) -> dict: # embed_dim, vision_cfg, text_cfg, quick_gelu, as `open_clip.CLIP` takes them
     "The configuration of a CLIP by name"
     cfg = SMALL_CLIP if name=='small' else open_clip.get_model_config(name)
-    if cfg is None: raise ValueError(f"no CLIP configuration is called {name!r}; {closest(name, ['small', *open_clip.list_models()])}")
+    if cfg is None:
+        near = nearest(name, ['small', *open_clip.list_models()], 3) or ['small', FULL_CLIP]
+        raise ValueError(f"no CLIP configuration is called {name!r}; nearest: {', '.join(near)}")
     return deepcopy(cfg)
 
 # %% ../../nbs/model/03_backbone.ipynb #c23fcd5a

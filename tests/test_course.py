@@ -1,0 +1,34 @@
+"The course: each tutorial asks one question and says what it is for and how long it takes; the ten questions have their answers where they say"
+import json, re
+from pathlib import Path
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TUTORIALS = sorted((ROOT/'tutorials').glob('*.ipynb'))
+
+def cells(file): return json.loads(file.read_text(encoding='utf-8'))['cells']
+def markdown(file): return [''.join(c['source']) for c in cells(file) if c['cell_type']=='markdown']
+def plain(text): return re.sub(r'[*`]', '', re.sub(r'\s+', ' ', text))
+
+@pytest.mark.parametrize('file', TUTORIALS, ids=lambda f: f.stem)
+def test_a_tutorial_says_what_it_is_for(file):
+    top = '\n'.join(markdown(file)[:2])
+    questions = re.findall(r'^> (.+)$', top, re.M)
+    assert len(questions)==1 and questions[0].endswith('?'), f'one question, in a line of its own that begins with >: {questions}'
+    assert 'At the end you' in top, 'say what a reader will be able to do'
+    assert re.search(r'(second|minute)s? of computing', top), 'say how long the computing takes'
+
+def questions():
+    "Number, text and answer of each of the ten"
+    for text in markdown(ROOT/'tutorials'/'00_ten_questions.ipynb'):
+        if m := re.search(r'\*\*(\d+)\. (.+?)\*\*\s+<details><summary>Answer</summary>(.+?)</details>', text, re.S): yield pytest.param(m[3], id=m[1])
+
+def test_there_are_ten(): assert [q.id for q in questions()]==[str(i) for i in range(1, 11)]
+
+@pytest.mark.parametrize('answer', list(questions()))
+def test_an_answer_stands_where_it_says(answer):
+    "The words that an answer quotes are those of the tutorial that it names, one of the four that a reader has read"
+    named,quoted = re.search(r'Where: \[[^]]+\]\((\w+\.ipynb)\), (.+)\.', answer).groups()
+    assert named[:2] in ('01', '02', '03', '06')
+    said = plain(' '.join(markdown(ROOT/'tutorials'/named)))
+    for words in quoted.split('* and *'): assert plain(words) in said, f'{named} does not say {words!r}'
