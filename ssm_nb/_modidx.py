@@ -1329,7 +1329,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'ssm_nb.labels.prior.emfacs_prior': ('labels/prior.html#emfacs_prior', 'ssm_nb/labels/prior.py'),
                                      'ssm_nb.labels.prior.header_line': ('labels/prior.html#header_line', 'ssm_nb/labels/prior.py'),
                                      'ssm_nb.labels.prior.labelled_copy': ('labels/prior.html#labelled_copy', 'ssm_nb/labels/prior.py'),
-                                     'ssm_nb.labels.prior.markdown_matrix': ('labels/prior.html#markdown_matrix', 'ssm_nb/labels/prior.py'),
                                      'ssm_nb.labels.prior.placed_space': ('labels/prior.html#placed_space', 'ssm_nb/labels/prior.py'),
                                      'ssm_nb.labels.prior.reject_cells': ('labels/prior.html#reject_cells', 'ssm_nb/labels/prior.py'),
                                      'ssm_nb.labels.prior.ssm_prior': ('labels/prior.html#ssm_prior', 'ssm_nb/labels/prior.py')},

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OTHER', 'SSM_LINKS', 'EMFACS_LINKS', 'DU2014_LINKS', 'PriorError', 'reject_cells', 'labelled_copy', 'header_line',
-           'Prior', 'markdown_matrix', 'ssm_prior', 'emfacs_prior', 'du2014_prior', 'placed_space']
+           'Prior', 'ssm_prior', 'emfacs_prior', 'du2014_prior', 'placed_space']
 
 # %% ../../nbs/labels/02_prior.ipynb #7fb9d54c
 from collections.abc import Sequence
@@ -68,17 +68,6 @@ class Prior:
         return (isinstance(other, Prior) and np.array_equal(self.matrix, other.matrix)
                 and (self.space, self.name, self.source) == (other.space, other.name, other.source))
     __hash__ = None
-
-# %% ../../nbs/labels/02_prior.ipynb #51f7567c
-def markdown_matrix(
-    corner:str, # text of the first header cell
-    columns:list[str], # (c,) labels
-    rows:list[str], # (r,) labels
-    cells:list[list], # (r, c), shown as they print
-)->str: # a Markdown table
-    "A matrix between its labels, as notebooks show it"
-    lines = [[corner, *columns], ['---']*(len(columns)+1), *([r, *c] for r,c in zip(rows, cells))]
-    return '\n'.join(f"| {' | '.join(map(str, l))} |" for l in lines)
 
 # %% ../../nbs/labels/02_prior.ipynb #0e1d6d17
 @patch
