@@ -32,3 +32,46 @@ def test_an_answer_stands_where_it_says(answer):
     assert named[:2] in ('01', '02', '03', '06')
     said = plain(' '.join(markdown(ROOT/'tutorials'/named)))
     for words in quoted.split('* and *'): assert plain(words) in said, f'{named} does not say {words!r}'
+
+# README --------------------------------------------------------------------------------------------------------------
+
+README = (ROOT/'README.md').read_text(encoding='utf-8')
+
+def test_the_readme_lists_every_tutorial_with_its_question():
+    listed = dict(re.findall(r'^\| `(\w+\.ipynb)` (.+) \|$', README, re.M))
+    asked = {f.name:' | '.join(re.search(rf'^{mark} (.+)$', '\n'.join(markdown(f)), re.M)[1] for mark in '#>') for f in TUTORIALS}
+    assert listed==asked, 'the table in nbs/index.ipynb has a line for each tutorial: its file, its title, its question'
+
+def test_the_pictures_of_the_readme_are_there():
+    pictures = re.findall(r'!\[[^]]*\]\(([^)]+)\)', README)
+    assert pictures and all((ROOT/o).stat().st_size for o in pictures)
+
+@pytest.mark.parametrize('line,score,alone,constant', [('12 action units, mean F1', 'au_f1_mean', 'au_only', 'trivial_au_f1'), ('7 expressions, mean recall (UAR)', 'uar', 'fe_only', 'trivial_uar')])
+def test_the_numbers_of_the_readme_are_those_stored(line, score, alone, constant):
+    stored = json.loads((ROOT/'benchmarks'/'results'/'quickstart_seeds.json').read_text(encoding='utf-8'))
+    said = [o.strip() for o in next(l for l in README.splitlines() if l.startswith(f'| {line}')).strip('|').split('|')]
+    both,one = (stored['summary'][k][score] for k in ('joint', alone))
+    assert both['n']==3 and said[1:]==[f"{o['mean']:.2f} ± {o['half']:.2f}" for o in (both, one)]+[f"{stored['runs']['joint'][0][constant]:.2f}"]
+
+def test_what_the_readme_concludes():
+    "Joint training gains nothing that the intervals could tell from chance, and both are above the constant answer"
+    stored = json.loads((ROOT/'benchmarks'/'results'/'quickstart_seeds.json').read_text(encoding='utf-8'))
+    for score,alone,constant in (('au_f1_mean', 'au_only', 'trivial_au_f1'), ('uar', 'fe_only', 'trivial_uar')):
+        both,one = (stored['summary'][k][score] for k in ('joint', alone))
+        assert abs(both['mean']-one['mean'])<both['half']+one['half']
+        assert both['mean']-both['half']>stored['runs']['joint'][0][constant]
+
+# glossary ------------------------------------------------------------------------------------------------------------
+
+GLOSSARY = re.findall(r'^\| (.+?) \| (.+?) \| \[(.+?)\]\((.+?)\) \|$', (ROOT/'nbs'/'glossary.md').read_text(encoding='utf-8'), re.M)
+
+def words(text): return re.sub('[-_]', ' ', plain(text)).lower()
+
+@pytest.mark.parametrize('term,meaning,name,link', GLOSSARY, ids=lambda o: o if len(o)<20 else '')
+def test_a_term_of_the_glossary_is_explained_where_it_says(term, meaning, name, link):
+    assert link==f'{name}.ipynb' and re.search(rf'\b{re.escape(words(term))}', words(' '.join(markdown(ROOT/'nbs'/link)))), f'{link} never says {term!r}'
+    assert meaning.endswith('.') and meaning.count('. ')==0, 'one sentence'
+
+def test_the_glossary_is_in_order():
+    terms = [t.lower() for t,*_ in GLOSSARY]
+    assert terms==sorted(set(terms)) and len(terms)>=50
