@@ -1,6 +1,7 @@
 "metrics.json, metrics.csv and report.html of a run: the same numbers and the same caveats in all three"
 import csv, json, re
 from dataclasses import replace
+from pathlib import Path
 import numpy as np, pytest
 from ssm_nb.evaluation.protocols import AUProtocols, AUTracks, FEPredictions, au_protocols, fe_evaluation
 from ssm_nb.labels.facs import LabelSpace, label_space
@@ -95,3 +96,14 @@ def test_every_mean_says_over_how_many(results, files):
     assert all(len(o)==1 and None not in o for o in means.values())
     html = files['html'].read_text()
     for words in ('mean of 11 of 12 AUs','mean as released, 11 of 12 AUs','over 6 of 7 expressions','mean F1 as released'): assert words in html, words
+
+
+def test_the_coverage_that_is_told_is_the_one_that_was_measured():
+    "02_bootstrap and the changelog, against the stored simulation"
+    root = Path(__file__).parents[1]
+    rare = json.loads((root/'benchmarks'/'results'/'bootstrap_coverage.json').read_text())['rare']
+    span = lambda part,way: f'{100*min(v := [o[way] for o in rare[part].values()]):.0f} to {100*max(v):.0f} %'
+    lesson,changes = ((root/o).read_text(encoding='utf-8') for o in ('nbs/evaluation/02_bootstrap.ipynb', 'CHANGELOG.md'))
+    assert f"the intervals then hold the truth in {span('aus', 'dropped')}" in lesson and f"Coverage: {span('aus', 'kept')}." in lesson
+    assert f"UAR is covered in {span('uar', 'kept')}; without those resamples, in {span('uar', 'dropped')}" in lesson
+    assert f"covered in {span('aus', 'kept')} of simulated data sets, without them in {span('aus', 'dropped')}" in changes
