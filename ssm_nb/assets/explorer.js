@@ -503,9 +503,13 @@ export function similarities(spec, epoch, z) {
 }
 
 // 3 ── the face ──────────────────────────────────────────────────────────────────────────────────────────────────────
-// What ssm_nb.faces.render draws of a `still` scene: the same mesh, camera, atlas, folds and light.
+// What ssm_nb.faces.render draws of a `still` scene: the same mesh, camera, atlas, folds and light. A frame allocates
+// nothing. Light and gloss are linear in the normal, so they are computed at vertices and interpolated like the rest.
 
-const SRGB = Uint8Array.from({length: 4096}, (_, i) => Math.round(255 * (i / 4095) ** (2 / 2.2))); // by the root of the light
+const LEVELS = 65535;
+const SRGB = Uint8Array.from({length: LEVELS + 1}, (_, i) => Math.round(255 * (i / LEVELS) ** (1 / 2.2)));
+const OPAQUE = 0xff000000;
+const TINY = 1e-12; // keeps a division from 0
 
 export class Face {
   constructor(face) {
@@ -514,71 +518,98 @@ export class Face {
     this.m = face.sides.length;
     this.verts = new Float32Array(this.n * 3);
     this.normals = new Float32Array(this.n * 3);
-    this.screen = new Float32Array(this.n * 3);
+    this.screen = new Float32Array(this.n * 3); // x and y in pixels, depth in cm
+    this.light = new Float32Array(this.n); // towards the light
+    this.gloss = new Float32Array(this.n); // towards the middle between light and camera
+    this.keep = new Float32Array(face.atlas.length / 3); // the share of light that folds leave, at each texel
+    this.folded = '';
     this.actions = new Float64Array(this.m);
-    this.touched = Array.from({length: this.m}, (_, k) => {
-      // vertices that an action moves
-      const d = face.actions.subarray(k * this.n * 3, (k + 1) * this.n * 3),
-        out = [];
-      for (let v = 0; v < this.n; v++) if (d[3 * v] || d[3 * v + 1] || d[3 * v + 2]) out.push(v);
-      return Uint16Array.from(out);
-    });
+    this.triangles = this.nearestFirst();
+    this.touched = Array.from({length: this.m}, (_, k) => this.movedBy(k));
+  }
+
+  nearestFirst() {
+    // the order in which few pixels are painted twice: by depth at rest
+    const {triangles: T, mean} = this.face;
+    const depth = t => mean[3 * T[t] + 2] + mean[3 * T[t + 1] + 2] + mean[3 * T[t + 2] + 2];
+    const order = Array.from({length: T.length / 3}, (_, k) => [depth(3 * k), 3 * k]).sort((p, q) => p[0] - q[0]);
+    return Uint16Array.from(order.flatMap(([, t]) => [T[t], T[t + 1], T[t + 2]]));
+  }
+
+  movedBy(k) {
+    // vertices that an action moves
+    const d = this.face.actions.subarray(k * this.n * 3, (k + 1) * this.n * 3);
+    const out = [];
+    for (let v = 0; v < this.n; v++) if (d[3 * v] || d[3 * v + 1] || d[3 * v + 2]) out.push(v);
+    return Uint16Array.from(out);
   }
 
   // Mesh actions for AU intensities of the person's left and right side; AUs that share an action add up to at most 1.
   pose(left, right) {
-    const {weights, sides} = this.face,
-      m = this.m;
-    for (let k = 0; k < m; k++) {
+    const {weights, sides} = this.face;
+    for (let k = 0; k < this.m; k++) {
       let sum = 0;
-      for (let u = 0; u < left.length; u++)
-        sum +=
-          weights[u * m + k] *
-          (sides[k] === 'left' ? left[u] : sides[k] === 'right' ? right[u] : Math.max(left[u], right[u]));
+      for (let u = 0; u < left.length; u++) {
+        const v = sides[k] === 'left' ? left[u] : sides[k] === 'right' ? right[u] : Math.max(left[u], right[u]);
+        sum += weights[u * this.m + k] * v;
+      }
       this.actions[k] = Math.min(1, sum);
     }
     return this;
   }
 
-  shape(yaw, pitch) {
-    const {mean, actions, triangles} = this.face,
-      v = this.verts,
-      N = this.normals,
-      n = this.n;
+  morph() {
+    // the mean, moved by the actions
+    const {mean, actions} = this.face;
+    const v = this.verts;
     v.set(mean);
     for (let k = 0; k < this.m; k++) {
-      const w = this.actions[k],
-        at = k * n * 3;
-      if (w) for (const i of this.touched[k]) for (let d = 3 * i; d < 3 * i + 3; d++) v[d] += w * actions[at + d];
-    }
-    if (yaw || pitch) {
-      const cy = Math.cos(yaw),
-        sy = Math.sin(yaw),
-        cp = Math.cos(pitch),
-        sp = Math.sin(pitch);
-      for (let i = 0; i < 3 * n; i += 3) {
-        const x = cy * v[i] + sy * v[i + 2],
-          z = cy * v[i + 2] - sy * v[i],
-          y = v[i + 1];
-        v[i] = x;
-        v[i + 1] = cp * y - sp * z;
-        v[i + 2] = sp * y + cp * z;
+      const w = this.actions[k];
+      if (!w) continue;
+      const at = k * this.n * 3;
+      const touched = this.touched[k];
+      for (let i = 0; i < touched.length; i++) {
+        const d = 3 * touched[i];
+        v[d] += w * actions[at + d];
+        v[d + 1] += w * actions[at + d + 1];
+        v[d + 2] += w * actions[at + d + 2];
       }
     }
+  }
+
+  turn(yaw, pitch) {
+    if (!yaw && !pitch) return;
+    const v = this.verts;
+    const [cy, sy, cp, sp] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
+    for (let i = 0; i < v.length; i += 3) {
+      const x = cy * v[i] + sy * v[i + 2];
+      const z = cy * v[i + 2] - sy * v[i];
+      const y = v[i + 1];
+      v[i] = x;
+      v[i + 1] = cp * y - sp * z;
+      v[i + 2] = sp * y + cp * z;
+    }
+  }
+
+  faceNormals() {
+    // sums of the triangles' normals at each vertex, not yet of length 1
+    const {triangles} = this.face;
+    const v = this.verts;
+    const N = this.normals;
     N.fill(0);
     for (let t = 0; t < triangles.length; t += 3) {
-      const a = 3 * triangles[t],
-        b = 3 * triangles[t + 1],
-        c = 3 * triangles[t + 2];
-      const ux = v[c] - v[a],
-        uy = v[c + 1] - v[a + 1],
-        uz = v[c + 2] - v[a + 2],
-        wx = v[b] - v[a],
-        wy = v[b + 1] - v[a + 1],
-        wz = v[b + 2] - v[a + 2];
-      const x = uy * wz - uz * wy,
-        y = uz * wx - ux * wz,
-        z = ux * wy - uy * wx;
+      const a = 3 * triangles[t];
+      const b = 3 * triangles[t + 1];
+      const c = 3 * triangles[t + 2];
+      const ux = v[c] - v[a];
+      const uy = v[c + 1] - v[a + 1];
+      const uz = v[c + 2] - v[a + 2];
+      const wx = v[b] - v[a];
+      const wy = v[b + 1] - v[a + 1];
+      const wz = v[b + 2] - v[a + 2];
+      const x = uy * wz - uz * wy;
+      const y = uz * wx - ux * wz;
+      const z = ux * wy - uy * wx;
       N[a] += x;
       N[a + 1] += y;
       N[a + 2] += z;
@@ -589,176 +620,156 @@ export class Face {
       N[c + 1] += y;
       N[c + 2] += z;
     }
-    for (let i = 0; i < 3 * n; i += 3) {
-      const s = 1 / Math.max(1e-12, Math.sqrt(N[i] * N[i] + N[i + 1] * N[i + 1] + N[i + 2] * N[i + 2]));
-      N[i] *= s;
-      N[i + 1] *= s;
-      N[i + 2] *= s;
+  }
+
+  illuminate() {
+    const N = this.normals;
+    const [lx, ly, lz] = this.face.light;
+    const hz = lz - 1; // half-way between the light and the camera
+    const h = 1 / Math.sqrt(lx * lx + ly * ly + hz * hz);
+    for (let i = 0, k = 0; i < this.n; i++, k += 3) {
+      const s = 1 / Math.max(1e-12, Math.sqrt(N[k] * N[k] + N[k + 1] * N[k + 1] + N[k + 2] * N[k + 2]));
+      const plane = N[k] * lx + N[k + 1] * ly;
+      this.light[i] = s * (plane + N[k + 2] * lz);
+      this.gloss[i] = s * h * (plane + N[k + 2] * hz);
     }
   }
 
-  // A square picture (RGBA bytes), `size` pixels wide.
-  draw(size, yaw = 0, pitch = 0) {
-    this.shape(yaw, pitch);
-    const {triangles: T, camera, field} = this.face,
-      v = this.verts,
-      S = this.screen,
-      n = this.n;
-    if (this.size !== size)
-      Object.assign(this, {
-        size,
-        depth: new Float32Array(size * size),
-        owner: new Int32Array(size * size),
-        out: new Uint8ClampedArray(size * size * 4),
-      });
-    const {depth, owner, out} = this;
-    for (let i = 0; i < 3 * n; i += 3) {
+  project(size) {
+    const {camera, field} = this.face;
+    const v = this.verts;
+    const S = this.screen;
+    for (let i = 0; i < v.length; i += 3) {
       const s = ((camera / (camera + v[i + 2])) * size) / field;
       S[i] = size / 2 + v[i] * s;
       S[i + 1] = size / 2 - v[i + 1] * s;
       S[i + 2] = v[i + 2];
     }
-    depth.fill(Infinity);
-    owner.fill(-1);
-    for (let t = 0; t < T.length; t += 3) this.triangle(t, size);
-    this.paint(size);
-    return out;
   }
 
-  triangle(t, size) {
-    // every pixel centre inside, where it is nearer than what is there
-    const {triangles: T} = this.face,
-      S = this.screen,
-      depth = this.depth,
-      owner = this.owner;
-    const a = 3 * T[t],
-      b = 3 * T[t + 1],
-      c = 3 * T[t + 2],
-      x0 = S[a],
-      y0 = S[a + 1],
-      x1 = S[b],
-      y1 = S[b + 1],
-      x2 = S[c],
-      y2 = S[c + 1];
-    const area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0);
-    if (area >= 0) return; // seen from behind
-    const lx = Math.max(0, Math.ceil(Math.min(x0, x1, x2) - 0.5)),
-      hx = Math.min(size - 1, Math.floor(Math.max(x0, x1, x2) - 0.5));
-    const ly = Math.max(0, Math.ceil(Math.min(y0, y1, y2) - 0.5)),
-      hy = Math.min(size - 1, Math.floor(Math.max(y0, y1, y2) - 0.5));
-    const ax = (y1 - y2) / area,
-      ay = (x2 - x1) / area,
-      bx = (y2 - y0) / area,
-      by = (x0 - x2) / area;
-    const za = S[a + 2] - S[c + 2],
-      zb = S[b + 2] - S[c + 2],
-      zc = S[c + 2];
-    for (let y = ly; y <= hy; y++)
-      for (let x = lx; x <= hx; x++) {
-        const dx = x + 0.5 - x2,
-          dy = y + 0.5 - y2,
-          l0 = ax * dx + ay * dy,
-          l1 = bx * dx + by * dy;
-        if (l0 < 0 || l1 < 0 || l0 + l1 > 1) continue;
-        const z = za * l0 + zb * l1 + zc,
-          p = y * size + x;
-        if (z < depth[p]) {
-          depth[p] = z;
-          owner[p] = t;
-        }
-      }
-  }
-
-  creases() {
-    // the share of light that folds leave, at each texel
-    const {fold_shares: shares, folds, atlas} = this.face,
-      k = shares.shape[1],
-      n = atlas.length / 3,
-      show = new Float64Array(k);
+  crease() {
+    // how dark each fold is, where it has changed since the last frame
+    const {fold_shares: shares, folds} = this.face;
+    const k = shares.shape[1];
+    const show = new Array(k).fill(0);
     for (let i = 0; i < this.m; i++)
       if (this.actions[i]) for (let j = 0; j < k; j++) show[j] += this.actions[i] * shares[i * k + j];
-    this.keep ??= new Float64Array(n);
+    if (this.folded === (this.folded = show.join())) return;
     this.keep.fill(1);
-    for (let j = 0; j < k; j++)
-      if (show[j]) for (let x = 0; x < n; x++) this.keep[x] -= (show[j] * folds[x * k + j]) / 255;
-    return this.keep;
+    for (let j = 0; j < k; j++) {
+      const s = show[j] / 255;
+      if (s) for (let x = 0, f = j; x < this.keep.length; x++, f += k) this.keep[x] -= s * folds[f];
+    }
   }
 
-  paint(size) {
-    // colours of the nearest triangle at each pixel; what is constant in a triangle is computed once for a run of pixels
-    const {triangles: T, uv, atlas, light, ambient, background} = this.face,
-      S = this.screen,
-      N = this.normals,
-      out = this.out,
-      owner = this.owner;
-    const keep = this.creases(),
-      h = atlas.shape[0],
-      w = atlas.shape[1],
-      grey = Math.round(255 * background ** (1 / 2.2));
-    const [lx, ly, lz] = light,
-      hz = lz - 1,
-      hl = Math.sqrt(lx * lx + ly * ly + hz * hz),
-      wrap = 0.5 * ambient,
-      lit = ((1 - ambient) * 1.4) / (1 + wrap);
-    let last = -1,
-      va,
-      vb,
-      vc,
-      a,
-      b,
-      c,
-      area,
-      ax,
-      ay,
-      bx,
-      by;
-    for (let p = 0, q = 0, y = 0; y < size; y++)
-      for (let x = 0; x < size; x++, p++, q += 4) {
-        const t = owner[p];
-        out[q + 3] = 255;
-        if (t < 0) {
-          out[q] = out[q + 1] = out[q + 2] = grey;
-          continue;
-        }
-        if (t !== last) {
-          last = t;
-          va = T[t];
-          vb = T[t + 1];
-          vc = T[t + 2];
-          a = 3 * va;
-          b = 3 * vb;
-          c = 3 * vc;
-          area = (S[b] - S[a]) * (S[c + 1] - S[a + 1]) - (S[c] - S[a]) * (S[b + 1] - S[a + 1]);
-          ax = (S[b + 1] - S[c + 1]) / area;
-          ay = (S[c] - S[b]) / area;
-          bx = (S[c + 1] - S[a + 1]) / area;
-          by = (S[a] - S[c]) / area;
-        }
-        const dx = x + 0.5 - S[c],
-          dy = y + 0.5 - S[c + 1],
-          l0 = ax * dx + ay * dy,
-          l1 = bx * dx + by * dy,
-          l2 = 1 - l0 - l1;
-        const u = Math.min(w - 1, Math.max(0, Math.trunc(l0 * uv[2 * va] + l1 * uv[2 * vb] + l2 * uv[2 * vc])));
-        const r = Math.min(
-          h - 1,
-          Math.max(0, Math.trunc(l0 * uv[2 * va + 1] + l1 * uv[2 * vb + 1] + l2 * uv[2 * vc + 1])),
-        );
-        const nx = l0 * N[a] + l1 * N[b] + l2 * N[c],
-          ny = l0 * N[a + 1] + l1 * N[b + 1] + l2 * N[c + 1];
-        const nz = l0 * N[a + 2] + l1 * N[b + 2] + l2 * N[c + 2],
-          texel = r * w + u;
-        const g = Math.max(0, (nx * lx + ny * ly + nz * hz) / hl),
-          g3 = g * g * g,
-          g6 = g3 * g3,
-          g12 = g6 * g6,
-          gloss = 0.06 * (1 - ambient) * g12 * g12;
-        const shine = ((ambient + lit * Math.max(0, nx * lx + ny * ly + nz * lz + wrap)) * keep[texel]) / 255;
-        for (let d = 0; d < 3; d++) {
-          const v = atlas[3 * texel + d] * shine + gloss;
-          out[q + d] = SRGB[v >= 1 ? 4095 : (Math.sqrt(v) * 4095 + 0.5) | 0];
+  // A square picture (RGBA bytes), `size` pixels wide.
+  draw(size, yaw = 0, pitch = 0) {
+    if (this.size !== size) {
+      this.size = size;
+      this.depth = new Float32Array(size * size);
+      this.out = new Uint8ClampedArray(size * size * 4);
+      this.pixels = new Uint32Array(this.out.buffer);
+    }
+    this.morph();
+    this.turn(yaw, pitch);
+    this.faceNormals();
+    this.illuminate();
+    this.project(size);
+    this.crease();
+    const grey = SRGB[Math.round(LEVELS * this.face.background)];
+    this.pixels.fill((OPAQUE | (grey << 16) | (grey << 8) | grey) >>> 0);
+    this.depth.fill(Infinity);
+    this.rasterise();
+    return this.out;
+  }
+
+  // Every pixel centre inside a triangle, where it is nearer than what is there.
+  rasterise() {
+    const {size, depth, pixels, keep, light, gloss, screen: S, triangles: T} = this;
+    const {uv, atlas, ambient} = this.face;
+    const rows = atlas.shape[0];
+    const columns = atlas.shape[1];
+    const wrap = 0.5 * ambient;
+    const lit = ((1 - ambient) * 1.4) / (1 + wrap);
+    const shiny = LEVELS * 0.06 * (1 - ambient);
+    const last = size - 1;
+    for (let t = 0; t < T.length; t += 3) {
+      const i = T[t];
+      const j = T[t + 1];
+      const k = T[t + 2];
+      const cx = S[3 * k] - 0.5;
+      const cy = S[3 * k + 1] - 0.5;
+      const x0 = S[3 * i] - 0.5 - cx;
+      const y0 = S[3 * i + 1] - 0.5 - cy;
+      const x1 = S[3 * j] - 0.5 - cx;
+      const y1 = S[3 * j + 1] - 0.5 - cy;
+      const area = y1 * x0 - x1 * y0;
+      if (area >= 0) continue; // seen from behind
+      const left = Math.max(0, Math.ceil(cx + Math.min(x0, x1, 0)));
+      const right = Math.min(last, Math.floor(cx + Math.max(x0, x1, 0)));
+      const top = Math.max(0, Math.ceil(cy + Math.min(y0, y1, 0)));
+      const bottom = Math.min(last, Math.floor(cy + Math.max(y0, y1, 0)));
+      if (left > right || top > bottom) continue;
+      const ax = y1 / area || -TINY; // how much the barycentric coordinates of i and j grow by a pixel
+      const ay = -x1 / area;
+      const bx = -y0 / area || -TINY;
+      const by = x0 / area;
+      const away = ax + bx || TINY;
+      const z2 = S[3 * k + 2];
+      const z0 = S[3 * i + 2] - z2;
+      const z1 = S[3 * j + 2] - z2;
+      const u2 = uv[2 * k];
+      const u0 = uv[2 * i] - u2;
+      const u1 = uv[2 * j] - u2;
+      const v2 = uv[2 * k + 1];
+      const v0 = uv[2 * i + 1] - v2;
+      const v1 = uv[2 * j + 1] - v2;
+      const f2 = light[k] + wrap;
+      const f0 = light[i] + wrap - f2;
+      const f1 = light[j] + wrap - f2;
+      const g2 = gloss[k];
+      const g0 = gloss[i] - g2;
+      const g1 = gloss[j] - g2;
+      for (let y = top; y <= bottom; y++) {
+        const dy = y - cy;
+        const e0 = cx - (ay * dy) / ax; // where the row enters or leaves each edge
+        const e1 = cx - (by * dy) / bx;
+        const e2 = cx + (1 - (ay + by) * dy) / away;
+        let from = left;
+        let to = right;
+        if (ax > 0) from = Math.max(from, Math.ceil(e0));
+        else to = Math.min(to, Math.floor(e0));
+        if (bx > 0) from = Math.max(from, Math.ceil(e1));
+        else to = Math.min(to, Math.floor(e1));
+        if (away < 0) from = Math.max(from, Math.ceil(e2));
+        else to = Math.min(to, Math.floor(e2));
+        let l0 = ax * (from - cx) + ay * dy;
+        let l1 = bx * (from - cx) + by * dy;
+        for (let x = from, p = y * size + from; x <= to; x++, p++, l0 += ax, l1 += bx) {
+          const z = z0 * l0 + z1 * l1 + z2;
+          if (z >= depth[p]) continue;
+          depth[p] = z;
+          const u = u2 + l0 * u0 + l1 * u1;
+          const v = v2 + l0 * v0 + l1 * v1;
+          const column = u <= 0 ? 0 : u >= columns ? columns - 1 : u | 0;
+          const row = v <= 0 ? 0 : v >= rows ? rows - 1 : v | 0;
+          const texel = row * columns + column;
+          const facing = f2 + l0 * f0 + l1 * f1;
+          const shine = ((ambient + (facing > 0 ? lit * facing : 0)) * keep[texel] * LEVELS) / 255;
+          const g = g2 + l0 * g0 + l1 * g1;
+          let glare = 0.5;
+          if (g > 0.5) {
+            const g3 = g * g * g;
+            const g12 = g3 * g3 * g3 * g3;
+            glare += shiny * g12 * g12;
+          }
+          const red = SRGB[Math.min(LEVELS, atlas[3 * texel] * shine + glare) | 0];
+          const green = SRGB[Math.min(LEVELS, atlas[3 * texel + 1] * shine + glare) | 0];
+          const blue = SRGB[Math.min(LEVELS, atlas[3 * texel + 2] * shine + glare) | 0];
+          pixels[p] = OPAQUE | (blue << 16) | (green << 8) | red;
         }
       }
+    }
   }
 }
 
