@@ -42,38 +42,96 @@ const fail = (where, what) => {
 const shown = shape => `(${shape.join(', ')}${shape.length === 1 ? ',' : ''})`;
 const BYTES = {float32: Float32Array, float16: Uint16Array, int16: Int16Array, uint8: Uint8Array};
 
-function bytesOf(text, where) {
-  let raw;
-  try {
-    raw = atob(text);
-  } catch {
-    fail(where, 'is not base64');
-  }
-  const bytes = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-  return bytes;
+// Work is done in slices: whoever awaits `breathe` lets the browser draw and listen, if this slice has lasted long.
+const SLICE = 10; // ms
+let sliceEnds = 0;
+function nextTask() {
+  return new Promise(resolve => {
+    const {port1, port2} = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(0);
+  });
+}
+async function breathe() {
+  if (performance.now() < sliceEnds) return;
+  await nextTask();
+  sliceEnds = performance.now() + SLICE;
 }
 
-async function inflate(bytes, format) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream(format));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+function nextFrame() {
+  // a hidden page draws no frames, so a timer waits beside
+  return new Promise(resolve => {
+    const timer = setTimeout(resolve, 100);
+    requestAnimationFrame(() => {
+      clearTimeout(timer);
+      nextTask().then(resolve);
+    });
+  });
+}
+
+function bytesOf(text, where) {
+  if (text.length % 4) fail(where, 'is not base64');
+  try {
+    if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+    return Uint8Array.from(atob(text), c => c.charCodeAt(0));
+  } catch {
+    return fail(where, 'is not base64');
+  }
+}
+
+const MOST = 256 * 2 ** 20; // bytes: nothing that is shown is larger
+
+async function inflate(bytes, format, where, most = MOST) {
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream(format)).getReader();
+  const parts = [];
+  let n = 0;
+  try {
+    for (let o = await reader.read(); !o.done && n <= most; o = await reader.read()) {
+      parts.push(o.value);
+      n += o.value.length;
+    }
+  } catch {
+    fail(where, 'cannot be inflated');
+  }
+  if (n > most) fail(where, `inflates to more than ${most} bytes`);
+  const out = new Uint8Array(n);
+  parts.reduce((at, o) => (out.set(o, at), at + o.length), 0);
+  return out;
 }
 
 function half(h) {
   // a 16-bit float as a number
-  const e = (h >> 10) & 31,
-    f = h & 1023,
-    s = h & 0x8000 ? -1 : 1;
+  const e = (h >> 10) & 31;
+  const f = h & 1023;
+  const s = h & 0x8000 ? -1 : 1;
   if (e === 31) return f ? NaN : s * Infinity;
   return s * (e ? (1 + f / 1024) * 2 ** (e - 15) : (f / 1024) * 2 ** -14);
 }
 
-const HALVES = Float32Array.from({length: 65536}, (_, h) => half(h));
+let halves = null;
+async function widen(data) {
+  // 16-bit floats as 32-bit ones
+  halves ??= Float32Array.from({length: 65536}, (_, h) => half(h));
+  await breathe();
+  const wide = new Float32Array(data.length);
+  for (let i = 0; i < data.length; i++) wide[i] = halves[data[i]];
+  return wide;
+}
+
+function infiniteAt(data) {
+  for (let i = 0; i < data.length; i++) if (data[i] - data[i] !== 0) return i;
+  return -1;
+}
 
 async function readArray(kind, x, where, dims) {
   const [dtype, ...letters] = kind.split(' ');
   if (typeof x !== 'object' || !Array.isArray(x.shape) || typeof x.data !== 'string')
     fail(where, 'is not an array with shape, dtype and data');
+  if (x.shape.some(k => !Number.isInteger(k) || k < 0)) fail(`${where}.shape`, 'is not a list of whole numbers from 0');
+  if (![undefined, true, false].includes(x.deflate)) fail(`${where}.deflate`, 'is neither true nor false');
   if (x.dtype !== dtype) fail(where, `has dtype ${x.dtype}; expected ${dtype}`);
   const known = letters.map(l => (/^\d/.test(l) ? Number(l) : (dims[l] ?? '…')));
   if (x.shape.length !== known.length || known.some((k, i) => k !== '…' && k !== x.shape[i]))
@@ -81,24 +139,16 @@ async function readArray(kind, x, where, dims) {
   letters.forEach((l, i) => {
     dims[l] = x.shape[i];
   });
+  await breathe();
   let bytes = bytesOf(x.data, where);
-  if (x.deflate)
-    try {
-      bytes = await inflate(bytes, 'deflate');
-    } catch {
-      fail(where, 'cannot be inflated');
-    }
-  const type = BYTES[dtype],
-    n = x.shape.reduce((p, q) => p * q, 1);
+  const type = BYTES[dtype];
+  const n = x.shape.reduce((p, q) => p * q, 1);
+  if (x.deflate) bytes = await inflate(bytes, 'deflate', where, n * type.BYTES_PER_ELEMENT);
   if (bytes.length !== n * type.BYTES_PER_ELEMENT)
     fail(where, `has ${bytes.length} bytes; expected ${n * type.BYTES_PER_ELEMENT}`);
   let data = new type(bytes.buffer, bytes.byteOffset, n);
-  if (dtype === 'float16') {
-    const wide = new Float32Array(n);
-    for (let i = 0; i < n; i++) wide[i] = HALVES[data[i]];
-    data = wide;
-  }
-  const bad = dtype.startsWith('float') ? data.findIndex(v => !Number.isFinite(v)) : -1;
+  if (dtype === 'float16') data = await widen(data);
+  const bad = dtype.startsWith('float') ? infiniteAt(data) : -1;
   if (bad >= 0) fail(where, `is not finite at position ${bad}; what was not measured is null`);
   return Object.assign(data, {shape: x.shape});
 }
@@ -161,42 +211,122 @@ async function readRecord(kind, x, where, dims) {
   return out;
 }
 
+// What no contract of a field can say, in the order and in the words of ssm_nb.explore.spec.
+
+const once = (values, where) => {
+  const twice = values.find((v, i) => values.indexOf(v) !== i);
+  if (twice !== undefined) fail(where, `holds ${JSON.stringify(twice)} twice`);
+};
+const inside = (v, size, where) => {
+  if (v !== null && v >= size) fail(where, `is ${v}; expected less than ${size}`);
+};
+const atLeast = (v, least, where) => {
+  if (v < least) fail(where, `is ${v}; expected at least ${least}`);
+};
+const share = (v, where) => {
+  if (v !== null && !(v >= 0 && v <= 1)) fail(where, 'is not between 0 and 1');
+};
+const cells = (table, where, wrong, what) =>
+  table.forEach((row, i) => row.forEach((v, j) => v !== null && wrong(v, i, j) && fail(`${where}[${i}][${j}]`, what)));
+
+function checkParts({labels, priors, epochs, clips, chosen}) {
+  const [e, a] = [labels.expressions.length, labels.aus.length];
+  once(labels.aus, 'labels.aus');
+  once(labels.expressions, 'labels.expressions');
+  once(
+    priors.map(o => o.name),
+    'priors',
+  );
+  once(
+    epochs.map(o => o.epoch),
+    'epochs',
+  );
+  inside(labels.neutral, e, 'labels.neutral');
+  if (priors.length && !(e && a)) fail('labels', 'has no expression or no action unit; a prior needs both');
+  if (epochs.length && !priors.length) fail('priors', 'is empty; epochs need the one that the model was trained with');
+  if (clips.length && !epochs.length) fail('epochs', 'is empty; clips need one');
+  if (epochs.length) inside(chosen, epochs.length, 'chosen');
+}
+
+function checkNumbers({priors, truth, observed, epochs}) {
+  priors.forEach((p, i) => {
+    const bad = p.matrix.findIndex(v => v < 0);
+    if (bad >= 0) fail(`priors[${i}].matrix`, `is below 0 at position ${bad}`);
+    inside(Math.max(...p.source_of), p.sources.length, `priors[${i}].source_of`);
+  });
+  for (const [name, o] of [
+    ['truth', truth],
+    ['observed', observed],
+  ])
+    if (o) cells(o.table, `${name}.table`, v => v < 0 || v > 1, 'is not between 0 and 1');
+  epochs.forEach((k, i) => {
+    share(k.au_f1, `epochs[${i}].au_f1`);
+    share(k.uar, `epochs[${i}].uar`);
+    const n = k.gram.shape[0];
+    for (let p = 0; p < n; p++)
+      if (!(k.gram[p * n + p] > 0)) fail(`epochs[${i}].gram`, `is not above 0 on its diagonal, at row ${p}`);
+  });
+}
+
+function checkEvidence(ev) {
+  for (const k of ['support', 'together', 'lift', 'low', 'high'])
+    cells(ev[k], `evidence.${k}`, v => v < 0, 'is below 0');
+  const most = (i, j) => ev.support[i][j] ?? 0;
+  cells(ev.together, 'evidence.together', (v, i, j) => v > most(i, j), 'is more than the support');
+  const low = (i, j) => ev.low[i][j] ?? Infinity;
+  cells(ev.high, 'evidence.high', (v, i, j) => v < low(i, j), 'is below the lower end');
+}
+
+function checkClip(o, where, {labels, smoothing, pictures}) {
+  atLeast(o.frames, 1, `${where}.frames`);
+  inside(o.expression, labels.expressions.length, `${where}.expression`);
+  if (smoothing === 'pairs' && o.frames % 2)
+    fail(`${where}.frames`, `is ${o.frames}; smoothing in pairs needs an even number`);
+  for (const k of ['aus', 'tiles'])
+    if (o[k] && o[k].length !== o.frames) fail(`${where}.${k}`, `has ${o[k].length} entries; expected ${o.frames}`);
+  (o.aus ?? []).forEach((t, k) => {
+    const a = labels.aus.length;
+    if (t.length !== a || /[^01?]/.test(t))
+      fail(`${where}.aus[${k}]`, `is ${JSON.stringify(t)}; expected ${a} letters of 0, 1 and ?`);
+  });
+  if (o.tiles && !pictures) fail(`${where}.tiles`, 'numbers pictures, but there are none');
+}
+
+function checkPictures(o) {
+  atLeast(o.size, 1, 'pictures.size');
+  atLeast(o.columns, 1, 'pictures.columns');
+  bytesOf(o.jpeg, 'pictures.jpeg');
+}
+
+function checkFace(f) {
+  once(f.aus, 'face.aus');
+  f.sides.forEach((s, i) => {
+    if (!['left', 'right', 'centre'].includes(s))
+      fail(`face.sides[${i}]`, `is ${JSON.stringify(s)}; expected left, right or centre`);
+  });
+  const [n] = f.mean.shape;
+  const bad = f.triangles.findIndex(v => v < 0 || v >= n);
+  if (bad >= 0) fail('face.triangles', `is not the number of a vertex at position ${bad}`);
+  if (f.light.length !== 3) fail('face.light', `has ${f.light.length} entries; expected 3`);
+  for (const k of ['camera', 'field']) if (!(f[k] > 0)) fail(`face.${k}`, 'is not above 0');
+  for (const k of ['ambient', 'background']) share(f[k], `face.${k}`);
+  if (!f.atlas.length) fail('face.atlas', 'is empty');
+}
+
 // Checks everything that a specification promises, decodes its arrays, or throws one sentence that names the field.
 export async function readSpec(x) {
   if (typeof x !== 'object' || x === null || Array.isArray(x)) throw new SpecError('the specification is not a record');
   if (x.format !== FORMAT) fail('format', `is ${JSON.stringify(x.format ?? null)}; this explorer reads "${FORMAT}"`);
-  const lab = x.labels ?? {},
-    n = k => (Array.isArray(lab[k]) ? lab[k].length : 0),
-    clips = Array.isArray(x.clips) ? x.clips : [];
-  const e = n('expressions'),
-    a = n('aus');
-  const spec = await readRecord('Spec', x, '', {
-    e,
-    a,
-    n: e + a,
-    c: clips.length,
-    f: clips.reduce((s, o) => s + (Number.isFinite(o?.frames) ? o.frames : 0), 0),
-  });
-  const inside = (v, size, where) => {
-    if (v !== null && v >= size) fail(where, `is ${v}; expected less than ${size}`);
-  };
-  inside(spec.labels.neutral, e, 'labels.neutral');
-  if (spec.epochs.length) inside(spec.chosen, spec.epochs.length, 'chosen');
-  spec.priors.forEach((p, i) => {
-    const bad = p.matrix.findIndex(v => v < 0);
-    if (bad >= 0) fail(`priors[${i}].matrix`, `is below 0 at position ${bad}`);
-  });
-  spec.clips.forEach((o, i) => {
-    inside(o.expression, e, `clips[${i}].expression`);
-    if (spec.smoothing === 'pairs' && o.frames % 2)
-      fail(`clips[${i}].frames`, `is ${o.frames}; smoothing in pairs needs an even number`);
-    if (o.aus && o.aus.length !== o.frames)
-      fail(`clips[${i}].aus`, `has ${o.aus.length} entries; expected ${o.frames}`);
-    (o.aus ?? []).forEach((t, k) => {
-      if (t.length !== a || /[^01?]/.test(t))
-        fail(`clips[${i}].aus[${k}]`, `is ${JSON.stringify(t)}; expected ${a} letters of 0, 1 and ?`);
-    });
-  });
+  const list = v => (Array.isArray(v) ? v : []);
+  const [e, a] = [list(x.labels?.expressions).length, list(x.labels?.aus).length];
+  const f = list(x.clips).reduce((n, o) => n + (Number.isFinite(o?.frames) ? o.frames : 0), 0);
+  const spec = await readRecord('Spec', x, '', {e, a, n: e + a, c: list(x.clips).length, f});
+  checkParts(spec);
+  checkNumbers(spec);
+  if (spec.evidence) checkEvidence(spec.evidence);
+  spec.clips.forEach((o, i) => checkClip(o, `clips[${i}]`, spec));
+  if (spec.pictures) checkPictures(spec.pictures);
+  if (spec.face) checkFace(spec.face);
   let first = 0;
   for (const o of spec.clips) {
     o.first = first;
@@ -207,8 +337,15 @@ export async function readSpec(x) {
 
 // The text that a page or a kernel hands over: gzipped JSON in base64.
 export async function unpack(text) {
-  const bytes = await inflate(bytesOf(text, 'the payload'), 'gzip');
-  return readSpec(JSON.parse(new TextDecoder().decode(bytes)));
+  const bytes = await inflate(bytesOf(text, 'the payload'), 'gzip', 'the payload');
+  await breathe();
+  let x = null;
+  try {
+    x = JSON.parse(new TextDecoder('utf-8', {fatal: true}).decode(bytes));
+  } catch {
+    fail('the payload', 'is not JSON');
+  }
+  return readSpec(x);
 }
 
 // 2 ── the method's maps, prototypes and logits ──────────────────────────────────────────────────────────────────────
@@ -412,7 +549,9 @@ function smooth(spec, x, taps) {
   return out;
 }
 
-// Everything that follows from an epoch and its edits.
+let computed = 0;
+
+// Everything that follows from an epoch and its edits. `id` tells results apart.
 export function compute(spec, base, edits) {
   const {n} = sizes(spec),
     s = setting(spec, base, edits),
@@ -421,7 +560,7 @@ export function compute(spec, base, edits) {
     k = s.epoch;
   const fe = spec.clips.length ? logits(k.fe_head, k.fe_dot, z[0], n) : new Float64Array(0);
   const au = spec.clips.length ? smooth(spec, logits(k.au_head, k.au_dot, z[1], n), k.taps) : new Float64Array(0);
-  return {setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
+  return {id: ++computed, setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
 }
 
 export function argmax(x, from, n) {
@@ -507,12 +646,15 @@ export function similarities(spec, epoch, z) {
 // nothing. Light and gloss are linear in the normal, so they are computed at vertices and interpolated like the rest.
 
 const LEVELS = 65535;
-const SRGB = Uint8Array.from({length: LEVELS + 1}, (_, i) => Math.round(255 * (i / LEVELS) ** (1 / 2.2)));
+let SRGB = null; // of linear light
+const srgbTable = () => Uint8Array.from({length: LEVELS + 1}, (_, i) => Math.round(255 * (i / LEVELS) ** (1 / 2.2)));
 const OPAQUE = 0xff000000;
+const FACE = 320; // pixels of the face in a page
 const TINY = 1e-12; // keeps a division from 0
 
 export class Face {
   constructor(face) {
+    SRGB ??= srgbTable();
     this.face = face;
     this.n = face.mean.length / 3;
     this.m = face.sides.length;
@@ -664,12 +806,24 @@ export class Face {
 
   // A square picture (RGBA bytes), `size` pixels wide.
   draw(size, yaw = 0, pitch = 0) {
-    if (this.size !== size) {
-      this.size = size;
-      this.depth = new Float32Array(size * size);
-      this.out = new Uint8ClampedArray(size * size * 4);
-      this.pixels = new Uint32Array(this.out.buffer);
+    this.prepare(size, yaw, pitch);
+    this.rasterise(0, this.triangles.length);
+    return this.out;
+  }
+
+  // The first picture of a page: the loops are not compiled yet and slow, so it is drawn in slices.
+  async drawFirst(size) {
+    await breathe();
+    this.prepare(size, 0, 0);
+    for (let t = 0; t < this.triangles.length; t += 3 * 500) {
+      await breathe();
+      this.rasterise(t, Math.min(t + 3 * 500, this.triangles.length));
     }
+    return this.out;
+  }
+
+  prepare(size, yaw, pitch) {
+    if (this.size !== size) this.resize(size);
     this.morph();
     this.turn(yaw, pitch);
     this.faceNormals();
@@ -679,12 +833,18 @@ export class Face {
     const grey = SRGB[Math.round(LEVELS * this.face.background)];
     this.pixels.fill((OPAQUE | (grey << 16) | (grey << 8) | grey) >>> 0);
     this.depth.fill(Infinity);
-    this.rasterise();
+  }
+
+  resize(size) {
+    this.size = size;
+    this.depth = new Float32Array(size * size);
+    this.out = new Uint8ClampedArray(size * size * 4);
+    this.pixels = new Uint32Array(this.out.buffer);
     return this.out;
   }
 
   // Every pixel centre inside a triangle, where it is nearer than what is there.
-  rasterise() {
+  rasterise(first, end) {
     const {size, depth, pixels, keep, light, gloss, screen: S, triangles: T} = this;
     const {uv, atlas, ambient} = this.face;
     const rows = atlas.shape[0];
@@ -693,7 +853,7 @@ export class Face {
     const lit = ((1 - ambient) * 1.4) / (1 + wrap);
     const shiny = LEVELS * 0.06 * (1 - ambient);
     const last = size - 1;
-    for (let t = 0; t < T.length; t += 3) {
+    for (let t = first; t < end; t += 3) {
       const i = T[t];
       const j = T[t + 1];
       const k = T[t + 2];
@@ -795,6 +955,11 @@ export function faceWords(face, left, right) {
 
 // 4 ── what is selected and edited ───────────────────────────────────────────────────────────────────────────────────
 
+const posedRow = posed => {
+  // the row of a matrix that a face is posed by
+  const found = posed.match(/^(learned|truth|observed|prior(?::\d+)?) (.+)$/s);
+  return found && {layer: found[1], expression: found[2]};
+};
 const same = (p, q) => JSON.stringify(p) === JSON.stringify(q);
 
 export class Store {
@@ -832,7 +997,15 @@ export class Store {
   }
   set(values) {
     Object.assign(this, values);
+    if ('base' in values || 'edits' in values) this.follow();
     this.changed();
+  }
+
+  // A face that is posed by what the model says keeps saying it.
+  follow() {
+    const row = posedRow(this.posed);
+    if (row && ['learned', 'prior'].includes(row.layer.split(':')[0])) this.poseRow(row.layer, row.expression);
+    else if (this.posed === 'frame model') this.poseFrame('model');
   }
 
   // Results, kept until something they depend on changes.
@@ -849,6 +1022,12 @@ export class Store {
   }
   get before() {
     return this.at(this.base, []);
+  }
+  get computedAs() {
+    // tells apart what views draw
+    return this.trained
+      ? `${this.result.id}|${this.before.id}|${JSON.stringify(this.selection)}`
+      : JSON.stringify(this.selection);
   }
 
   // The edge that training moved most; without training, the one on which two priors differ most, or the first link.
@@ -1040,6 +1219,10 @@ function h(tag, props = {}, ...children) {
 const text = (el, s) => {
   if (el.textContent !== s) el.textContent = s;
 };
+const setValue = (input, v) => {
+  // of a slider, only if it moves: the browser lays it out again
+  if (Math.abs(Number(input.value) - v) > Number(input.step) / 2) input.value = v;
+};
 const num = (v, d = 2) =>
   v === null || v === undefined ? 'not measured' : (v < 0 ? '−' : '') + Math.abs(v).toFixed(d);
 const change = (v, d = 2) =>
@@ -1068,7 +1251,13 @@ function sizeCanvas(canvas, width, height) {
   ctx.clearRect(0, 0, width, height);
   return ctx;
 }
-const colour = (c, alpha) => `color-mix(in srgb, ${c} ${Math.round(100 * alpha)}%, transparent)`;
+function shade(ctx, ink, alpha, x, y, width, height) {
+  ctx.fillStyle = ink;
+  ctx.globalAlpha = alpha;
+  ctx.fillRect(x, y, width, height);
+  ctx.globalAlpha = 1;
+}
+const rgbOf = ink => [1, 3, 5].map(k => parseInt(ink.slice(k, k + 2), 16)); // of '#rrggbb'
 function hatch(ctx, x, y, w, hh, ink) {
   ctx.save();
   ctx.beginPath();
@@ -1136,6 +1325,7 @@ const CSS = `
 .sx-seg button:last-child { border-radius: 0 6px 6px 0 }
 .sx :focus-visible { outline: 3px solid var(--focus); outline-offset: 1px }
 .sx label { display: inline-flex; gap: 6px; align-items: center }
+.sx label > span { white-space: nowrap }
 .sx input[type=range] { accent-color: var(--ink); min-width: 60px }
 .sx-badge {
   display: inline-block; border: 1px solid var(--line); border-radius: 10px; padding: 0 8px; margin: 0 6px 4px 0;
@@ -1185,6 +1375,8 @@ const CSS = `
   .sx-tracks { grid-template-columns: minmax(0,1.7fr) minmax(0,1fr) }
 }
 .sx-row { display: grid; grid-template-columns: max-content minmax(0,1fr) }
+.sx-lane { position: relative; min-width: 0 }
+.sx-now { position: absolute; width: 2px; margin-left: -1px; background: var(--text); pointer-events: none }
 .sx-names { font-size: 12px; color: var(--soft); text-align: right; padding-right: 6px }
 .sx table { border-collapse: collapse; width: 100%; font-size: 13px; background: none }
 .sx table + h3 { margin-top: 10px }
@@ -1332,7 +1524,7 @@ function mapView(store, ui) {
 
   // Where everything is: a cell of the matrix, or an edge of the graph.
   function geometry(w) {
-    const width = Math.max(120, stage.clientWidth),
+    const width = Math.max(120, ui.width(stage)),
       nr = w ? a : e,
       nc = w ? e : a,
       graph = store.form === 'graph',
@@ -1385,10 +1577,7 @@ function mapView(store, ui) {
         ink = signed ? (v > 0 ? c.up : c.down) : c.ink;
       ctx.fillStyle = c.ground;
       ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2);
-      if (strong > 0.01 && Math.abs(v) >= 0.005) {
-        ctx.fillStyle = colour(ink, 0.08 + 0.87 * strong);
-        ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2);
-      }
+      if (strong > 0.01 && Math.abs(v) >= 0.005) shade(ctx, ink, 0.08 + 0.87 * strong, x + 1, y + 1, cw - 2, rh - 2);
       if (v === null || fixed(w, i)) hatch(ctx, x + 1, y + 1, cw - 2, rh - 2, c.soft);
       ctx.fillStyle = strong > 0.55 ? c.on : c.text;
       const tiny = v !== null && Math.abs(v) < 0.005,
@@ -1533,6 +1722,7 @@ function mapView(store, ui) {
 
   return {
     el,
+    key: () => `${store.computedAs}|${store.layer}|${store.form}|${store.held}`,
     focus: () => cursor.focus(),
     update() {
       const w = WAYS.indexOf(store.selection.way),
@@ -1560,7 +1750,10 @@ function mapView(store, ui) {
           .join(', ');
       cursor.setAttribute(
         'aria-label',
-        `${arrow(spec, store.selection)}: ${words(store.selection)}${signed ? `, ${layerNow} ${change(value)}` : ''}${fixed(w, i) ? ', kept fixed by the method' : ''}${edited ? `, edited: ${edited}` : ''}`,
+        `${arrow(spec, store.selection)}: ${words(store.selection)}` +
+          (signed ? `, ${layerNow} ${change(value)}` : '') +
+          (fixed(w, i) ? ', kept fixed by the method' : '') +
+          (edited ? `, edited: ${edited}` : ''),
       );
       const what = {
         learned: 'The map after training, and after your edits.',
@@ -1571,20 +1764,28 @@ function mapView(store, ui) {
       };
       const fixedNote =
         store.trained && spec.labels.neutral !== null ? ' Hatched: neutral is kept at the prior by the method.' : '';
-      text(
-        legend,
-        `${store.held ? 'While the key is held: the prior.' : (what[layerNow] ?? spec.priors[Number(layerNow.slice(6)) || 0]?.sources.slice(-1)[0] ?? '') + (layerNow === 'observed' || layerNow === 'truth' ? '. ? = not measured.' : '')}${store.form === 'graph' && signed ? ' Dashed: less.' : ''}${fixedNote}`,
-      );
+      const source = what[layerNow] ?? spec.priors[Number(layerNow.slice(6)) || 0]?.sources.slice(-1)[0] ?? '';
+      const gaps = ['observed', 'truth'].includes(layerNow) ? '. ? = not measured.' : '';
+      const dashed = store.form === 'graph' && signed ? ' Dashed: less.' : '';
+      text(legend, (store.held ? 'While the key is held: the prior.' : source + gaps) + dashed + fixedNote);
     },
   };
 }
 
-function faceView(store, ui) {
+function posedBy({spec, posed}) {
+  const row = posedRow(posed);
+  if (!row) return posed.startsWith('frame') ? 'Posed by the frame below. ' : '';
+  const names = {learned: 'the learned map', truth: 'the truth', observed: 'what was observed'};
+  const source = names[row.layer] ?? `the prior ${spec.priors[Number(row.layer.slice(6)) || 0].name}`;
+  return `Posed by the row ${row.expression} of ${source}. `;
+}
+
+function faceView(store, ui, drawer) {
   const {spec} = store,
     face = spec.face,
-    drawer = new Face(face),
-    canvas = h('canvas', {width: 320, height: 320, role: 'img'}),
-    ctx = canvas.getContext('2d'),
+    canvas = h('canvas', {width: FACE, height: FACE, role: 'img'}),
+    ctx = canvas.getContext('2d', {willReadFrequently: true}), // kept where it is written
+    picture = new ImageData(drawer.resize(FACE), FACE, FACE),
     words = h('p', {class: 'sx-soft', 'aria-live': 'off'});
   const dictionary = !spec.priors.length,
     shown =
@@ -1707,7 +1908,9 @@ function faceView(store, ui) {
     },
     'Reset',
   );
-  const ask = ui.link?.ask ? h('button', {type: 'button', onclick: () => ui.ask()}, 'Ask the model') : null,
+  const ask = ui.link?.ask
+      ? h('button', {type: 'button', class: 'sx-ask', onclick: () => ui.ask()}, 'Ask the model')
+      : null,
     answer = h('p', {class: 'sx-soft', role: 'status'});
   const el = h(
     'section',
@@ -1734,15 +1937,17 @@ function faceView(store, ui) {
   canvas.addEventListener('pointerup', () => {
     drag = null;
   });
-  const known = () => {
-    const [kind, layer, name] = store.posed.startsWith('frame')
-      ? ['frame', store.posed.slice(6)]
-      : ['row', ...store.posed.split(' ')];
-    return JSON.stringify(kind === 'frame' ? [kind, layer] : [kind, layer === 'prior' ? 'prior:0' : layer, name]);
+  const preset = () => {
+    // the entry that says how the face is posed
+    const row = posedRow(store.posed);
+    if (row) return JSON.stringify(['row', row.layer === 'prior' ? 'prior:0' : row.layer, row.expression]);
+    return JSON.stringify(store.posed.startsWith('frame') ? ['frame', store.posed.slice(6)] : ['hand']);
   };
   return {
     el,
     answer,
+    key: () =>
+      `${store.selection?.expression}|${[...store.left, ...store.right]}|${yaw}|${pitch}|${store.held}|${store.side}|${store.posed}`,
     update() {
       let {left, right} = store;
       if (store.held && store.selection) {
@@ -1750,31 +1955,27 @@ function faceView(store, ui) {
         left = right = Float64Array.from(face.aus, u => Math.min(1, row[u] ?? 0));
       }
       const key = `${[...left]}|${[...right]}|${yaw}|${pitch}`;
-      if (key !== this.key) {
-        this.key = key;
+      if (key !== this.shown) {
+        this.shown = key;
         drawer.pose(left, right);
-        ctx.putImageData(new ImageData(drawer.draw(320, yaw, pitch), 320, 320), 0, 0);
+        drawer.draw(FACE, yaw, pitch);
+        ctx.putImageData(picture, 0, 0);
       }
       const said = faceWords(face, left, right),
-        row = store.posed.match(/^(learned|prior(?::\d+)?|truth|observed) (.+)$/),
-        from = row
-          ? `Posed by the row ${row[2]} of ${row[1] === 'learned' ? 'the learned map' : row[1].startsWith('prior') ? `the prior ${spec.priors[Number(row[1].slice(6)) || 0].name}` : row[1] === 'truth' ? 'the truth' : 'what was observed'}. `
-          : store.posed.startsWith('frame')
-            ? 'Posed by the frame below. '
-            : '';
+        from = posedBy(store);
       const one = dictionary && face.aus.findIndex(u => store.posed === `AU${u}`),
         muscle = dictionary && one >= 0 ? ` Muscle: ${face.muscles[one]}.` : '';
       text(words, from + said + muscle);
       canvas.setAttribute('aria-label', said);
       for (const [i, [input, out]] of inputs) {
         const v = store.side === 'right' ? right[i] : store.side === 'left' ? left[i] : Math.max(left[i], right[i]);
-        if (input.value !== String(v)) input.value = v;
+        setValue(input, v);
         text(out, left[i] === right[i] ? `${Math.round(100 * v)}%` : 'L≠R');
       }
       if (dictionary)
         for (const b of sliders.children) b.setAttribute('aria-pressed', String(store.posed === `AU${b.dataset.u}`));
       else {
-        const k = known();
+        const k = preset();
         presets.value = [...presets.options].some(o => o.value === k) ? k : JSON.stringify(['hand']);
         side.update();
       }
@@ -1795,6 +1996,7 @@ function epochView(store, ui) {
     });
   const said = h('span', {'aria-live': 'polite'}),
     canvas = h('canvas', {role: 'img'}),
+    stage = h('div', {}, canvas),
     swap = h(
       'select',
       {'aria-label': 'Another prior', onchange: () => store.edit({kind: 'prior', name: swap.value})},
@@ -1844,7 +2046,7 @@ function epochView(store, ui) {
     'section',
     {class: 'sx-card sx-wide', 'aria-label': 'Epochs, gates, prior'},
     h('div', {class: 'sx-bar'}, h('label', {}, h('b', {}, 'Epoch'), slider), said),
-    canvas,
+    stage,
     h(
       'details',
       {},
@@ -1867,18 +2069,21 @@ function epochView(store, ui) {
   ];
   return {
     el,
+    key: () => store.computedAs,
     update() {
       const k = spec.epochs[store.base],
         c = ui.colours(),
-        width = Math.max(160, el.clientWidth - 26),
+        width = Math.max(160, ui.width(stage)),
         height = 84,
-        ctx = sizeCanvas(canvas, width, height),
+        wide = width > 500, // the legend stands beside the lines, or below them
+        ctx = sizeCanvas(canvas, width, height + (wide ? 0 : 84)),
         r = store.result,
-        right = width > 500 ? 190 : 0;
-      slider.value = store.base;
+        right = wide ? 190 : 0;
+      setValue(slider, store.base);
       text(
         said,
-        `${k.epoch} of ${spec.epochs[last].epoch}${store.base === spec.chosen ? ', the one that was chosen' : ''}. Held out: UAR ${num(k.uar)}, AU F1 ${num(k.au_f1)}.`,
+        `${k.epoch} of ${spec.epochs[last].epoch}${store.base === spec.chosen ? ', the one that was chosen' : ''}. ` +
+          `Held out: UAR ${num(k.uar)}, AU F1 ${num(k.au_f1)}.`,
       );
       const x = i => 12 + (last ? i / last : 0.5) * (width - right - 24),
         y = v => height - 10 - v * (height - 20);
@@ -1920,29 +2125,27 @@ function epochView(store, ui) {
             ctx.fill();
           }
         });
-        if (right) {
-          const ly = 12 + n * 20;
-          ctx.setLineDash(dash);
-          ctx.beginPath();
-          ctx.moveTo(width - right + 4, ly);
-          ctx.lineTo(width - right + 30, ly);
-          ctx.stroke();
-          ctx.setLineDash([]);
-          ctx.fillStyle = c.text;
-          ctx.fillText(name, width - right + 36, ly);
-        }
+        const [lx, ly] = wide ? [width - right + 4, 12 + n * 20] : [12, height + 12 + n * 20];
+        ctx.setLineDash(dash);
+        ctx.beginPath();
+        ctx.moveTo(lx, ly);
+        ctx.lineTo(lx + 26, ly);
+        ctx.stroke();
+        ctx.setLineDash([]);
+        ctx.fillStyle = c.text;
+        ctx.fillText(name, lx + 32, ly);
       });
       canvas.setAttribute(
         'aria-label',
         spec.epochs.map(o => `epoch ${o.epoch}: UAR ${num(o.uar)}, AU F1 ${num(o.au_f1)}`).join('; '),
       );
       gate.forEach((g, w) => {
-        g.input.value = r.setting.gate[w];
+        setValue(g.input, r.setting.gate[w]);
         text(g.out, num(r.setting.gate[w]));
       });
       scale.forEach((g, w) => {
         const o = store.edits.find(q => q.kind === 'scale' && q.way === WAYS[w] && q.expression === undefined);
-        g.input.value = o ? o.by : 1;
+        setValue(g.input, o ? o.by : 1);
         text(g.out, `× ${num(o ? o.by : 1)}`);
       });
       swap.value = spec.priors.find(p => p.matrix === r.setting.prior).name;
@@ -1988,411 +2191,487 @@ export function changes(store) {
   };
 }
 
-function drawerView(store, ui) {
-  const {spec} = store,
-    heading = h('h3', {tabIndex: -1, id: ui.id('edge')}),
-    list = h('dl'),
-    pics = h('div', {class: 'sx-pics'}),
-    impact = h('p', {'aria-live': 'polite'}),
-    note = h('p', {class: 'sx-note', role: 'alert'});
-  const button = (label, title, edit) => h('button', {type: 'button', title, onclick: () => store.edit(edit())}, label);
-  const remove = button(
-    'Remove',
-    'The weight becomes 0; the row keeps its mass, so its other links gain (Delete)',
-    () => ({kind: 'reweight', ...store.selection, factor: 0}),
+// What speaks for an edge: pairs of a heading and a sentence.
+function evidenceOf(store) {
+  const {spec, selection: s} = store;
+  const {i, j, w, at} = cellOf(spec, s);
+  const ij = i * spec.labels.aus.length + j;
+  const prior = store.trained ? store.result.setting.prior : spec.priors[0].matrix;
+  const table = spec.priors.find(o => o.matrix === prior);
+  const sourced = o => `${num(o.matrix[ij])}, ${o.sources[o.source_of[ij]]}`;
+  if (!store.trained) return [['Prior', sourced(table)], ...spec.priors.slice(1).map(o => [o.name, sourced(o)])];
+  const [then, now] = [store.before.maps[w][at], store.result.maps[w][at]];
+  const moved = then - prior[ij];
+  const edited = now === then ? '' : `; now ${num(now)}`;
+  const fixed = i === spec.labels.neutral ? '. Neutral is kept at the prior.' : '';
+  return [
+    ['Prior', sourced(table)],
+    ['Learned', `${num(then)} (${change(moved)} against the prior)${edited}${fixed}`],
+    ...(spec.evidence ? measuredOf(spec.evidence, s, w, i, j, moved) : [['Evidence', 'not measured']]),
+    ...(spec.truth ? [['Truth', `P(AU${s.au} | ${s.expression}) = ${num(spec.truth.table[i][j])}`]] : []),
+  ];
+}
+
+function measuredOf(ev, s, w, i, j, moved) {
+  const support =
+    ev.support[i][j] === null
+      ? 'not measured'
+      : `the AU was seen in ${ev.together[i][j] ?? 0} of ${ev.support[i][j]} ${s.expression} clips`;
+  const [lift, low, high] = [ev.lift[i][j], ev.low[i][j], ev.high[i][j]];
+  const interval =
+    low === null || high === null
+      ? ', no interval: too few clips, or all alike'
+      : ` (95 % interval ${num(low)} to ${num(high)}${low > 1 || high < 1 ? '' : ', includes 1'})`;
+  const effect = w ? ev.cut_fe2au[j][i] : ev.cut_au2fe[i][j];
+  const sd = w ? ev.seeds_fe2au[j][i] : ev.seeds_au2fe[i][j];
+  const seeds =
+    ev.seeds < 2 || sd === null
+      ? `not measured: ${ev.seeds < 2 ? 'one run' : 'no value'}`
+      : `standard deviation ${num(sd, 3)} over ${ev.seeds} runs${Math.abs(moved) < sd ? '; more than this edge moved' : ''}`;
+  return [
+    ['Support', support],
+    ['Lift', lift === null ? 'undefined: too little was seen' : num(lift) + interval],
+    [`Cut, on ${ev.cut_on}`, effect === null ? 'not measured' : `${w ? 'AU F1' : 'UAR'} ${change(effect, 3)}`],
+    ['Over seeds', seeds],
+  ];
+}
+
+function impactOf(store, changed) {
+  // what the edits do to answers and scores, in a sentence
+  const n = store.spec.clips.length;
+  if (!n) return '';
+  const [b, q] = [store.before, store.result];
+  if (!changed)
+    return `On the ${n} clips here: UAR ${num(b.uar)}, AU F1 ${num(b.meanF1)}. Remove the edge to see what changes.`;
+  const then = (x, y) => num(x) + (Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same');
+  return (
+    `This trained model with another map (not retraining). On the ${n} clips here: ${changed.answers} expression ` +
+    `answers and ${changed.flips} AU decisions change; UAR ${then(b.uar, q.uar)}; AU F1 ${then(b.meanF1, q.meanF1)}.`
   );
-  const cut = button('Cut', 'The entry becomes 0; the row loses this mass (Shift+Delete)', () => ({
-      kind: 'cut',
-      ...store.selection,
-    })),
-    restore = button('Restore', 'As it was learned (r)', () => ({kind: 'restore', ...store.selection}));
-  const out = h('span'),
-    slider = h('input', {
-      type: 'range',
-      min: 0,
-      max: 2,
-      step: 0.05,
-      'aria-label': 'Scale the residual of this edge',
-      oninput: () => store.edit({kind: 'scale', ...store.selection, by: Number(slider.value)}),
-    });
-  const undo = h('button', {type: 'button', title: 'Ctrl+Z', onclick: () => store.undo()}, 'Undo'),
-    redo = h('button', {type: 'button', title: 'Ctrl+Shift+Z', onclick: () => store.redo()}, 'Redo'),
-    clear = h('button', {type: 'button', onclick: () => store.setEdits([])}, 'Remove all edits');
-  const code = h('textarea', {readOnly: true, rows: 2, 'aria-label': 'The edits as one Python call'}),
-    copy = h('button', {type: 'button', onclick: () => ui.copy(code)}, 'Copy as one Python call'),
-    call = h('div', {}, code, copy);
-  const el = h(
-    'section',
-    {class: 'sx-card sx-drawer', 'aria-labelledby': ui.id('edge')},
-    heading,
-    list,
-    store.trained
-      ? [
-          h('div', {class: 'sx-bar'}, remove, cut, restore, h('label', {}, 'residual', slider, out)),
-          h('div', {class: 'sx-bar'}, undo, redo, clear),
-          note,
-          impact,
-          pics,
-          call,
-        ]
-      : [],
+}
+
+function clipWords({labels, clips}, o) {
+  // a clip that an edit changed
+  const c = clips[o.c];
+  const name = c.task === 'fe' && c.expression !== null ? labels.expressions[c.expression] : c.recording;
+  const answers = `${labels.expressions[o.was]} → ${labels.expressions[o.is]}`;
+  const what = o.was !== o.is ? answers : o.aus ? `${o.aus} AU decisions` : 'same answers';
+  return `${name}: ${what}, logits by up to ${num(o.most)}`;
+}
+
+// Buttons and a slider that edit the chosen edge, and the edits as Python.
+function editBar(store, ui) {
+  const press = (label, title, onclick) => h('button', {type: 'button', title, onclick}, label);
+  const edit = o => store.edit({...o, ...store.selection});
+  const remove = press('Remove', 'The weight becomes 0; the row keeps its mass, so its other links gain (Delete)', () =>
+    edit({kind: 'reweight', factor: 0}),
   );
-  const row = (k, v) => [h('dt', {}, k), h('dd', {}, v)];
+  const cut = press('Cut', 'The entry becomes 0; the row loses this mass (Shift+Delete)', () => edit({kind: 'cut'}));
+  const restore = press('Restore', 'As it was learned (r)', () => edit({kind: 'restore'}));
+  const slider = h('input', {
+    type: 'range',
+    min: 0,
+    max: 2,
+    step: 0.05,
+    'aria-label': 'Scale the residual of this edge',
+  });
+  slider.addEventListener('input', () => edit({kind: 'scale', by: Number(slider.value)}));
+  const out = h('span');
+  const undo = press('Undo', 'Ctrl+Z', () => store.undo());
+  const redo = press('Redo', 'Ctrl+Shift+Z', () => store.redo());
+  const clear = press('Remove all edits', '', () => store.setEdits([]));
+  const code = h('textarea', {readOnly: true, rows: 2, 'aria-label': 'The edits as one Python call'});
+  const call = h(
+    'div',
+    {},
+    code,
+    press('Copy as one Python call', '', () => ui.copy(code)),
+  );
   return {
-    el,
-    focus: () => heading.focus(),
+    bars: [
+      h('div', {class: 'sx-bar'}, remove, cut, restore, h('label', {}, 'residual', slider, out)),
+      h('div', {class: 'sx-bar'}, undo, redo, clear),
+    ],
+    call,
     update() {
-      const s = store.selection,
-        {i, j, w, at} = cellOf(spec, s),
-        ev = spec.evidence,
-        p = store.trained ? store.result.setting.prior : spec.priors[0].matrix,
-        table = spec.priors.find(o => o.matrix === p),
-        {a} = sizes(spec),
-        edits = store.edits_of(s);
-      text(heading, arrow(spec, s));
-      const items = row('Prior', `${num(p[i * a + j])}, ${table.sources[table.source_of[i * a + j]]}`);
-      if (!store.trained) {
-        for (const o of spec.priors.slice(1))
-          items.push(...row(o.name, `${num(o.matrix[i * a + j])}, ${o.sources[o.source_of[i * a + j]]}`));
-        list.replaceChildren(...items);
-        return;
-      }
-      const then = store.before.maps[w][at],
-        now = store.result.maps[w][at];
-      items.push(
-        ...row(
-          'Learned',
-          `${num(then)} (${change(then - p[i * a + j])} against the prior)${now !== then ? `; now ${num(now)}` : ''}${i === spec.labels.neutral ? '. Neutral is kept at the prior.' : ''}`,
-        ),
-      );
-      if (ev) {
-        const lift = ev.lift[i][j],
-          lo = ev.low[i][j],
-          hi = ev.high[i][j],
-          effect = w ? ev.cut_fe2au[j][i] : ev.cut_au2fe[i][j],
-          sd = w ? ev.seeds_fe2au[j][i] : ev.seeds_au2fe[i][j];
-        items.push(
-          ...row(
-            'Support',
-            ev.support[i][j] === null
-              ? 'not measured'
-              : `the AU was seen in ${ev.together[i][j]} of ${ev.support[i][j]} ${s.expression} clips`,
-          ),
-          ...row(
-            'Lift',
-            lift === null
-              ? 'undefined: too little was seen'
-              : `${num(lift)}${lo === null ? ', no interval: too few clips, or all alike' : ` (95 % interval ${num(lo)} to ${num(hi)}${lo > 1 || hi < 1 ? '' : ', includes 1'})`}`,
-          ),
-          ...row(
-            `Cut, on ${ev.cut_on}`,
-            effect === null ? 'not measured' : `${w ? 'AU F1' : 'UAR'} ${change(effect, 3)}`,
-          ),
-          ...row(
-            'Over seeds',
-            ev.seeds < 2
-              ? 'not measured: one run'
-              : `standard deviation ${num(sd, 3)} over ${ev.seeds} runs${Math.abs(then - p[i * a + j]) < sd ? '; more than this edge moved' : ''}`,
-          ),
-        );
-      } else items.push(...row('Evidence', 'not measured'));
-      if (spec.truth)
-        items.push(...row('Truth', `P(${`AU${s.au}`} | ${s.expression}) = ${num(spec.truth.table[i][j])}`));
-      list.replaceChildren(...items);
-      const scaled = edits.find(o => o.kind === 'scale');
-      slider.value = scaled ? scaled.by : 1;
-      text(out, `× ${num(scaled ? scaled.by : 1)}`);
+      const edits = store.edits_of(store.selection);
+      const by = edits.find(o => o.kind === 'scale')?.by ?? 1;
+      setValue(slider, by);
+      text(out, `× ${num(by)}`);
       restore.disabled = !edits.length;
       undo.disabled = !store.past.length;
       redo.disabled = !store.future.length;
       clear.disabled = !store.edits.length;
       call.hidden = !store.edits.length;
       code.value = store.python();
+    },
+  };
+}
+
+function drawerView(store, ui) {
+  const {spec} = store;
+  const heading = h('h3', {tabIndex: -1, id: ui.id('edge')});
+  const list = h('dl');
+  const pics = h('div', {class: 'sx-pics'});
+  const impact = h('p', {'aria-live': 'polite'});
+  const note = h('p', {class: 'sx-note', role: 'alert'});
+  const bar = editBar(store, ui);
+  const editing = store.trained ? [...bar.bars, note, impact, pics, bar.call] : [];
+  const el = h('section', {class: 'sx-card sx-drawer', 'aria-labelledby': ui.id('edge')}, heading, list, editing);
+  const picture = o => {
+    const go = () => store.go(o.c, o.frame);
+    return h('button', {type: 'button', onclick: go}, ui.tile(o.c, o.frame), h('span', {}, clipWords(spec, o)));
+  };
+  return {
+    el,
+    key: () => `${store.computedAs}|${store.note}|${store.past.length}|${store.future.length}`,
+    focus: () => heading.focus(),
+    update() {
+      text(heading, arrow(spec, store.selection));
+      list.replaceChildren(...evidenceOf(store).flatMap(([k, v]) => [h('dt', {}, k), h('dd', {}, v)]));
+      if (!store.trained) return;
+      bar.update();
       text(note, store.note);
-      const q = store.result,
-        b = store.before,
-        ch = store.edits.length ? changes(store) : null,
-        n = spec.clips.length,
-        of = (x, y) => `${num(x)}${Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same'}`;
-      text(
-        impact,
-        !n
-          ? ''
-          : ch
-            ? `This trained model with another map (not retraining). On the ${n} clips here: ${ch.answers} expression answers and ${ch.flips} AU decisions change; UAR ${of(b.uar, q.uar)}; AU F1 ${of(b.meanF1, q.meanF1)}.`
-            : `On the ${n} clips here: UAR ${num(b.uar)}, AU F1 ${num(b.meanF1)}. Remove the edge to see what changes.`,
-      );
-      pics.replaceChildren(
-        ...(ch ? ch.rows.slice(0, 4) : []).map(o => {
-          const c = spec.clips[o.c],
-            pic = ui.tile(o.c, o.frame),
-            ex = spec.labels.expressions;
-          return h(
-            'button',
-            {type: 'button', onclick: () => store.go(o.c, o.frame)},
-            pic,
-            h(
-              'span',
-              {},
-              `${c.task === 'fe' && c.expression !== null ? `${ex[c.expression]}: ` : `${c.recording}: `}${o.was !== o.is ? `${ex[o.was]} → ${ex[o.is]}` : o.aus ? `${o.aus} AU decisions` : 'same answers'}, logits by up to ${num(o.most)}`,
-            ),
-          );
-        }),
-      );
+      const changed = store.edits.length ? changes(store) : null;
+      text(impact, impactOf(store, changed));
+      pics.replaceChildren(...(changed?.rows.slice(0, 4) ?? []).map(picture));
+    },
+  };
+}
+
+// The clips of a recording, one after the other.
+class Film {
+  constructor(store) {
+    this.store = store;
+    this.recordings = new Map();
+    store.spec.clips.forEach((o, c) => {
+      if (!this.recordings.has(o.recording)) this.recordings.set(o.recording, []);
+      this.recordings.get(o.recording).push(c);
+    });
+  }
+  frames(c) {
+    return this.store.spec.clips[c].frames;
+  }
+  get name() {
+    return this.store.spec.clips[this.store.clip].recording;
+  }
+  get clips() {
+    return this.recordings.get(this.name);
+  }
+  get total() {
+    return this.clips.reduce((s, c) => s + this.frames(c), 0);
+  }
+  get now() {
+    const before = this.clips.slice(0, this.clips.indexOf(this.store.clip));
+    return before.reduce((s, c) => s + this.frames(c), 0) + this.store.frame;
+  }
+  find(t) {
+    // the clip that holds frame `t` of the recording, and the frame within
+    for (const c of this.clips) {
+      if (t < this.frames(c)) return [c, t];
+      t -= this.frames(c);
+    }
+    const last = this.clips[this.clips.length - 1];
+    return [last, this.frames(last) - 1];
+  }
+  go(t) {
+    this.store.go(...this.find(t));
+  }
+  label(recording) {
+    const {clips, labels} = this.store.spec;
+    const o = clips[this.recordings.get(recording)[0]];
+    const known = o.task === 'fe' && o.expression !== null;
+    return known ? `${labels.expressions[o.expression]} (${recording})` : `AU recording ${recording}`;
+  }
+}
+
+// Rows of a name, a bar and a number; made once, filled again and again.
+function bars(n) {
+  const rows = Array.from({length: n}, () => {
+    const [name, was, now, said] = [
+      h('th', {scope: 'row'}),
+      h('i', {class: 'sx-was'}),
+      h('i'),
+      h('td', {class: 'sx-n'}),
+    ];
+    return {name, was, now, said, el: h('tr', {}, name, h('td', {class: 'sx-fill'}, was, now), said)};
+  });
+  const place = (el, from, size) => {
+    el.style.left = `${100 * from}%`;
+    el.style.width = `${100 * size}%`;
+  };
+  return {
+    el: h(
+      'table',
+      {},
+      rows.map(r => r.el),
+    ),
+    fill(items) {
+      // name, value from -1 to 1, said; was: the value before; from: where 0 stands
+      rows.forEach((r, k) => {
+        const o = items[k];
+        r.el.hidden = !o;
+        if (!o) return;
+        const from = o.from ?? 0;
+        text(r.name, o.name);
+        text(r.said, o.said);
+        r.now.className = !from ? '' : o.value < 0 ? 'sx-neg' : 'sx-pos';
+        place(r.now, Math.min(from, from + o.value), Math.max(0.005, Math.abs(o.value)));
+        r.was.hidden = o.was === undefined;
+        if (!r.was.hidden) place(r.was, from, o.was);
+      });
+    },
+  };
+}
+
+function softmax(x, at, n) {
+  let most = -Infinity;
+  for (let i = 0; i < n; i++) most = Math.max(most, x[at + i]);
+  const z = Array.from({length: n}, (_, i) => Math.exp(x[at + i] - most));
+  const sum = z.reduce((p, q) => p + q, 0);
+  return z.map(v => v / sum);
+}
+
+const TRACK = 16; // pixels of an AU's row
+const STRIP = 48; // of the pictures above
+const FOOT = 20; // of the answers below
+
+function tracksView(store, ui, film) {
+  const {spec} = store;
+  const {e, a} = sizes(spec);
+  const canvas = h('canvas', {role: 'img'});
+  const strip = h('canvas', {'aria-hidden': 'true'});
+  const line = h('i', {class: 'sx-now', style: `height:${a * TRACK}px`});
+  const lane = h('div', {class: 'sx-lane'}, strip, canvas, line);
+  const style = `height:${TRACK}px;line-height:${TRACK}px`;
+  const names = h(
+    'div',
+    {class: 'sx-names', 'aria-hidden': 'true'},
+    spec.labels.aus.map(u => h('div', {style}, `AU${u}`)),
+  );
+  const grain = h('canvas');
+  canvas.addEventListener('pointerdown', ev => {
+    const r = canvas.getBoundingClientRect();
+    const t = Math.floor(((ev.clientX - r.left) / r.width) * film.total);
+    film.go(Math.min(film.total - 1, Math.max(0, t)));
+  });
+  const walk = f => {
+    // every clip, with the frame of the recording that it starts at
+    let x = 0;
+    for (const c of film.clips) {
+      f(spec.clips[c], c, x);
+      x += film.frames(c);
+    }
+  };
+
+  function drawPictures(width) {
+    const ctx = sizeCanvas(strip, width, STRIP);
+    const n = Math.max(1, Math.floor(width / STRIP));
+    for (let k = 0; k < n; k++) {
+      const [c, t] = film.find(Math.floor(((k + 0.5) / n) * film.total));
+      ui.paint(ctx, c, t, (k * width) / n, 0, Math.min(STRIP, width / n));
+    }
+  }
+  function drawProbabilities(ctx, width, ink) {
+    // a pixel a frame and AU, then stretched
+    const [red, green, blue] = rgbOf(ink);
+    const picture = new ImageData(film.total, a);
+    walk((o, c, x0) => {
+      for (let t = 0; t < o.frames; t++)
+        for (let j = 0; j < a; j++) {
+          const at = 4 * (j * film.total + x0 + t);
+          const p = sigmoid(store.result.au[(o.first + t) * a + j]);
+          picture.data.set([red, green, blue, 255 * (0.06 + 0.8 * p)], at);
+        }
+    });
+    [grain.width, grain.height] = [film.total, a];
+    grain.getContext('2d').putImageData(picture, 0, 0);
+    ctx.imageSmoothingEnabled = false;
+    for (let j = 0; j < a; j++) ctx.drawImage(grain, 0, j, film.total, 1, 0, j * TRACK + 1, width, TRACK - 5);
+  }
+  function drawLabels(ctx, fw, ink) {
+    // a line below a row, where the AU is labelled active
+    ctx.fillStyle = ink;
+    walk((o, c, x0) => {
+      for (let t = 0; o.aus && t < o.frames; t++)
+        for (let j = 0; j < a; j++)
+          if (o.aus[t][j] === '1') ctx.fillRect((x0 + t) * fw, (j + 1) * TRACK - 3, fw + 0.3, 2);
+    });
+  }
+  function drawFlips(ctx, fw, colours) {
+    // a triangle, where an edit changed the decision
+    const [now, then] = [store.result.au, store.before.au];
+    walk((o, c, x0) => {
+      for (let t = 0; now !== then && t < o.frames; t++)
+        for (let j = 0; j < a; j++) {
+          const at = (o.first + t) * a + j;
+          const up = now[at] >= 0;
+          if (up === then[at] >= 0) continue;
+          const x = (x0 + t + 0.5) * fw;
+          const [tip, base] = up ? [2, 9] : [TRACK - 5, 4];
+          ctx.fillStyle = up ? colours.up : colours.text;
+          ctx.beginPath();
+          ctx.moveTo(x, j * TRACK + tip);
+          ctx.lineTo(x - 4, j * TRACK + base);
+          ctx.lineTo(x + 4, j * TRACK + base);
+          ctx.fill();
+        }
+    });
+  }
+  function drawAnswers(ctx, fw, colours) {
+    // what the model calls each clip
+    const {expressions} = spec.labels;
+    walk((o, c, x0) => {
+      const [is, was] = [argmax(store.result.fe, c * e, e), argmax(store.before.fe, c * e, e)];
+      ctx.save();
+      ctx.beginPath();
+      ctx.rect(x0 * fw, a * TRACK, o.frames * fw - 2, FOOT);
+      ctx.clip();
+      ctx.fillStyle = colours.text;
+      const said = was === is ? expressions[is] : `${expressions[was]} → ${expressions[is]}`;
+      ctx.fillText(said, x0 * fw + 3, a * TRACK + 11);
+      ctx.restore();
+      ctx.strokeStyle = colours.line;
+      ctx.strokeRect(x0 * fw + 0.5, a * TRACK + 0.5, o.frames * fw - 1, FOOT - 1);
+    });
+  }
+  function describe() {
+    const clip = spec.clips[store.clip];
+    const at = (clip.first + store.frame) * a;
+    const list = f =>
+      spec.labels.aus
+        .filter((_, j) => f(j))
+        .map(u => `AU${u}`)
+        .join(', ');
+    const seen = list(j => store.result.au[at + j] >= 0) || 'no AU';
+    const labelled = clip.aus ? `; labelled ${list(j => clip.aus[store.frame][j] === '1') || 'none'}` : '';
+    const called = spec.labels.expressions[argmax(store.result.fe, store.clip * e, e)];
+    return `Frame ${film.now + 1}: the model sees ${seen}${labelled}; it calls this clip ${called}`;
+  }
+
+  return {
+    el: h('div', {class: 'sx-row'}, h('div', {class: 'sx-names'}, h('div', {class: 'sx-gap'}), names), lane),
+    update() {
+      const width = Math.max(120, ui.width(lane));
+      const sheet = ui.sheet();
+      line.style.left = `${(100 * (film.now + 0.5)) / film.total}%`;
+      canvas.setAttribute('aria-label', describe());
+      const key = `${film.name}|${store.result.id}|${store.before.id}|${ui.version()}`;
+      if (key === this.shown) return;
+      this.shown = key;
+      strip.hidden = !sheet;
+      this.el.firstChild.firstChild.style.height = sheet ? `${STRIP}px` : 0;
+      line.style.top = sheet ? `${STRIP}px` : 0;
+      if (sheet) drawPictures(width);
+      const colours = ui.colours();
+      const ctx = sizeCanvas(canvas, width, a * TRACK + FOOT);
+      const fw = width / film.total;
+      ctx.font = '12px system-ui, sans-serif';
+      ctx.textBaseline = 'middle';
+      ctx.textAlign = 'left';
+      ctx.lineWidth = 1;
+      drawProbabilities(ctx, width, colours.ink);
+      drawLabels(ctx, fw, colours.text);
+      drawFlips(ctx, fw, colours);
+      drawAnswers(ctx, fw, colours);
+    },
+  };
+}
+
+// The expression of a clip: how probable each is, and how a logit comes about.
+function answersView(store) {
+  const {spec} = store;
+  const {e} = sizes(spec);
+  const {expressions} = spec.labels;
+  const head = h('h3');
+  const why = h('h3');
+  const probabilities = bars(e);
+  const reasons = bars(8);
+
+  function showProbabilities(clip) {
+    const labelled = clip.expression === null ? ' (not labelled)' : `, labelled ${expressions[clip.expression]}`;
+    text(head, `Expression of this clip${labelled}`);
+    const now = softmax(store.result.fe, store.clip * e, e);
+    const was = store.edits.length ? softmax(store.before.fe, store.clip * e, e) : [];
+    probabilities.fill(
+      expressions.map((x, i) => {
+        const name = `${x}${clip.expression === i ? ' ✓' : ''}`;
+        return {name, value: now[i], was: was[i], said: `${Math.round(100 * now[i])}%`};
+      }),
+    );
+  }
+  function showReasons(clip) {
+    const s = store.selection;
+    const {w, i, j} = cellOf(spec, s);
+    const rows = parts(spec, store.result, s.way, w ? clip.first + store.frame : store.clip, w ? j : i);
+    const most = Math.max(1e-9, ...rows.map(o => Math.abs(o.value)));
+    const sum = rows.reduce((p, o) => p + o.value, 0);
+    const what = w ? `AU${s.au}, in this frame` : `${s.expression}, in this clip`;
+    text(why, `Why ${what}: logit ${num(sum)}${w ? ' before smoothing' : ''}`);
+    const largest = rows.slice(2).sort((x, y) => Math.abs(y.value) - Math.abs(x.value));
+    reasons.fill(
+      [rows[0], rows[1], ...largest.slice(0, 6)].map(o => {
+        const said = `${o.value < 0 ? '−' : '+'} ${Math.abs(o.value).toFixed(2)}`;
+        return {name: o.name, value: o.value / most / 2, from: 0.5, said};
+      }),
+    );
+  }
+  return {
+    el: h('div', {}, head, probabilities.el, why, reasons.el),
+    update() {
+      const clip = spec.clips[store.clip];
+      showProbabilities(clip);
+      showReasons(clip);
     },
   };
 }
 
 function clipView(store, ui) {
-  const {spec} = store,
-    {e, a} = sizes(spec),
-    recordings = [...new Set(spec.clips.map(o => o.recording))],
-    of = r => spec.clips.map((o, c) => [o, c]).filter(([o]) => o.recording === r);
-  const label = r => {
-    const [o] = of(r)[0];
-    return o.task === 'fe' && o.expression !== null
-      ? `${spec.labels.expressions[o.expression]} (${r})`
-      : `AU recording ${r}`;
+  const {spec} = store;
+  const film = new Film(store);
+  const options = [...film.recordings.keys()].map(r => h('option', {value: r}, film.label(r)));
+  const choose = h('select', {'aria-label': 'Clip'}, options);
+  choose.addEventListener('change', () => store.go(film.recordings.get(choose.value)[0], 0));
+  const frame = h('input', {type: 'range', min: 0, step: 1, 'aria-label': 'Frame'});
+  frame.addEventListener('input', () => film.go(Number(frame.value)));
+  const play = h('button', {type: 'button', onclick: () => (timer ? stop() : start())}, 'Play');
+  const said = h('span', {class: 'sx-soft'});
+  const tracks = tracksView(store, ui, film);
+  const answers = answersView(store);
+  let timer = null;
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    text(play, 'Play');
   };
-  const choose = h(
-    'select',
-    {'aria-label': 'Clip', onchange: () => store.go(of(choose.value)[0][1], 0)},
-    recordings.map(r => h('option', {value: r}, label(r))),
-  );
-  const frame = h('input', {
-      type: 'range',
-      min: 0,
-      step: 1,
-      'aria-label': 'Frame',
-      oninput: () => go(Number(frame.value)),
-    }),
-    said = h('span', {class: 'sx-soft'}),
-    canvas = h('canvas', {role: 'img'}),
-    strip = h('canvas', {'aria-hidden': 'true'}),
-    names = h('div', {class: 'sx-names', 'aria-hidden': 'true'}),
-    play = h('button', {type: 'button', onclick: () => toggle()}, 'Play');
-  const table = h('table'),
-    head = h('h3'),
-    fall = h('table'),
-    fallHead = h('h3');
+  const start = () => {
+    text(play, 'Pause');
+    timer = setInterval(() => (el.isConnected ? film.go((film.now + 1) % film.total) : stop()), 120);
+  };
+  const legend =
+    'Filled: the probability that the model gives. Line below a row: labelled active. ' +
+    'A triangle: your edits changed the decision there.';
   const el = h(
     'section',
     {class: 'sx-card sx-wide', 'aria-label': 'Clips'},
     h('div', {class: 'sx-bar'}, h('label', {}, h('b', {}, 'Clip'), choose), play, h('label', {}, 'Frame', frame), said),
-    h(
-      'div',
-      {class: 'sx-tracks'},
-      h(
-        'div',
-        {},
-        h('div', {class: 'sx-row'}, h('span'), strip, names, canvas),
-        h(
-          'p',
-          {class: 'sx-soft'},
-          'Filled: the probability that the model gives. Line below a row: labelled active. A triangle: your edits changed the decision there.',
-        ),
-      ),
-      h('div', {}, head, table, fallHead, fall),
-    ),
+    h('div', {class: 'sx-tracks'}, h('div', {}, tracks.el, h('p', {class: 'sx-soft'}, legend)), answers.el),
   );
-  let timer = null,
-    clips = [],
-    total = 0;
-  const place = () => clips.findIndex(([, c]) => c === store.clip),
-    go = t => {
-      let k = 0,
-        left = t;
-      while (k < clips.length - 1 && left >= clips[k][0].frames) left -= clips[k++][0].frames;
-      store.go(clips[k][1], left);
-    };
-  const now = () => clips.slice(0, place()).reduce((s, [o]) => s + o.frames, 0) + store.frame;
-  const stop = () => {
-      clearInterval(timer);
-      timer = null;
-      text(play, 'Play');
-    },
-    toggle = () => {
-      if (timer) return stop();
-      text(play, 'Pause');
-      timer = setInterval(() => {
-        if (!el.isConnected) return stop();
-        go((now() + 1) % total);
-      }, 120);
-    };
-  canvas.addEventListener('pointerdown', ev => {
-    const r = canvas.getBoundingClientRect();
-    go(Math.min(total - 1, Math.max(0, Math.floor(((ev.clientX - r.left) / r.width) * total))));
-  });
-  const bar = (v, was, cls, from = 0) =>
-    h(
-      'td',
-      {class: 'sx-fill'},
-      was === null ? null : h('i', {class: 'sx-was', style: `left:${100 * from}%;width:${100 * was}%`}),
-      h('i', {class: cls, style: `left:${100 * Math.min(from, from + v)}%;width:${Math.max(0.5, 100 * Math.abs(v))}%`}),
-    );
-  const softmax = (x, at) => {
-    const m = Math.max(...x.slice(at, at + e)),
-      z = Array.from({length: e}, (_, i) => Math.exp(x[at + i] - m)),
-      s = z.reduce((p, q) => p + q, 0);
-    return z.map(v => v / s);
+  const labels = clip => {
+    if (clip.task === 'au') return ', AUs are labelled, the expression is not';
+    return clip.aus ? '' : ', the expression is labelled, AUs are not';
   };
   return {
     el,
     stop,
+    key: () => `${store.computedAs}|${store.clip}|${store.frame}`,
     update() {
-      const clip = spec.clips[store.clip],
-        c = ui.colours(),
-        q = store.result,
-        b = store.before,
-        rh = 16,
-        fh = 48;
-      clips = of(clip.recording);
-      total = clips.reduce((s, [o]) => s + o.frames, 0);
-      choose.value = clip.recording;
-      frame.max = total - 1;
-      frame.value = now();
-      text(
-        said,
-        `${now() + 1} of ${total}, ${clip.task === 'au' ? 'AUs are labelled, the expression is not' : clip.aus ? '' : 'the expression is labelled, AUs are not'}`,
-      );
-      if (names.children.length !== a)
-        names.replaceChildren(
-          ...spec.labels.aus.map(u => h('div', {style: `height:${rh}px;line-height:${rh}px`}, `AU${u}`)),
-        );
-      const width = Math.max(120, canvas.parentElement.clientWidth - names.offsetWidth),
-        fw = width / total,
-        sheet = ui.sheet();
-      strip.hidden = !sheet;
-      if (sheet) {
-        const s = sizeCanvas(strip, width, fh),
-          k = Math.max(1, Math.floor(width / fh));
-        for (let n = 0; n < k; n++) {
-          let t = Math.floor(((n + 0.5) / k) * total),
-            [o, i] = clips[0];
-          for (const pair of clips) {
-            [o, i] = pair;
-            if (t < o.frames) break;
-            t -= o.frames;
-          }
-          ui.paint(s, i, Math.min(t, o.frames - 1), (n * width) / k, 0, Math.min(fh, width / k));
-        }
-      }
-      const ctx = sizeCanvas(canvas, width, a * rh + 20);
-      ctx.font = '12px system-ui, sans-serif';
-      ctx.textBaseline = 'middle';
-      let x0 = 0;
-      for (const [o, i] of clips) {
-        for (let t = 0; t < o.frames; t++)
-          for (let j = 0; j < a; j++) {
-            const at = (o.first + t) * a + j,
-              p = sigmoid(q.au[at]),
-              x = (x0 + t) * fw,
-              y = j * rh;
-            ctx.fillStyle = colour(c.ink, 0.06 + 0.8 * p);
-            ctx.fillRect(x, y + 1, fw + 0.3, rh - 5);
-            if (o.aus && o.aus[t][j] === '1') {
-              ctx.fillStyle = c.text;
-              ctx.fillRect(x, y + rh - 3, fw + 0.3, 2);
-            }
-            if (q.au[at] >= 0 !== b.au[at] >= 0) {
-              const up = q.au[at] >= 0,
-                m = x + fw / 2;
-              ctx.fillStyle = up ? c.up : c.text;
-              ctx.beginPath();
-              ctx.moveTo(m, up ? y + 2 : y + rh - 5);
-              ctx.lineTo(m - 4, up ? y + 9 : y + 4);
-              ctx.lineTo(m + 4, up ? y + 9 : y + 4);
-              ctx.fill();
-            }
-          }
-        const best = argmax(q.fe, i * e, e),
-          was = argmax(b.fe, i * e, e),
-          wide = o.frames * fw,
-          word =
-            was === best
-              ? spec.labels.expressions[best]
-              : `${spec.labels.expressions[was]} → ${spec.labels.expressions[best]}`;
-        ctx.fillStyle = c.text;
-        ctx.textAlign = 'left';
-        ctx.save();
-        ctx.beginPath();
-        ctx.rect(x0 * fw, a * rh, wide - 2, 20);
-        ctx.clip();
-        ctx.fillText(word, x0 * fw + 3, a * rh + 11);
-        ctx.restore();
-        ctx.strokeStyle = c.line;
-        ctx.lineWidth = 1;
-        ctx.strokeRect(x0 * fw + 0.5, a * rh + 0.5, wide - 1, 19);
-        x0 += o.frames;
-      }
-      const xf = (now() + 0.5) * fw;
-      ctx.strokeStyle = c.text;
-      ctx.lineWidth = 1.5;
-      ctx.beginPath();
-      ctx.moveTo(xf, 0);
-      ctx.lineTo(xf, a * rh);
-      ctx.stroke();
-      const at = (clip.first + store.frame) * a,
-        active = spec.labels.aus.filter((_, j) => q.au[at + j] >= 0).map(u => `AU${u}`);
-      canvas.setAttribute(
-        'aria-label',
-        `Frame ${now() + 1}: the model sees ${active.join(', ') || 'no AU'}${
-          clip.aus
-            ? `; labelled ${
-                spec.labels.aus
-                  .filter((_, j) => clip.aus[store.frame][j] === '1')
-                  .map(u => `AU${u}`)
-                  .join(', ') || 'none'
-              }`
-            : ''
-        }; it calls this clip ${spec.labels.expressions[argmax(q.fe, store.clip * e, e)]}`,
-      );
-      const pq = softmax(q.fe, store.clip * e),
-        pb = softmax(b.fe, store.clip * e);
-      text(
-        head,
-        clip.expression === null
-          ? 'Expression of this clip (not labelled)'
-          : `Expression of this clip, labelled ${spec.labels.expressions[clip.expression]}`,
-      );
-      table.replaceChildren(
-        ...spec.labels.expressions.map((x, i) =>
-          h(
-            'tr',
-            {},
-            h('th', {scope: 'row'}, `${x}${clip.expression === i ? ' ✓' : ''}`),
-            bar(pq[i], store.edits.length ? pb[i] : null, ''),
-            h('td', {class: 'sx-n'}, `${Math.round(100 * pq[i])}%`),
-          ),
-        ),
-      );
-      const s = store.selection,
-        {w, i, j} = cellOf(spec, s),
-        rows = parts(spec, q, s.way, w ? clip.first + store.frame : store.clip, w ? j : i),
-        most = Math.max(1e-9, ...rows.map(o => Math.abs(o.value))),
-        sum = rows.reduce((p, o) => p + o.value, 0);
-      text(
-        fallHead,
-        `Why ${w ? `AU${s.au}, in this frame` : `${s.expression}, in this clip`}: logit ${num(sum)}${w ? ' before smoothing' : ''}`,
-      );
-      fall.replaceChildren(
-        ...[
-          rows[0],
-          rows[1],
-          ...rows
-            .slice(2)
-            .sort((x, y) => Math.abs(y.value) - Math.abs(x.value))
-            .slice(0, 6),
-        ].map(o =>
-          h(
-            'tr',
-            {},
-            h('th', {scope: 'row'}, o.name),
-            bar(o.value / most / 2, null, o.value < 0 ? 'sx-neg' : 'sx-pos', 0.5),
-            h('td', {class: 'sx-n'}, `${o.value < 0 ? '−' : '+'} ${Math.abs(o.value).toFixed(2)}`),
-          ),
-        ),
-      );
+      choose.value = film.name;
+      if (Number(frame.max) !== film.total - 1) frame.max = film.total - 1;
+      setValue(frame, film.now);
+      text(said, `${film.now + 1} of ${film.total}${labels(spec.clips[store.clip])}`);
+      tracks.update();
+      answers.update();
     },
   };
 }
@@ -2401,25 +2680,27 @@ function prototypeView(store, ui) {
   const {spec} = store,
     {n, e} = sizes(spec),
     canvas = h('canvas', {role: 'img'}),
+    stage = h('div', {}, canvas),
     said = h('p', {class: 'sx-soft'}),
     names = [...spec.labels.expressions, ...spec.labels.aus.map(u => `AU${u}`)];
   const open = h(
       'details',
       {ontoggle: () => ui.redraw()},
       h('summary', {}, h('b', {}, 'Prototypes: how alike are they, before and after the exchange?')),
-      canvas,
+      stage,
       said,
     ),
     el = h('section', {class: 'sx-card sx-wide', 'aria-label': 'Prototypes'}, open);
   if (!spec.clips.length) open.open = true;
   return {
     el,
+    key: () => `${store.computedAs}|${open.open}`,
     update() {
       if (!open.open) return;
       const c = ui.colours(),
-        width = Math.max(200, Math.min(720, el.clientWidth - 26)),
+        width = Math.max(200, Math.min(720, ui.width(stage))),
         left = 84,
-        side = (width - left) / n,
+        side = (width - left - 22) / n, // the last name leans over
         top = 46,
         ctx = sizeCanvas(canvas, width, top + n * side + 4);
       canvas.style.width = `${width}px`;
@@ -2448,8 +2729,8 @@ function prototypeView(store, ui) {
             most = d;
             pair = [i, j];
           }
-          ctx.fillStyle = colour(v < 0 ? c.down : c.ink, Math.min(1, Math.abs(v)));
-          ctx.fillRect(left + j * side + 0.5, top + i * side + 0.5, side - 1, side - 1);
+          const [x, y] = [left + j * side + 0.5, top + i * side + 0.5];
+          shade(ctx, v < 0 ? c.down : c.ink, Math.min(1, Math.abs(v)), x, y, side - 1, side - 1);
         }
       ctx.strokeStyle = c.text;
       ctx.lineWidth = 1;
@@ -2462,122 +2743,285 @@ function prototypeView(store, ui) {
       ctx.moveTo(left, top + e * side);
       ctx.lineTo(left + n * side, top + e * side);
       ctx.stroke();
-      const line = `Cosines; below the diagonal before the exchange, above it after. The gates stand at ${num(store.result.setting.gate[0])} and ${num(store.result.setting.gate[1])}. Most changed: ${names[pair[0]]} and ${names[pair[1]]}, ${num(b[pair[0] * n + pair[1]])} → ${num(q[pair[0] * n + pair[1]])}.`;
+      const [before, after] = [b, q].map(x => num(x[pair[0] * n + pair[1]]));
+      const line =
+        'Cosines; below the diagonal before the exchange, above it after. ' +
+        `The gates stand at ${store.result.setting.gate.map(v => num(v)).join(' and ')}. ` +
+        `Most changed: ${names[pair[0]]} and ${names[pair[1]]}, ${before} → ${after}.`;
       text(said, line);
       canvas.setAttribute('aria-label', line);
     },
   };
 }
 
-function honestView(store) {
-  const {spec} = store,
-    p = spec.provenance,
-    fe = spec.clips.filter(o => o.expression !== null).length,
-    frames = spec.clips.reduce((s, o) => s + (o.aus ? o.frames : 0), 0),
-    row = (k, v) => [h('dt', {}, k), h('dd', {}, v)];
+function honestView({spec}) {
+  const p = spec.provenance;
+  const labelled = spec.clips.filter(o => o.expression !== null).length;
+  const frames = spec.clips.reduce((n, o) => n + (o.aus ? o.frames : 0), 0);
+  const faces = {yes: 'drawn by a computer: real faces vary in more ways', no: 'of real people', unknown: 'unknown'};
   const facts = [
-    row(
-      'Faces',
-      p.rendered === 'yes'
-        ? 'drawn by a computer: real faces vary in more ways'
-        : p.rendered === 'no'
-          ? 'of real people'
-          : 'unknown',
-    ),
-    row('Expressions', 'are what faces show, not what people feel'),
-    row('Data', p.data),
-    row('Scores', `${p.split}; protocol ${p.protocol}`),
+    ['Faces', faces[p.rendered]],
+    ['Expressions', 'are what faces show, not what people feel'],
+    ['Data', p.data],
+    ['Scores', `${p.split}; protocol ${p.protocol}`],
   ];
   if (spec.clips.length)
     facts.push(
-      row(
+      [
         'Small numbers',
-        `scores that follow your edits are over ${fe} labelled expression clips and ${frames} labelled frames: single clips move them`,
-      ),
-      row(
-        'Exact',
-        'maps, prototypes, logits, decisions and scores here are computed in your browser, as the model computes them',
-      ),
-      row('Computed before', 'support, lift, effect of a cut: when this page was made'),
-      row(
+        `scores that follow your edits are over ${labelled} labelled expression clips and ${frames} labelled frames: ` +
+          'single clips move them',
+      ],
+      ['Exact', 'maps, prototypes, logits, decisions and scores here are computed in your browser, as the model does'],
+      ['Computed before', 'support, lift, effect of a cut: when this page was made'],
+      [
         'What an edit is',
-        'this trained model with another map; not retraining. AU outputs do not feed expression logits: an edge moves a prototype. “What if AU12 were stronger in the picture” means drawing and running again, with a kernel',
-      ),
+        'this trained model with another map; not retraining. AU outputs do not feed expression logits: an edge moves ' +
+          'a prototype. “What if AU12 were stronger in the picture” means drawing and running again, with a kernel',
+      ],
     );
-  if (spec.evidence) facts.push(row('Evidence', `${spec.evidence.source}. An association, not a cause.`));
-  facts.push(
-    row('Made', `${p.made}${p.seed === null ? '' : `, seed ${p.seed}`}, ${p.versions}, SHA-256 ${p.hash.slice(0, 16)}`),
+  if (spec.evidence) facts.push(['Evidence', `${spec.evidence.source}. An association, not a cause.`]);
+  const seed = p.seed === null ? '' : `, seed ${p.seed}`;
+  facts.push(['Made', `${p.made}${seed}, ${p.versions}, SHA-256 ${p.hash.slice(0, 16)}`]);
+  const list = h(
+    'dl',
+    {},
+    facts.flatMap(([k, v]) => [h('dt', {}, k), h('dd', {}, v)]),
   );
-  return {
-    el: h(
-      'section',
-      {class: 'sx-card sx-wide sx-honest', 'aria-label': 'What this can and cannot show'},
-      h(
-        'details',
-        {open: !spec.epochs.length ? null : true},
-        h('summary', {}, h('b', {}, 'What this can and cannot show')),
-        h('dl', {}, facts.flat()),
-      ),
-    ),
-    update() {},
-  };
+  const title = 'What this can and cannot show';
+  const open = spec.epochs.length ? true : null;
+  const el = h(
+    'section',
+    {class: 'sx-card sx-wide sx-honest', 'aria-label': title},
+    h('details', {open}, h('summary', {}, h('b', {}, title)), list),
+  );
+  return {el, key: () => '', update() {}};
 }
 
 // 7 ── putting it together ───────────────────────────────────────────────────────────────────────────────────────────
 
 let instances = 0;
 
+function badgesOf({provenance, epochs}) {
+  const faces = {yes: 'drawn faces', no: 'real faces', unknown: null}[provenance.rendered];
+  const trained = epochs.length ? [`scores on ${provenance.split}`, 'association, not cause'] : [];
+  const said = [faces, trained[0], 'an expression is not an emotion', trained[1]].filter(Boolean);
+  return said.map(o => h('span', {class: 'sx-badge'}, o));
+}
+
+function keysHelp(id) {
+  const k = s => h('kbd', {}, s);
+  const map = ['On the map: ', k('arrows'), ' select, ', k('Enter'), ' inspect, ', k('Delete'), ' remove, '];
+  const more = [k('Shift+Delete'), ' cut, ', k('r'), ' restore. Anywhere: ', k('p'), ' held compares with the prior, '];
+  const undo = [k('u'), ' or ', k('Ctrl+Z'), ' undo, ', k('Ctrl+Shift+Z'), ' redo.'];
+  return h('details', {class: 'sx-soft', id}, h('summary', {}, 'Keys'), h('p', {}, ...map, ...more, ...undo));
+}
+
+function introOf({epochs, clips, priors}) {
+  if (epochs.length && clips.length)
+    return (
+      'A model has learned how facial movements (action units, AUs) and expressions go together. ' +
+      'Choose a link, see it on the face, take it away: what would the model answer then?'
+    );
+  if (priors.length > 1)
+    return 'Where two sources agree, and where they do not. Choose a link, and pose the face by a row.';
+  return priors.length ? '' : 'Each action unit is the work of few muscles. Press one.';
+}
+
+function tell(store) {
+  // the first sentence: what this is about
+  const {spec, selection} = store;
+  if (!selection) return store.posed.startsWith('AU') ? '' : 'Choose an action unit to see it on the face.';
+  const {i, j, w, at} = cellOf(spec, selection);
+  const link = arrow(spec, selection);
+  const own = spec.priors[0].matrix[i * spec.labels.aus.length + j];
+  if (!store.trained) {
+    const [first, second] = spec.priors;
+    if (!second) return `${link}: ${num(own)}.`;
+    return `${link}: ${first.name} says ${num(own)}, ${second.name} says ${num(second.matrix[i * spec.labels.aus.length + j])}.`;
+  }
+  const v = store.before.maps[w][at];
+  const now = store.result.maps[w][at];
+  const d = v - own;
+  const moved =
+    Math.abs(d) < 0.005
+      ? `left the link ${link} at ${num(own)}`
+      : `${d > 0 ? 'strengthened' : 'weakened'} the link ${link}: ${num(own)} before, ${num(v)} after (${change(d)})`;
+  return `Training ${moved}${Math.abs(now - v) < 0.005 ? '' : `; your edits make it ${num(now)}`}.`;
+}
+
+function listenToKeys(box, store, say) {
+  const typing = t => t.matches('textarea, select') || t.matches('input:not([type=range])');
+  const undo = back => {
+    if (back) store.undo();
+    else store.redo();
+    say(`${store.edits.length} edits`);
+  };
+  const let_go = () => {
+    if (store.held) store.set({held: false});
+  };
+  box.addEventListener('keydown', ev => {
+    ev.stopPropagation(); // no shortcut of the notebook
+    if ((ev.ctrlKey || ev.metaKey) && ev.key.toLowerCase() === 'z') {
+      ev.preventDefault();
+      undo(!ev.shiftKey);
+      return;
+    }
+    if (typing(ev.target) || ev.ctrlKey || ev.metaKey || ev.altKey) return;
+    if (ev.key === 'u') undo(true);
+    if (ev.key === 'p' && !store.held && store.selection) store.set({held: true});
+  });
+  box.addEventListener('keyup', ev => {
+    ev.stopPropagation();
+    if (ev.key === 'p') let_go();
+  });
+  box.addEventListener('focusout', let_go);
+}
+
+// Calls `dress` whenever the page may have become light or dark; returns how to stop.
+function watchTheme(dress) {
+  const media = matchMedia('(prefers-color-scheme: dark)');
+  const watcher = new MutationObserver(dress);
+  const attributeFilter = ['class', 'style', 'theme', 'data-jp-theme-light', 'data-theme'];
+  for (const node of [document.documentElement, document.body])
+    watcher.observe(node, {attributes: true, attributeFilter});
+  media.addEventListener('change', dress);
+  return () => {
+    watcher.disconnect();
+    media.removeEventListener('change', dress);
+  };
+}
+
+// What views share: colours, widths, pictures, and requests to draw again.
+class Room {
+  constructor(box, spec, me) {
+    Object.assign(this, {
+      box,
+      spec,
+      me,
+      changes: 0,
+      widths: new Map(),
+      palette: null,
+      pictures: null,
+      queued: 0,
+      draw: null,
+    });
+    this.sizer = new ResizeObserver(entries => this.resized(entries));
+  }
+  id(k) {
+    return `${this.me}-${k}`;
+  }
+  version() {
+    return this.changes;
+  } // of what a view's picture depends on beside the store
+  redraw() {
+    if (this.queued || !this.draw) return;
+    this.queued = requestAnimationFrame(() => {
+      this.queued = 0;
+      this.draw();
+    });
+  }
+  changed() {
+    this.changes++;
+    this.redraw();
+  }
+  colours() {
+    if (!this.palette) {
+      const style = getComputedStyle(this.box);
+      const names = ['ground', 'card', 'text', 'soft', 'line', 'ink', 'up', 'down', 'on'];
+      this.palette = Object.fromEntries(names.map(k => [k, style.getPropertyValue(`--${k}`).trim()]));
+    }
+    return this.palette;
+  }
+  dress() {
+    const dark = String(isDark(this.box));
+    if (this.box.dataset.dark === dark) return;
+    this.box.dataset.dark = dark;
+    this.palette = null;
+    this.changed();
+  }
+  // Asking an element for its width makes the browser lay out the page, so it is asked once and then observed.
+  width(el) {
+    if (!this.widths.has(el)) {
+      this.widths.set(el, el.clientWidth);
+      this.sizer.observe(el);
+    }
+    return this.widths.get(el);
+  }
+  resized(entries) {
+    for (const {target, contentRect} of entries) {
+      const width = Math.floor(contentRect.width);
+      if (width === this.widths.get(target)) continue;
+      this.widths.set(target, width);
+      this.changed();
+    }
+  }
+  sheet() {
+    return this.pictures;
+  }
+  loadPictures() {
+    if (!this.spec.pictures) return;
+    const img = new Image();
+    img.src = `data:image/jpeg;base64,${this.spec.pictures.jpeg}`;
+    img.decode().then(
+      () => {
+        this.pictures = img;
+        this.changed();
+      },
+      () => {}, // a picture that cannot be read is not shown
+    );
+  }
+  paint(ctx, clip, frame, x, y, size) {
+    const {size: s, columns} = this.spec.pictures;
+    const k = this.spec.clips[clip].tiles?.[frame];
+    if (k === undefined) return;
+    ctx.drawImage(this.pictures, (k % columns) * s, Math.floor(k / columns) * s, s, s, x, y, size, size);
+  }
+  tile(clip, frame) {
+    if (!this.pictures || !this.spec.clips[clip].tiles) return null;
+    const c = h('canvas', {width: 96, height: 96, 'aria-hidden': 'true'});
+    this.paint(c.getContext('2d'), clip, frame, 0, 0, 96);
+    return c;
+  }
+  close() {
+    this.sizer.disconnect();
+    cancelAnimationFrame(this.queued);
+  }
+}
+
+const LOST = 'kernel not answering: what is here goes on working, “Ask the model” rests';
+
 // Shows a specification in an element. `link` is what a kernel adds: ask(pose), and callbacks for selection and edits.
-export function mount(root, spec, link = null) {
-  const me = `sx${++instances}`,
-    store = new Store(spec),
-    box = h('div', {class: 'sx'}),
-    style = h('style', {}, CSS),
-    views = [];
-  let palette = null,
-    sheet = null,
-    queued = 0,
-    face = null,
-    drawer = null,
-    map = null;
-  const ui = {
+// The page is built in slices, one view a frame, so that nothing is blocked meanwhile.
+export async function mount(root, spec, link = null) {
+  const box = h('div', {class: 'sx'}, h('style', {}, CSS));
+  root.replaceChildren(box);
+  const ui = new Room(box, spec, `sx${++instances}`);
+  ui.dress(); // while there is little to lay out
+  await breathe();
+  const store = new Store(spec);
+  const story = h('p', {class: 'sx-story'});
+  const polite = h('div', {class: 'sx-say', role: 'status'});
+  const lost = h('span', {class: 'sx-badge sx-loud', role: 'status', hidden: true}, LOST);
+  const edited = h('span', {class: 'sx-badge sx-loud', hidden: true});
+  const grid = h('div', {class: 'sx-grid'});
+  const intro = h('p', {class: 'sx-soft'}, introOf(spec));
+  const badges = h('p', {}, edited, lost, ...badgesOf(spec));
+  box.append(
+    h('div', {class: 'sx-head'}, h('h2', {}, spec.title), intro, story, badges, keysHelp(ui.id('keys'))),
+    grid,
+    polite,
+  );
+
+  const views = [];
+  const say = s => text(polite, s);
+  const find = kind => views.find(v => v.kind === kind);
+  Object.assign(ui, {
     link,
-    id: k => `${me}-${k}`,
-    colours() {
-      if (!palette) {
-        const s = getComputedStyle(box);
-        palette = Object.fromEntries(
-          ['ground', 'card', 'text', 'soft', 'line', 'ink', 'up', 'down', 'on'].map(k => [
-            k,
-            s.getPropertyValue(`--${k}`).trim(),
-          ]),
-        );
-      }
-      return palette;
-    },
-    redraw() {
-      if (!queued)
-        queued = requestAnimationFrame(() => {
-          queued = 0;
-          update();
-        });
-    },
-    inspect: () => drawer?.focus(),
+    inspect: () => find('drawer')?.focus(),
     epoch: base => {
       store.set({base});
       link?.changed?.(store);
-    },
-    sheet: () => sheet,
-    paint(ctx, clip, frame, x, y, size) {
-      const {size: s, columns} = spec.pictures,
-        k = spec.clips[clip].tiles[frame];
-      ctx.drawImage(sheet, (k % columns) * s, Math.floor(k / columns) * s, s, s, x, y, size, size);
-    },
-    tile(clip, frame) {
-      if (!sheet || !spec.clips[clip].tiles) return null;
-      const c = h('canvas', {width: 96, height: 96, 'aria-hidden': 'true'});
-      ui.paint(c.getContext('2d'), clip, frame, 0, 0, 96);
-      return c;
     },
     copy(area) {
       area.focus();
@@ -2586,207 +3030,76 @@ export function mount(root, spec, link = null) {
       say('Copied.');
     },
     ask() {
-      const {left, right} = store;
-      if (face) {
-        text(face.answer, 'The model is looking …');
-        link.ask({aus: spec.face.aus, left: [...left], right: [...right]});
-      }
+      text(find('face').answer, 'The model is looking …');
+      link.ask({aus: spec.face.aus, left: [...store.left], right: [...store.right]});
     },
-  };
-  const title = h('h2', {}, spec.title),
-    story = h('p', {class: 'sx-story'}),
-    badges = h('p'),
-    polite = h('div', {class: 'sx-say', role: 'status'}),
-    lost = h(
-      'span',
-      {class: 'sx-badge sx-loud', role: 'status', hidden: true},
-      'kernel not answering: what is here goes on working, “Ask the model” rests',
-    );
-  const say = s => text(polite, s),
-    editBadge = h('span', {class: 'sx-badge sx-loud', hidden: true});
-  badges.append(
-    editBadge,
-    lost,
-    ...[
-      spec.provenance.rendered === 'yes' ? 'drawn faces' : spec.provenance.rendered === 'no' ? 'real faces' : null,
-      spec.epochs.length ? `scores on ${spec.provenance.split}` : null,
-      'an expression is not an emotion',
-      spec.epochs.length ? 'association, not cause' : null,
-    ]
-      .filter(Boolean)
-      .map(s => h('span', {class: 'sx-badge'}, s)),
-  );
-  const keys = h(
-    'details',
-    {class: 'sx-soft', id: ui.id('keys')},
-    h('summary', {}, 'Keys'),
-    h(
-      'p',
-      {},
-      'On the map: ',
-      h('kbd', {}, 'arrows'),
-      ' select, ',
-      h('kbd', {}, 'Enter'),
-      ' inspect, ',
-      h('kbd', {}, 'Delete'),
-      ' remove, ',
-      h('kbd', {}, 'Shift+Delete'),
-      ' cut, ',
-      h('kbd', {}, 'r'),
-      ' restore. Anywhere: ',
-      h('kbd', {}, 'p'),
-      ' held compares with the prior, ',
-      h('kbd', {}, 'u'),
-      ' or ',
-      h('kbd', {}, 'Ctrl+Z'),
-      ' undo, ',
-      h('kbd', {}, 'Ctrl+Shift+Z'),
-      ' redo.',
-    ),
-  );
-  const grid = h('div', {class: 'sx-grid'});
-  const intro =
-    spec.epochs.length && spec.clips.length
-      ? 'A model has learned how facial movements (action units, AUs) and expressions go together. Choose a link, see it on the face, take it away: what would the model answer then?'
-      : spec.priors.length > 1
-        ? 'Where two sources agree, and where they do not. Choose a link, and pose the face by a row.'
-        : !spec.priors.length
-          ? 'Each action unit is the work of few muscles. Press one.'
-          : '';
-  box.append(
-    style,
-    h('div', {class: 'sx-head'}, title, h('p', {class: 'sx-soft'}, intro), story, badges, keys),
-    grid,
-    polite,
-  );
-  root.replaceChildren(box);
-  const add = v => {
-    views.push(v);
-    grid.append(v.el);
-    return v;
-  };
-  if (spec.priors.length) map = add(mapView(store, ui));
-  if (spec.face) face = add(faceView(store, ui));
-  if (spec.priors.length) drawer = add(drawerView(store, ui));
-  if (spec.epochs.length) add(epochView(store, ui));
-  if (spec.clips.length) add(clipView(store, ui));
-  if (spec.epochs.length) add(prototypeView(store, ui));
-  add(honestView(store));
+  });
 
-  function tell() {
-    // the first sentence: what this is about
-    if (!store.selection) return store.posed.startsWith('AU') ? '' : 'Choose an action unit to see it on the face.';
-    const {i, j} = cellOf(spec, store.selection),
-      p = store.value('prior', store.selection.way)(i, j),
-      {a} = sizes(spec);
-    if (!store.trained)
-      return spec.priors.length > 1
-        ? `${arrow(spec, store.selection)}: ${spec.priors[0].name} says ${num(p)}, ${spec.priors[1].name} says ${num(spec.priors[1].matrix[i * a + j])}.`
-        : `${arrow(spec, store.selection)}: ${num(p)}.`;
-    const {w, at} = cellOf(spec, store.selection),
-      own = spec.priors[0].matrix[i * a + j],
-      v = store.before.maps[w][at],
-      now = store.result.maps[w][at],
-      d = v - own;
-    const moved =
-      Math.abs(d) < 0.005
-        ? `left the link ${arrow(spec, store.selection)} at ${num(own)}`
-        : `${d > 0 ? 'strengthened' : 'weakened'} the link ${arrow(spec, store.selection)}: ${num(own)} before, ${num(v)} after (${change(d)})`;
-    return `Training ${moved}${Math.abs(now - v) < 0.005 ? '' : `; your edits make it ${num(now)}`}.`;
+  function refresh(v) {
+    // draws a view again, if something that it shows has changed
+    const key = `${ui.version()}|${v.key()}`;
+    if (key === v.drawn) return;
+    v.drawn = key;
+    v.update();
   }
   function update() {
-    text(story, tell());
-    text(
-      editBadge,
-      `${store.edits.length} edit${store.edits.length === 1 ? '' : 's'}: this trained model with another map; not retraining`,
-    );
-    editBadge.hidden = !store.edits.length;
-    for (const v of views) v.update();
+    const n = store.edits.length;
+    text(story, tell(store));
+    text(edited, `${n} edit${n === 1 ? '' : 's'}: this trained model with another map; not retraining`);
+    edited.hidden = !n;
+    views.forEach(refresh);
   }
+  const add = async (kind, make) => {
+    await nextFrame();
+    const v = Object.assign(make(), {kind});
+    views.push(v);
+    grid.append(v.el);
+    await breathe();
+    refresh(v);
+  };
+
   let sent = JSON.stringify([store.selection, store.edits]);
   store.listeners.add(() => {
     ui.redraw();
     const now = JSON.stringify([store.selection, store.edits]);
-    if (now !== sent) {
-      sent = now;
-      link?.changed?.(store);
-    }
+    if (now === sent) return;
+    sent = now;
+    link?.changed?.(store);
   });
+  listenToKeys(box, store, say);
+  const stopWatching = watchTheme(() => ui.dress());
+  ui.draw = update;
 
-  const typing = t => t.matches('textarea, select') || t.matches('input:not([type=range])');
-  const onKey = ev => {
-    ev.stopPropagation(); // no shortcut of the notebook
-    if ((ev.ctrlKey || ev.metaKey) && ev.key.toLowerCase() === 'z') {
-      ev.preventDefault();
-      if (ev.shiftKey) store.redo();
-      else store.undo();
-      say(`${store.edits.length} edits`);
-      return;
-    }
-    if (typing(ev.target) || ev.ctrlKey || ev.metaKey || ev.altKey) return;
-    if (ev.key === 'u') {
-      store.undo();
-      say(`${store.edits.length} edits`);
-    }
-    if (ev.key === 'p' && !store.held && store.selection) store.set({held: true});
-  };
-  const onUp = ev => {
-      ev.stopPropagation();
-      if (ev.key === 'p' && store.held) store.set({held: false});
-    },
-    onBlur = () => {
-      if (store.held) store.set({held: false});
-    };
-  box.addEventListener('keydown', onKey);
-  box.addEventListener('keyup', onUp);
-  box.addEventListener('focusout', onBlur);
-
-  const media = matchMedia('(prefers-color-scheme: dark)'),
-    dress = () => {
-      const dark = String(isDark(box));
-      if (box.dataset.dark !== dark) {
-        box.dataset.dark = dark;
-        palette = null;
-        ui.redraw();
-      }
-    };
-  const watcher = new MutationObserver(dress),
-    sizer = new ResizeObserver(() => ui.redraw());
-  for (const node of [document.documentElement, document.body])
-    watcher.observe(node, {
-      attributes: true,
-      attributeFilter: ['class', 'style', 'theme', 'data-jp-theme-light', 'data-theme'],
-    });
-  media.addEventListener('change', dress);
-  sizer.observe(box);
-  dress();
-  if (spec.pictures) {
-    const img = new Image();
-    img.onload = () => {
-      sheet = img;
-      ui.redraw();
-    };
-    img.src = `data:image/jpeg;base64,${spec.pictures.jpeg}`;
+  let drawer = null;
+  if (spec.face) {
+    await breathe();
+    drawer = new Face(spec.face);
+    await drawer.pose(store.left, store.right).drawFirst(FACE);
   }
   update();
+  if (spec.priors.length) await add('map', () => mapView(store, ui));
+  if (spec.face) await add('face', () => faceView(store, ui, drawer));
+  if (spec.priors.length) await add('drawer', () => drawerView(store, ui));
+  if (spec.epochs.length) await add('epochs', () => epochView(store, ui));
+  if (spec.clips.length) await add('clips', () => clipView(store, ui));
+  if (spec.epochs.length) await add('prototypes', () => prototypeView(store, ui));
+  await add('honest', () => honestView(store));
+  ui.loadPictures();
+
   return {
     store,
     update,
     box,
-    face: () => face?.update(),
-    answer: s => {
-      if (face) text(face.answer, s);
-    },
+    face: () => find('face')?.update(),
+    answer: s => find('face') && text(find('face').answer, s),
     alive: ok => {
       lost.hidden = ok;
-      for (const b of box.querySelectorAll('.sx-face button')) if (b.textContent === 'Ask the model') b.disabled = !ok;
+      for (const b of box.querySelectorAll('.sx-ask')) b.disabled = !ok;
     },
     close() {
-      watcher.disconnect();
-      sizer.disconnect();
-      media.removeEventListener('change', dress);
+      stopWatching();
+      ui.close();
       for (const v of views) v.stop?.();
-      cancelAnimationFrame(queued);
     },
   };
 }
@@ -2807,7 +3120,7 @@ export function complain(root, error) {
 // A page: the payload stands in an element of the document.
 export async function showPage(root, payload) {
   try {
-    return mount(root, await unpack(payload));
+    return await mount(root, await unpack(payload));
   } catch (e) {
     complain(root, e);
     return null;
@@ -2890,10 +3203,11 @@ async function render({model, el}) {
     if (shown && Date.now() - last > 5000) shown.alive(false);
   }, 1500);
   specOf(model)
-    .then(spec => {
+    .then(async spec => {
       if (closed) return;
       last = Date.now();
-      shown = mount(root, spec, {changed: share, ask: pose => quietly(() => model.send({kind: 'ask', ...pose}))});
+      shown = await mount(root, spec, {changed: share, ask: pose => quietly(() => model.send({kind: 'ask', ...pose}))});
+      if (closed) return shown.close();
       heed();
       if (!Object.keys(model.get('selection')).length) share(shown.store);
     })
