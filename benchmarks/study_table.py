@@ -24,8 +24,8 @@ def mean_f1(counts):
 
 def mean_recall(right, pick):
     "UAR of some clips: (n, 2) classes and answers, (…, n) clips."
-    y,said = right.T
-    rates = [((y[pick]==e)&(said[pick]==e)).sum(-1)/np.maximum((y[pick]==e).sum(-1), 1) for e in np.unique(y)]
+    y,predicted = right.T
+    rates = [((y[pick]==e)&(predicted[pick]==e)).sum(-1)/np.maximum((y[pick]==e).sum(-1), 1) for e in np.unique(y)]
     return np.mean(rates, 0)
 
 

@@ -35,6 +35,28 @@ def test_clean_twice_is_clean_once(nb):
     once = N.cleaned(nb)
     assert N.cleaned(once)==once
 
+def test_a_progress_bar_keeps_its_last_state():
+    said = N.slim(dict(output_type='stream', name='stdout', text=['Faces\n', '█\r\r |--| 0 %\r |██| 100 %\n', 'Done\r    \r5 1.8\n', 'as  it \n']))['text']
+    assert said==['Faces\n', ' |██| 100 %\n', '5 1.8\n', 'as  it \n']
+    assert N.slim(dict(text='a\r\nb'))['text']==['a\n', 'b'] and N.slim(dict(text='plain '))['text']=='plain '
+    assert N.last_state('longer line\rshort')=='shortr line'
+
+def figure(*traces): # as a notebook holds it, with a template in full
+    import json, plotly.graph_objects as go, plotly.io as pio
+    return {N.PLOTLY: json.loads(pio.to_json(go.Figure([*traces], layout=dict(template='plotly_white'))))}
+
+def test_a_template_keeps_what_the_figure_uses():
+    "Every default that a figure of these traces could take stays; those of others go"
+    import plotly.graph_objects as go
+    for trace,subplot in ((go.Scatter(y=[1]), None), (go.Heatmap(z=[[1]]), None), (go.Scatter3d(x=[1], y=[1], z=[1]), 'scene'), (go.Scatterpolar(r=[1]), 'polar')):
+        full = figure(trace)[N.PLOTLY]
+        kept = N.slim(dict(output_type='display_data', data=figure(trace)))['data'][N.PLOTLY]
+        assert kept['data']==full['data'] and [*kept['layout']['template']['data']]==[trace.type]
+        assert kept['layout']['template']['data'][trace.type]==full['layout']['template']['data'][trace.type]
+        for k,v in full['layout']['template']['layout'].items():
+            if k not in ('geo', 'mapbox', 'map', 'polar', 'scene', 'smith', 'ternary') or k==subplot: assert kept['layout']['template']['layout'][k]==v
+        assert ('scene' in kept['layout']['template']['layout'])==(subplot is not None)
+
 # style ---------------------------------------------------------------------------------------------------------------
 
 def test_style_counts(nb, tmp_path):
@@ -79,6 +101,34 @@ def test_style_finds(what, tmp_path):
 
 @pytest.mark.parametrize('what,cells', {'91 cells': ['x']*91, '1301 words': [('word '*1301, 'markdown')], 'write →': [('a -> b', 'markdown')]}.items())
 def test_style_finds_in_the_whole(what, cells, tmp_path): assert any(what in o for o in found(tmp_path, *cells))
+
+def test_what_a_reader_gets_is_counted(tmp_path):
+    "Equations beside code, pictures for a viewer without scripts, words, exercises"
+    image,interactive,table = out(**{'image/png': 'a', N.PLOTLY: {}}),out(**{N.PLOTLY: {}}),out(**{'text/html': '<table>'})
+    cells = [mk_cell('Two: $$a$$ and\n$$\nb\n$$ and `$$`', 'markdown'), mk_cell('x = 1'), mk_cell('beside $$c$$', 'markdown'), mk_cell('far $$d$$', 'markdown'), mk_cell('', 'markdown'),
+             mk_cell('![a drawing](https://a.svg) [![a badge](https://b.svg)](https://c)', 'markdown'), mk_cell('# exercise: one'), mk_cell('print("# exercise: none")')]
+    cells[1].outputs = [image, interactive, table, out(**{'image/svg+xml': 'a'}), out(**{'text/html': '<svg>'})]
+    write_nb(new_nb(cells), tmp_path/'a.ipynb')
+    got = house.course(tmp_path/'a.ipynb')
+    assert got==dict(equations=3, pictures=4, words=16, exercises=1), got
+
+@pytest.mark.parametrize('chapter,wanting', [('model', ['no pictures', 'no exercises']), ('show', [])])
+def test_a_notebook_of_the_method_has_a_picture_and_an_exercise(chapter, wanting, tmp_path):
+    (tmp_path/chapter).mkdir()
+    write_nb(new_nb([mk_cell('x = 1')]), tmp_path/chapter/'a.ipynb')
+    assert [o.split(':')[0] for _,o in house.findings(tmp_path/chapter/'a.ipynb')]==wanting
+
+def test_the_time_of_each_tutorial_is_printed_and_bounded(capsys):
+    assert N.too_long(dict(quick=3.2, slow=1201.))==['slow'] and N.too_long({})==[]
+    assert capsys.readouterr().out.split()==['slow', '1201', 's', 'quick', '3', 's']
+
+def test_a_tutorial_that_fails_is_named(tmp_path, monkeypatch, capfd):
+    "Two real notebooks, run as CI runs them"
+    for name,source in (('fine', 'assert 1+1==2'), ('broken', 'assert 1+1==3')): write_nb(new_nb([mk_cell(source)]), tmp_path/f'{name}.ipynb')
+    monkeypatch.setattr(N, 'notebooks', lambda folder: sorted(tmp_path.glob('*.ipynb')))
+    assert N.tutorials() is False
+    said = capfd.readouterr().out
+    assert 'tutorials/broken.ipynb failed' in said and 'fine.ipynb failed' not in said
 
 # citations -----------------------------------------------------------------------------------------------------------
 

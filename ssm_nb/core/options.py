@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin
-from .settings import Count, PriorChoice, PriorName, Run, Settings, Share, closest, keys_of, option_words
+from .settings import Count, PriorChoice, PriorName, Run, Settings, Share, keys_of, option_words
+from .texts import closest
 
 # %% ../../nbs/core/04_options.ipynb #e1eadc80
 EmbeddedSize = Literal['small', 'tiny']
@@ -82,8 +83,8 @@ def option(
     "How argparse reads a field"
     kind = keys_of(RunConfig)[key]
     how = _KINDS.get(kind) or dict(choices=words_of(kind))
-    said = f'{option_words(RunConfig)[key]} (default: {default_words(key, settings)})'
-    return f"--{key.replace('_', '-')}", dict(how, default=None, help=said.replace('%', '%%'))
+    help_text = f'{option_words(RunConfig)[key]} (default: {default_words(key, settings)})'
+    return f"--{key.replace('_', '-')}", dict(how, default=None, help=help_text.replace('%', '%%'))
 
 # %% ../../nbs/core/04_options.ipynb #31e74007
 def add_options(

@@ -219,12 +219,12 @@ class FEEvaluation(NamedTuple):
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #a9901fce
 def fe_evaluation(
-    said:FEPredictions, # to be reported
+    predictions:FEPredictions, # to be reported
     times:int=2000, # resamples of the bootstrap
     seed:int=0, # of its draws
 )->FEEvaluation:
     "Scores with intervals"
-    scores = said.scores()
+    scores = predictions.scores()
     return FEEvaluation(scores, fe_bootstrap(scores, times, seed=seed))
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #fc7fc26f

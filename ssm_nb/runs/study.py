@@ -14,10 +14,10 @@ from time import sleep, time
 from typing import Any
 import plotly.graph_objects as go
 from fastcore.basics import patch
-from filelock import FileLock, Timeout
-from ..core.files import write_csv, write_json, write_text
+from ..core.files import locked, write_csv, write_json, write_text
 from ..core.options import RunConfig
-from ..core.settings import Entry, Settings, SettingsError, closest, keys_of, read_entries
+from ..core.settings import Entry, Settings, SettingsError, keys_of, read_entries
+from ..core.texts import closest, markdown_table
 from ..evaluation.bootstrap import mean_ci
 from .config import description, run_config, run_sets
 from .folds import is_done
@@ -59,18 +59,18 @@ def read_study(
 )->Study:
     "The study that a file describes; a line that cannot be used is an error with its place"
     lines = [o for o in read_entries(Path(file)) if o.key]
-    said = {o.key:o for o in lines if o.section=='study'}
+    entries = {o.key:o for o in lines if o.section=='study'}
     for k in ('variants', 'seeds'):
-        if k not in said: raise ValueError(f'{file}: section [study] needs a line {k} = …')
-    names = said['regimes'].value.split() if 'regimes' in said else ['full']
+        if k not in entries: raise ValueError(f'{file}: section [study] needs a line {k} = …')
+    names = entries['regimes'].value.split() if 'regimes' in entries else ['full']
     for o in lines:
         if o.section not in ('study', 'run', *names):
             raise SettingsError(o, f'section [{o.section}] is neither study nor run nor a regime: {closest(o.section, names)}')
     of = lambda section: {o.key:_value(o) for o in lines if o.section==section}
-    variants = _words(said['variants'], VARIANTS)
-    pairs = _words(said['compare'], [f'{a}-{b}' for a in variants for b in variants if a!=b]) if 'compare' in said else ()
-    try: seeds = tuple(map(int, said['seeds'].value.split()))
-    except ValueError: raise SettingsError(said['seeds'], 'seeds are whole numbers, such as 0 1 2 3 4') from None
+    variants = _words(entries['variants'], VARIANTS)
+    pairs = _words(entries['compare'], [f'{a}-{b}' for a in variants for b in variants if a!=b]) if 'compare' in entries else ()
+    try: seeds = tuple(map(int, entries['seeds'].value.split()))
+    except ValueError: raise SettingsError(entries['seeds'], 'seeds are whole numbers, such as 0 1 2 3 4') from None
     return Study(variants, seeds, {r:of(r) for r in names}, tuple(tuple(o.split('-')) for o in pairs), of('run'))
 
 # %% ../../nbs/runs/04_study.ipynb #d06997a0
@@ -91,14 +91,14 @@ def run_one(
 )->bool:               # False: another process is at it
     "Train and evaluate one run of a study, unless it is done"
     where.mkdir(parents=True, exist_ok=True)
-    said = description(config, run_sets(config, settings))
+    about = description(config, run_sets(config, settings))
     try:
-        with FileLock(where/'.lock', timeout=0):
-            if not is_done(where, said):
+        with locked(where/'study'):
+            if not is_done(where, about):
                 train_run(config, settings, where, device)
                 evaluate_run(where, settings, device=device)
             return True
-    except Timeout: return False
+    except BlockingIOError: return False
 
 # %% ../../nbs/runs/04_study.ipynb #7526cf6a
 def study_row(
@@ -150,8 +150,8 @@ def write_study(
     "The table and the page of all runs so far"
     table = paired(rows, study.compare)
     number = lambda v: '–' if v!=v else f'{v:+.3f}'
-    lines = [f"| {o['regime']} | {o['compare']} | {o['score']} | {number(o['mean'])} | {number(o['half'])[1:]} | {o['n']} |" for o in table]
-    md = '\n'.join(['| regime | variants | score | mean difference | ± (95 %) | seeds |', '|---|---|---|---|---|---|', *lines])
+    lines = [(o['regime'], o['compare'], o['score'], number(o['mean']), number(o['half'])[1:], o['n']) for o in table]
+    md = markdown_table(['regime', 'variants', 'score', 'mean difference', '± (95 %)', 'seeds'], lines)
     note = f'{len(rows)} of {planned} runs. Differences of runs with the same seed; Student t over seeds; protocol `fixed`.'
     write_text(folder/'study.md', f'# Study\n\n{note}\n\n{md}\n')
     even = [dict(dict.fromkeys((k for r in rows for k in r), ''), **r) for r in rows] # a single task has no scores of the other
@@ -195,7 +195,8 @@ def run_study(
 # %% ../../nbs/runs/04_study.ipynb #382e6cd1
 def finish_study(study, planned, settings, folder):
     "The table of what is done, written by one process at a time"
-    with FileLock(folder/'.table.lock'): return write_study(folder, study, study_rows(planned, settings, folder), len(planned))
+    with locked(folder/'table', wait='another process writes the table; waiting for it'):
+        return write_study(folder, study, study_rows(planned, settings, folder), len(planned))
 
 def run_and_tell(place, planned, settings, folder, device, study, begun, first)->bool: # False: another process is at it
     "One run, the table after it, and a line that says what is left"
