@@ -32,6 +32,7 @@ def _expected(e):
     from ssm_nb.training.learner import TrainingError, out_of_memory
     return isinstance(e, TrainingError) or out_of_memory(e)
 
+# %% ../../nbs/runs/05_commands.ipynb #48a34a24
 def _run(name, work, a, **kwargs):
     "Run the work of a command on its device"
     from ssm_nb.runs.runs import join_processes
@@ -214,6 +215,7 @@ def ssm_study(
     a = parse_command(p, args, wrong)
     return _run('ssm-study', lambda: _study(a, settings), a, go_on='The same command goes on; runs that are done are not done again.')
 
+# %% ../../nbs/runs/05_commands.ipynb #0baa0967
 def _study(a, settings):
     from ssm_nb.runs.study import read_study, run_study
     run_study(read_study(a.file), settings, a.folder, a.device)
