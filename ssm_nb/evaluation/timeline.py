@@ -41,7 +41,7 @@ def absences(
     "When somebody is away"
     edges = np.flatnonzero(np.diff(np.r_[False, ~seen, False].astype(int)))
     step = seconds[1]-seconds[0] if len(seconds)>1 else 1
-    return [(seconds[a], seconds[b-1]+step) for a,b in edges.reshape(-1, 2)]
+    return [(seconds[a]-step/2, seconds[b-1]+step/2) for a,b in edges.reshape(-1, 2)] # a column is drawn around its second
 
 # %% ../../nbs/evaluation/10_timeline.ipynb #c5c2a4fa
 def person_timeline(
@@ -58,9 +58,9 @@ def person_timeline(
                                  hovertemplate='%{y} at %{x:.2f}: %{z:.2f}<extra></extra>'), row, 1)
     for a,b in absences(seconds, ~np.isnan(y).all(1)): fig.add_vrect(a, b, fillcolor='gray', opacity=.25, line_width=0)
     fig.update_layout(coloraxis=dict(colorscale='Cividis', cmin=0, cmax=1, colorbar_title='probability'))
-    fig.update_yaxes(autorange='reversed', showgrid=False)
-    fig.update_xaxes(title='seconds' if table.timestamp.notna().all() else 'frame', row=2, col=1, showgrid=False)
-    return themed(fig, f'Person {person}', 130+22*sum(map(len, names)))
+    fig.update_yaxes(autorange='reversed', showgrid=False).update_xaxes(showgrid=False)
+    fig.update_xaxes(title='seconds' if table.timestamp.notna().all() else 'frame', row=2, col=1)
+    return themed(fig, f'Action units and expressions of person {person}', 130+22*sum(map(len, names)))
 
 # %% ../../nbs/evaluation/10_timeline.ipynb #53779911
 class Thumbnails:
