@@ -14,10 +14,10 @@ from time import sleep, time
 from typing import Any
 import plotly.graph_objects as go
 from fastcore.basics import patch
-from filelock import FileLock, Timeout
-from ..core.files import write_csv, write_json, write_text
+from ..core.files import locked, write_csv, write_json, write_text
 from ..core.options import RunConfig
-from ..core.settings import Entry, Settings, SettingsError, closest, keys_of, read_entries
+from ..core.settings import Entry, Settings, SettingsError, keys_of, read_entries
+from ..core.texts import closest, markdown_table
 from ..evaluation.bootstrap import mean_ci
 from .config import description, run_config, run_sets
 from .folds import is_done
@@ -93,12 +93,12 @@ def run_one(
     where.mkdir(parents=True, exist_ok=True)
     about = description(config, run_sets(config, settings))
     try:
-        with FileLock(where/'.lock', timeout=0):
+        with locked(where/'study'):
             if not is_done(where, about):
                 train_run(config, settings, where, device)
                 evaluate_run(where, settings, device=device)
             return True
-    except Timeout: return False
+    except BlockingIOError: return False
 
 # %% ../../nbs/runs/04_study.ipynb #7526cf6a
 def study_row(
@@ -150,8 +150,8 @@ def write_study(
     "The table and the page of all runs so far"
     table = paired(rows, study.compare)
     number = lambda v: '–' if v!=v else f'{v:+.3f}'
-    lines = [f"| {o['regime']} | {o['compare']} | {o['score']} | {number(o['mean'])} | {number(o['half'])[1:]} | {o['n']} |" for o in table]
-    md = '\n'.join(['| regime | variants | score | mean difference | ± (95 %) | seeds |', '|---|---|---|---|---|---|', *lines])
+    lines = [(o['regime'], o['compare'], o['score'], number(o['mean']), number(o['half'])[1:], o['n']) for o in table]
+    md = markdown_table(['regime', 'variants', 'score', 'mean difference', '± (95 %)', 'seeds'], lines)
     note = f'{len(rows)} of {planned} runs. Differences of runs with the same seed; Student t over seeds; protocol `fixed`.'
     write_text(folder/'study.md', f'# Study\n\n{note}\n\n{md}\n')
     even = [dict(dict.fromkeys((k for r in rows for k in r), ''), **r) for r in rows] # a single task has no scores of the other
@@ -195,7 +195,8 @@ def run_study(
 # %% ../../nbs/runs/04_study.ipynb #382e6cd1
 def finish_study(study, planned, settings, folder):
     "The table of what is done, written by one process at a time"
-    with FileLock(folder/'.table.lock'): return write_study(folder, study, study_rows(planned, settings, folder), len(planned))
+    with locked(folder/'table', wait='another process writes the table; waiting for it'):
+        return write_study(folder, study, study_rows(planned, settings, folder), len(planned))
 
 def run_and_tell(place, planned, settings, folder, device, study, begun, first)->bool: # False: another process is at it
     "One run, the table after it, and a line that says what is left"
