@@ -85,7 +85,7 @@ MISTAKES = [
     (ssm_predict, 'grey.png --out notes.txt', 'notes.txt: nothing can be written into'),
     (ssm_explore, 'nowhere', 'nowhere: no such folder; give the folder of a run'),
     (ssm_explore, '. --clips 0', '--clips 0: give 1 or more'),
-    (ssm_doctor, 'bp4e', "'bp4e' is not a data set. Valid: bp4d"),
+    (ssm_doctor, 'bp4e', "'bp4e' is not a data set: did you mean 'bp4d'?"),
     (ssm_doctor, '--settings absent.ini', '--settings absent.ini: no such file'),
     (ssm_doctor, '--quick 0', '--quick 0: decode one image at least')]
 
