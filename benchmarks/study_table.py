@@ -4,9 +4,9 @@ Run: python benchmarks/study_table.py    (reads and completes results/study.json
 """
 import json
 from pathlib import Path
-import numpy as np
 from ssm_nb.core.files import write_json, write_text
 from ssm_nb.evaluation.bootstrap import mean_ci
+from ssm_nb.runs.study import COUNTED, people_interval
 
 RESULTS = Path(__file__).parent/'results'/'study.json'
 PAIRS = ('shared-au_only', 'shared-fe_only', 'ssm-au_only', 'ssm-fe_only', 'no_exchange-shared', 'ssm-shared', 'fixed_prior-no_exchange', 'ssm-no_exchange', 'ssm-fixed_prior',
@@ -16,30 +16,13 @@ SCORES = dict(au_f1='AU F1, laboratory', au_auc='AU AUC, laboratory', wild_f1='A
 ALSO = dict(au_only='few_fe', fe_only='few_au')                               # a single task's run of `full` is also that of this regime
 
 
-def mean_f1(counts):
-    "(…, 3, a) hits, false alarms, misses to the mean F1 over AUs; an AU without any of them counts 0, as in the protocol."
-    hit,false,miss = np.moveaxis(np.asarray(counts, float), -2, 0)
-    return (2*hit/np.maximum(2*hit+false+miss, 1)).mean(-1)
-
-
-def mean_recall(right, pick):
-    "UAR of some clips: (n, 2) classes and answers, (…, n) clips."
-    y,said = right.T
-    rates = [((y[pick]==e)&(said[pick]==e)).sum(-1)/np.maximum((y[pick]==e).sum(-1), 1) for e in np.unique(y)]
-    return np.mean(rates, 0)
-
-
-def resampled(a, b, score, g, draws=400):
-    "Differences of one seed's pair when its test people (AU) or clips (expressions) are drawn again; None where a score has no such unit."
-    if score in ('au_f1', 'wild_f1'):
-        key = score.replace('f1', 'counts')
-        x,y = (np.array([r[key][k] for k in sorted(r[key])]) for r in (a, b))  # (people, 3, a)
-        pick = g.integers(len(x), size=(draws, len(x)))
-        return mean_f1(x[pick].sum(1))-mean_f1(y[pick].sum(1))
-    if score=='uar':
-        x,y = (np.array([r['right'][k] for k in sorted(r['right'])]) for r in (a, b))
-        pick = g.integers(len(x), size=(draws, len(x)))
-        return mean_recall(x, pick)-mean_recall(y, pick)
+def over_units(both, score):
+    "95 % interval of the mean difference when each seed's test people (AU) or clips (expressions) are drawn again; {} where a score has no such unit."
+    kind = dict(au_f1='au_counts', wild_f1='wild_counts', uar='right').get(score)
+    if kind is None: return {}
+    units = lambda r: r[kind] if score!='uar' else [r[kind][k] for k in sorted(r[kind])]
+    name = dict(au_f1='AU F1', wild_f1='wild AU F1', uar='UAR')[score]
+    return people_interval([tuple({COUNTED[name]:units(r)} for r in pair) for pair in both], name)
 
 
 def differences(runs):
@@ -54,10 +37,7 @@ def differences(runs):
             for score in SCORES:
                 d = [x[score]-y[score] for x,y in both if score in x and score in y]
                 if len(d)<2: continue
-                g = np.random.default_rng(0)
-                again = [resampled(x, y, score, g) for x,y in both]
-                units = dict(zip(('low', 'high'), np.percentile(np.mean(again, 0), (2.5, 97.5)))) if again[0] is not None else {}
-                out.append(dict(regime=regime, pair=pair, score=score, **mean_ci(d)._asdict(), **units))
+                out.append(dict(regime=regime, pair=pair, score=score, **mean_ci(d)._asdict(), **over_units(both, score)))
     return out
 
 
