@@ -106,12 +106,12 @@ def plain_text(source):
 
 def arrows(c):
     "One form of an arrow, in prose, comments and docstrings: →"
-    if c.cell_type=='markdown': said = [plain_text(c.source)]
+    if c.cell_type=='markdown': texts = [plain_text(c.source)]
     else:
         try: docs = [ast.get_docstring(n) or '' for n in ast.walk(ast.parse(c.source)) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
         except SyntaxError: docs = [] # a cell of IPython magic
-        said = [*comments(c.source), *docs]
-    for s in said:
+        texts = [*comments(c.source), *docs]
+    for s in texts:
         if re.search(r'[-=]>', s): yield f"an arrow of two characters in {s.strip()[:60]!r}: write →"
 
 RULES = (long_lines, imports, docstrings, signatures)

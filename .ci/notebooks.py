@@ -1,9 +1,10 @@
 """Keep the notebooks fit for git: `clean` them, `check` that they are clean, count their `style`.
 
 clean   what nbdev-clean does, in nbs/ and tutorials/, and beyond it: no widget state, one kernel name, no HTML twin of a
-        Plotly figure, no picture both as PNG and as JPEG, no warnings (they hold paths of the machine), no output over
-        60 kB (200 kB with a picture); a large figure keeps its picture only; and nbs/sidebar.yml, the table of contents
-check   name what `clean` would change, and change nothing
+        Plotly figure, of its template only what the figure uses, no picture both as PNG and as JPEG, no warnings (they
+        hold paths of the machine), of a progress bar its last state, no output over 60 kB (200 kB with a picture); a
+        large figure keeps its picture only; and nbs/sidebar.yml, the table of contents, and nbs/counts.md
+check   name what `clean` would change, figures without a picture, and a course that has grown too large; change nothing
 pictures  give each Plotly figure the picture that viewers without scripts show, drawn by a Chromium or Chrome of the system
 debt    lower the numbers of style_debt.json to what is left of the findings
 style   the rules of the house (`house.py`), notebook by notebook; `style runs/` looks at some only
@@ -20,17 +21,38 @@ import house
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_OUTPUT, MAX_PICTURE = 60_000, 200_000 # bytes of an output as it stands in the file
+MAX_COURSE = 8_000_000                    # bytes of nbs/ and tutorials/
 PLOTLY, WIDGET = 'application/vnd.plotly.v1+json', 'application/vnd.jupyter.widget-view+json'
 
 def notebooks(*folders): return [f for d in folders for f in sorted((ROOT/d).rglob('*.ipynb'))]
 
 # clean ------------------------------------------------------------------------------------------------------------
 
+FLAT = {'scatter', 'scattergl', 'bar', 'box', 'violin', 'histogram', 'histogram2d', 'heatmap', 'contour', 'image', 'table', 'pie'}
+
+def used(figure):
+    "The template of a Plotly figure, as JSON, without defaults for traces and subplots that the figure has not"
+    template = figure['layout']['template']
+    kinds = {t.get('type', 'scatter') for f in (figure, *figure.get('frames', [])) for t in f.get('data', [])}
+    absent = {'geo', 'mapbox', 'map', 'polar', 'scene', 'smith', 'ternary'} if kinds<=FLAT else set()
+    return {k:{n:v for n,v in part.items() if n in kinds} if k=='data' else {n:v for n,v in part.items() if n not in absent} for k,part in template.items()}
+
+def last_state(text):
+    "What a terminal shows of `text` at its end: after a carriage return, letters stand over earlier ones"
+    def shown(line):
+        over = ''
+        for part in line.split('\r'): over = part+over[len(part):]
+        return over.rstrip(' ') if '\r' in line else over
+    return '\n'.join(map(shown, text.replace('\r\n', '\n').split('\n')))
+
 def slim(o):
-    "Drop from output `o` what only a live kernel could use, or what stands there twice."
+    "Drop from output `o` what only a live kernel could use, what stands there twice, or what a later letter overwrote"
+    if '\r' in (text := ''.join(o.get('text', ''))): o['text'] = last_state(text).splitlines(keepends=True)
     data = o.get('data', {})
     data.pop(WIDGET, None)
-    if PLOTLY in data: data.pop('text/html', None)
+    if PLOTLY in data:
+        data.pop('text/html', None)
+        if 'template' in data[PLOTLY].get('layout', {}): data[PLOTLY]['layout']['template'] = used(data[PLOTLY])
     if 'image/png' in data and len(dumps(data.get(PLOTLY))) > MAX_OUTPUT: del data[PLOTLY] # running the cell brings it back
     pictures = sorted((k for k in ('image/png', 'image/jpeg') if k in data), key=lambda k: len(data[k]))
     for k in pictures[1:]: del data[k]
@@ -100,12 +122,15 @@ def pictures():
         print(f'drawn: {f.relative_to(ROOT)}')
     kaleido.stop_sync_server()
 
+def size(): return sum(f.stat().st_size for d in ('nbs', 'tutorials') for f in (ROOT/d).rglob('*') if f.is_file() and '.ipynb_checkpoints' not in f.parts)
+
 def check():
+    if large := size()>MAX_COURSE: print(f'nbs/ and tutorials/ have {size():,} bytes, {MAX_COURSE:,} are the limit: smaller or fewer figures')
     for f in pictureless(): print(f'a figure without a picture: {f.relative_to(ROOT)}')
     dirty = [f for f in notebooks('nbs', 'tutorials') if (t := f.read_text(encoding='utf-8')) != nb2str(cleaned(loads(t)))]
     if not SIDEBAR.exists() or SIDEBAR.read_text(encoding='utf-8')!=sidebar(): dirty.append(SIDEBAR)
     for f in dirty: print(f'not clean: {f.relative_to(ROOT)}')
-    return not dirty and not pictureless()
+    return not (large or dirty or pictureless())
 
 DEBT = ROOT/'.ci'/'style_debt.json' # findings that a notebook may still have; the number only shrinks
 

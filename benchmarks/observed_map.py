@@ -45,10 +45,10 @@ def observed(m, data, clips, held):
     "The observed map of some wild clips."
     out,wild = answers(m, data['fe'][0,clips], data['au'][0,held])
     t = wild.shape[1]
-    said = ClipAUs(SPACE, wild.sigmoid().double().numpy(), data['fe_label'][clips].numpy(), np.array([data['wild_person'][i] for i in clips]), 'wild clips')
+    seen = ClipAUs(SPACE, wild.sigmoid().double().numpy(), data['fe_label'][clips].numpy(), np.array([data['wild_person'][i] for i in clips]), 'wild clips')
     who = np.repeat([person(data, i) for i in held.tolist()], t)
     flat = lambda x: x.double().flatten(0, 1).numpy()
-    return observed_map(said, AUTracks(SPACE, flat(out.au.sigmoid()), flat(data['au_label'][held]), np.full(len(held), t), who, 0, 'held-out people', 'bp4d'), truth=TRUTH)
+    return observed_map(seen, AUTracks(SPACE, flat(out.au.sigmoid()), flat(data['au_label'][held]), np.full(len(held), t), who, 0, 'held-out people', 'bp4d'), truth=TRUTH)
 
 
 def learned(m):

@@ -158,13 +158,13 @@ def answers(m, fe=None, au=None, noise=None, kind={}):
     "The model on tokens, with what a variant has."
     z_fe,z_au = m.mapping.exchange(*m.prototypes())
     read = lambda x: m.image.finish(x.flatten(0, 1), None if noise is None else torch.randn(x.shape[0]*x.shape[1], m.image.last.mlp.router.out_features, generator=noise)).unflatten(0, x.shape[:2])
-    said = lambda v,z: semantic_logits(v, z) if kind.get('prototypes', True) else torch.zeros(*v.shape[:-1], len(z))
+    logits_of = lambda v,z: semantic_logits(v, z) if kind.get('prototypes', True) else torch.zeros(*v.shape[:-1], len(z))
     def au_of(x):
-        s = said(v:=m.au_temporal(x), z_au)
+        s = logits_of(v:=m.au_temporal(x), z_au)
         return m.smoother(m.au_head(v)+s),s
     out,wild = [None]*4,None
     if fe is not None:
-        s = said(v:=m.fe_temporal(x:=read(fe)), z_fe)
+        s = logits_of(v:=m.fe_temporal(x:=read(fe)), z_fe)
         out[:2] = m.fe_head(v)+s,s
         if kind.get('bridge') or noise is None: wild,_ = au_of(x if kind.get('tower', True) else x.detach())
         if kind.get('bridge'): out[0] = out[0]+m.bridge.evidence(wild)

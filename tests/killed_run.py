@@ -40,7 +40,7 @@ class Phases(Callback):
         if self.training: doing('loading')
 
 
-def said(write_state):
+def as_writing(write_state):
     def write(*args):
         before,phase[0] = phase[0],PHASES.index('writing')
         write_state(*args)
@@ -100,7 +100,7 @@ def killed(pid, target, draw):
 def main(folder, kills, seed):
     folder,draw,hits,n = Path(folder),random.Random(seed),[],0
     sets = data(folder)
-    checkpoint.write_state = said(checkpoint.write_state)
+    checkpoint.write_state = as_writing(checkpoint.write_state)
     assert os.waitpid(child(folder/'whole', sets), 0)[1]==0
     while len(hits)<kills:                                   # a run that ends before the last kill is followed by another
         doing('loading')

@@ -34,8 +34,8 @@ def main(folder, faces, steps):
     if rank_and_size()[0]: return
     save_file({n:t.contiguous() for n,t in learn.model.state_dict().items()}, folder/'weights.safetensors')
     save_file({str(i):t for i,t in enumerate(learn.ema.average)}, folder/'average.safetensors')
-    said = dict(fe=fe.logits, fe_label=fe.labels, au=au.probs, au_label=au.targets)
-    save_file({n:torch.tensor(x).contiguous() for n,x in said.items()}, folder/'said.safetensors')
+    answers = dict(fe=fe.logits, fe_label=fe.labels, au=au.probs, au_label=au.targets)
+    save_file({n:torch.tensor(x).contiguous() for n,x in answers.items()}, folder/'answers.safetensors')
     write_json(folder/'log.json', dict(rows=learn.step_log.rows, processes=size, uar=fe.scores().uar, f1=au.scores().mean('f1'), skipped=fe.skipped+au.skipped))
 
 

@@ -15,7 +15,7 @@ def launch(n, folder, faces, steps):
     one = [sys.executable] if n==1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={n}']
     done = subprocess.run([*one, str(HERE/'several_processes.py'), str(folder), str(faces), str(steps)], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=300)
     assert done.returncode==0, done.stderr[-3000:]
-    return json.loads((folder/'log.json').read_text()),*(load_file(folder/f'{o}.safetensors') for o in ('weights','average','said'))
+    return json.loads((folder/'log.json').read_text()),*(load_file(folder/f'{o}.safetensors') for o in ('weights','average','answers'))
 
 
 @pytest.fixture(scope='module')

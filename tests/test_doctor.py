@@ -43,8 +43,8 @@ def run(disk, *args):
     "Exit status, and (data set, kind, file name, line) of all faults and warnings"
     status = ssm_doctor([*args, *BS, '--settings', str(disk/'settings.ini')])
     sets = json.loads((disk/'out'/'doctor.json').read_text())['sets']
-    said = {o:[(s['data set'], f['problem'], Path(f['file'] or '').name, f['line']) for s in sets for f in s[o]] for o in ('faults', 'warnings')}
-    return status,said['faults'],said['warnings']
+    problems = {o:[(s['data set'], f['problem'], Path(f['file'] or '').name, f['line']) for s in sets for f in s[o]] for o in ('faults', 'warnings')}
+    return status,problems['faults'],problems['warnings']
 
 def edit(file, change): file.write_text('\n'.join(change(file.read_text().splitlines()))+'\n')
 
@@ -97,8 +97,8 @@ def test_sickness(disk, harm, name, problem, file, line):
     s = load_settings(disk/'settings.ini')
     c = check_up(name, getattr(s, name), load_published(), run=s.run, bs=1)
     assert (problem, file, line) in [(o.problem, Path(o.file or '').name, o.line) for o in c.faults]
-    said = c.summary()
-    assert problem in said and (not file or f'{file}, line {line}: {problem}' in said)
+    summary = c.summary()
+    assert problem in summary and (not file or f'{file}, line {line}: {problem}' in summary)
 
 def test_all_at_once(disk, capsys):
     "One command finds what is wrong in each data set, and the page shows it"
@@ -162,20 +162,20 @@ def leaked_clip(d): edit(d/'DFEW/DFEW_set_1_test.txt', lambda lines: [*lines, 't
 def absent_image(d): (d/'BP4D/Images/2F02_01/9.jpg').unlink()
 def nothing(d): pass
 
-@pytest.mark.parametrize('harm, said', [(nothing, None), (every_fifth, 'no segment has 16 consecutive frames'), (one_person, 'only one person'),
+@pytest.mark.parametrize('harm, reason', [(nothing, None), (every_fifth, 'no segment has 16 consecutive frames'), (one_person, 'only one person'),
     (few_clips, 'batches of 8 from 4 au clips'), (few_videos, 'batches of 12 from'), (one_a_class, 'nothing to hold out'), (short_segments, 'no segment has 16'),
     (crossing_person, 'person in training and in test'), (leaked_clip, 'folder in training and in test'), (absent_image, 'image absent')])
-def test_what_stops_a_run_is_a_fault(study, harm, said, capsys):
+def test_what_stops_a_run_is_a_fault(study, harm, reason, capsys):
     "The run itself is asked, then the doctor"
     harm(study)
     settings = load_settings(study/'settings.ini')
     try: run_data(run_config(settings), settings)
     except ValueError as e: stopped = str(e)
     else: stopped = None
-    assert (stopped is None)==(said is None) and (said is None or said in stopped)
+    assert (stopped is None)==(reason is None) and (reason is None or reason in stopped)
     status = ssm_doctor(['--settings', str(study/'settings.ini')])
     text = capsys.readouterr().out
-    assert status==(said is not None) and (said is None or said in text), text
+    assert status==(reason is not None) and (reason is None or reason in text), text
 
 def test_smaller_steps_and_the_test_set_as_judge_may_do(study):
     few_clips(study); few_videos(study)
@@ -217,13 +217,13 @@ def test_one_thing_two_names_is_asked_about(study, harm, problem):
 def test_what_is_not_read_is_said(study, capsys):
     for o in ('._000.jpg', 'Thumbs.db', 'notes.txt'): (study/'DFEW/frames/train05'/o).touch()
     assert ssm_doctor(['dfew', '--settings', str(study/'settings.ini')])==0
-    said = capsys.readouterr().out
-    assert '2 hidden, or of another system' in said and '1 of another kind, such as train05/notes.txt' in said
+    printed = capsys.readouterr().out
+    assert '2 hidden, or of another system' in printed and '1 of another kind, such as train05/notes.txt' in printed
 
 def test_one_fact_is_said_once(study, capsys):
     ssm_doctor(['dfew', '--settings', str(study/'settings.ini')])
-    said = capsys.readouterr().out
-    assert said.count('not compared')==2 and 'There are no published counts' not in said # once for each manifest
+    printed = capsys.readouterr().out
+    assert printed.count('not compared')==2 and 'There are no published counts' not in printed # once for each manifest
 
 # What does not fail ------------------------------------------------------------------------------------------------------
 
@@ -235,8 +235,8 @@ def gap(d): edit(d/'BP4D/test_1f_data.list', lambda o: [*o[:6], *o[7:]])
     (gap, 'bp4d', {('segment shorter than 16 frames', 1), ('segment shorter than 16 frames', 7), ('gap', 7)})])
 def test_warnings_pass(disk, harm, name, warnings):
     harm(disk)
-    status,faults,said = run(disk, name)
-    assert (status, faults)==(0, []) and warnings <= {(o[1], o[3]) for o in said}
+    status,faults,found = run(disk, name)
+    assert (status, faults)==(0, []) and warnings <= {(o[1], o[3]) for o in found}
 
 def test_data_sets_that_are_not_here_pass_unless_named(disk, capsys):
     for o in ('BP4D', 'DISFA', 'FERV39K', 'MAFW'): (disk/o).rename(disk/f'{o}_away')
@@ -254,11 +254,11 @@ def test_quick_looks_at_a_sample(disk, capsys):
 
 # The command line --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('args,said', [(['affectnet'], "'affectnet' is not a data set"), (['--quick', '0'], '--quick 0'),
+@pytest.mark.parametrize('args,message', [(['affectnet'], "'affectnet' is not a data set"), (['--quick', '0'], '--quick 0'),
     (['--settings', 'nowhere.ini'], 'nowhere.ini'), (['--published', 'nowhere.json'], 'nowhere.json')])
-def test_wrong_command_lines(args, said, capsys):
+def test_wrong_command_lines(args, message, capsys):
     with pytest.raises(SystemExit) as e: ssm_doctor(args)
-    assert e.value.code==2 and said in capsys.readouterr().err
+    assert e.value.code==2 and message in capsys.readouterr().err
 
 def test_as_a_process(disk):
     cut(disk)
@@ -268,8 +268,8 @@ def test_as_a_process(disk):
 
 def test_help_reads_like_documentation(capsys):
     with pytest.raises(SystemExit) as e: ssm_doctor(['--help'])
-    said = capsys.readouterr().out
-    assert e.value.code==0 and all(o in said for o in ('exit status:', 'examples:', '--published', '--quick', *DATA_SETS))
+    printed = capsys.readouterr().out
+    assert e.value.code==0 and all(o in printed for o in ('exit status:', 'examples:', '--published', '--quick', *DATA_SETS))
 
 @pytest.mark.parametrize('text', ['', '[]', '{}', '{"counts": []}', '{"counts": {"bp4d/1/train": {}}}', '{"counts": {"bp4d/1/train": 3}}'])
 def test_a_reference_must_be_a_report(tmp_path, text):

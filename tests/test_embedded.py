@@ -10,10 +10,10 @@ def test_two_processes_start_on_one_empty_cache(tmp_path):
     "Both get the same folder, whole; nothing half-made stays"
     starts = [subprocess.Popen([sys.executable, '-c', START, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=dict(os.environ, OMP_NUM_THREADS='1')) for _ in range(3)]
-    said = [p.communicate(timeout=300) for p in starts]
-    assert [p.returncode for p in starts]==[0]*3, [e[-1500:] for _,e in said]
-    roots = {out.splitlines()[-1] for out,_ in said}
-    assert len(roots)==1 and sum('Rendering faces' in out for out,_ in said)==1
+    outputs = [p.communicate(timeout=300) for p in starts]
+    assert [p.returncode for p in starts]==[0]*3, [e[-1500:] for _,e in outputs]
+    roots = {out.splitlines()[-1] for out,_ in outputs}
+    assert len(roots)==1 and sum('Rendering faces' in out for out,_ in outputs)==1
     folders = [p for p in tmp_path.iterdir() if p.is_dir()]
     assert [str(p) for p in folders]==[*roots] and len([*folders[0].rglob('*.jpg')])>100
 

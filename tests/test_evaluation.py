@@ -58,19 +58,19 @@ def wild(tmp_path_factory):
 
 def clip_by_clip(model, data):
     "Probability of every frame, by its path, one clip at a time"
-    said = {}
+    by_path = {}
     for i in range(len(data)):
         with torch.no_grad(): p = model(au_clip=normalise(data[i][0])[None]).au[0].sigmoid().numpy()
         for j,row in enumerate(data.clips.rows[i]):
-            if data.clips.mask[i,j]: said[data.records.paths[row]] = p[j]
-    return said
+            if data.clips.mask[i,j]: by_path[data.records.paths[row]] = p[j]
+    return by_path
 
 def test_tracks_of_several_segments_with_padding(model, lab):
     tracks = au_tracks(model, lab, bs=3)
     assert tracks.lengths.tolist()==[20,8,33,16,1] and len(tracks.probs)==78==len(lab.records)
-    said = clip_by_clip(model, lab)
+    by_path = clip_by_clip(model, lab)
     paths = [f'{f}/{k}.jpg' for f,runs in SEGMENTS.items() for a,b in runs for k in range(a, b+1)] # in order
-    np.testing.assert_allclose(tracks.probs, [said[p] for p in paths], atol=1e-5)
+    np.testing.assert_allclose(tracks.probs, [by_path[p] for p in paths], atol=1e-5)
     at = {p:i for i,p in enumerate(lab.records.paths)}
     np.testing.assert_array_equal(tracks.targets, lab.records.labels[[at[p] for p in paths]])
     assert tracks.subjects.tolist()==[dict(zip(SEGMENTS, ('F001','F002','M003')))[p.split('/')[0]] for p in paths] and tracks.dataset=='bp4d' and tracks.skipped==0
@@ -189,8 +189,8 @@ def test_transfer_finds_shared_aus_by_number(model, lab, tmp_path):
     data = AUClips(read_manifest(manifest, 'disfa', disfa), tmp_path, size=16, cover=True)
     moved = au_transfer(model, data)
     assert moved.space.aus==(1,2,4,6,12) and moved.lengths.tolist()==[18,18] and len(set(moved.subjects))==2
-    said = clip_by_clip(model, data)
-    np.testing.assert_allclose(moved.probs, np.array([said[p] for p in data.records.paths])[:,[SPACE.au_index(u) for u in moved.space.aus]], atol=1e-5)
+    by_path = clip_by_clip(model, data)
+    np.testing.assert_allclose(moved.probs, np.array([by_path[p] for p in data.records.paths])[:,[SPACE.au_index(u) for u in moved.space.aus]], atol=1e-5)
     np.testing.assert_array_equal(moved.targets, data.records.labels[:,[disfa.au_index(u) for u in moved.space.aus]])
     got = au_protocols(moved, au_tracks(model, lab), times=20) # tuned on the training set's people
     f = got.settings['tuned']
@@ -206,16 +206,16 @@ def test_shared_aus_of_both_directions():
 # expressions --------------------------------------------------------------------------------------------------------
 
 def test_fe_predictions_and_intervals(model, wild):
-    said = fe_predictions(model, wild, bs=4)
-    assert said.labels.tolist()==[i%7 for i in range(14)]
-    got = fe_evaluation(said, times=100)
-    assert got.intervals['war']['all'].value==got.scores.war==(said.logits.argmax(1)==said.labels).mean()
+    predicted = fe_predictions(model, wild, bs=4)
+    assert predicted.labels.tolist()==[i%7 for i in range(14)]
+    got = fe_evaluation(predicted, times=100)
+    assert got.intervals['war']['all'].value==got.scores.war==(predicted.logits.argmax(1)==predicted.labels).mean()
     assert list(got.intervals['recall'])==list(EXPRESSIONS_7) and got.intervals['recall']['fear'].n==2
 
 def test_only_some_expressions():
     space = LabelSpace((1,), ('fear','anger','neutral'))
-    said = FEPredictions(space, np.array([[3.,1,2],[0,1,2],[5,4,9],[1,2,3]]), np.array([0,1,2,1]))
-    two = said.only(('anger','fear'))
+    predicted = FEPredictions(space, np.array([[3.,1,2],[0,1,2],[5,4,9],[1,2,3]]), np.array([0,1,2,1]))
+    two = predicted.only(('anger','fear'))
     assert two.labels.tolist()==[1,0,0] and two.logits.tolist()==[[1,3],[1,0],[2,1]] and two.scores().uar==1.
 
 @pytest.mark.parametrize('kwargs', [dict(), dict(class_specific=False), dict(position='end'), dict(position='middle', n_ctx=3)])
@@ -255,8 +255,8 @@ def test_zero_shot_end_to_end(model, wild):
     space = LabelSpace(SPACE.aus, EXPRESSIONS_7[:5]+('contempt','disgust','fear'))
     prior = ssm_prior(label_space('bp4d', 11)).to(space)
     data = FEClips(replace(wild.records, space=space, labels=np.array([0,1,2,3,4,6,7])[wild.records.labels]), wild.frames.root, size=16)
-    said = fe_predictions(zero_shot_model(model, build_clip(TINY, 0), space, prior), data)
-    assert said.logits.shape==(14,8) and said.scores().recall.shape==(8,) and np.isnan(said.scores().recall[5])
+    predicted = fe_predictions(zero_shot_model(model, build_clip(TINY, 0), space, prior), data)
+    assert predicted.logits.shape==(14,8) and predicted.scores().recall.shape==(8,) and np.isnan(predicted.scores().recall[5])
 
 def test_zero_shot_faults(model):
     clip,prior,disfa = build_clip(TINY, 0),ssm_prior(SPACE),label_space('disfa', 7)

@@ -23,13 +23,13 @@ def verdict(source, answer=None):
     if answer: exec(answer, space)
     call = last.value
     known = next((eval(compile(ast.Expression(k.value), 'exercise', 'eval'), space) for k in call.keywords if k.arg=='mistakes'), {})
-    said = eval(compile(ast.Expression(call), 'exercise', 'eval'), space)
-    return said,known,call.args[0].id,space
+    checked = eval(compile(ast.Expression(call), 'exercise', 'eval'), space)
+    return checked,known,call.args[0].id,space
 
 @pytest.mark.parametrize("source,below", list(exercises()))
 def test_exercise(source, below):
-    said,known,name,space = verdict(source)
-    assert not said.passed and said.text==NOT_ATTEMPTED
+    checked,known,name,space = verdict(source)
+    assert not checked.passed and checked.text==NOT_ATTEMPTED
     solution = re.search(r'<summary>Solution</summary>\s*```python\n(.*?)```', below, re.S)
     assert solution, 'no folded solution below the exercise'
     assert '<summary>Hint</summary>' in below, 'no hint below the exercise'

@@ -49,8 +49,8 @@ def a_spec(model, seed):
     pixels = torch.randint(0, 256, (3, 16, 3, 32, 32), generator=g, dtype=torch.uint8)
     letters = [''.join('01?'[int(v)] for v in row) for row in torch.randint(0, 3, (16, space.n_aus), generator=g)]
     watched = Watched(pixels, ('a', 'b', 'c'), ('a', 'b', 'b'), ('fe', 'au', 'au'), (0, None, None), (None, tuple(letters), tuple(letters)), 'validation')
-    said = clip_numbers(model, pixels)
-    now = dict(epoch=1, scores=None, **map_numbers(model), **said)
+    numbers = clip_numbers(model, pixels)
+    now = dict(epoch=1, scores=None, **map_numbers(model), **numbers)
     old = dict(now, epoch=0, **{k:torch.randn(v.shape, generator=g) for k,v in now.items() if k in ('d1', 'd2', 'alpha', 'beta')})
     spec = model_spec(model, watched, 'random', [old, now], rendered=False)
     other = prior_spec(Prior(np.random.default_rng(seed+1).random((space.n_expressions, space.n_aus)), space, 'other', 'test')).priors
@@ -79,12 +79,12 @@ def test_random_edits(page, smoothing, labels):
     rng,n = np.random.default_rng(seed),167
     all_edits = [random_edits(rng, spec) for _ in range(n)]
     page.evaluate('async text => { globalThis.spec = await ssm.unpack(text); }', spec.payload())
-    said = floats(page, '''edits => edits.flatMap(o => { const r = ssm.compute(spec, 1, o); return [...r.fe, ...r.au, ...r.maps[0], ...r.maps[1]]; })''', all_edits).reshape(n, -1)
+    in_browser = floats(page, '''edits => edits.flatMap(o => { const r = ssm.compute(spec, 1, o); return [...r.fe, ...r.au, ...r.maps[0], ...r.maps[1]]; })''', all_edits).reshape(n, -1)
     e,a = space.n_expressions,space.n_aus
     x = normalise(pixels)
     with torch.no_grad():
         features = model.frame_features(x)
-        for edits,ours in zip(all_edits, said):
+        for edits,ours in zip(all_edits, in_browser):
             edited = edited_model(model, edits, spec)
             edited.frame_features = lambda clip, noise=None: features # the image tower knows no map
             out = edited(x, x)
@@ -133,13 +133,13 @@ def test_similarities_before_and_after_the_exchange(page, small):
 def test_scores_on_the_clips_are_those_of_scikit_learn(page, small):
     from sklearn.metrics import f1_score
     model,spec = small
-    said = page.evaluate('() => { const r = ssm.compute(spec, 1, []); return {f1: r.f1, au: [...r.au], fe: [...r.fe], uar: r.uar}; }')
-    logits,truth = np.array(said['au']).reshape(48, 12)[16:],[list(t) for o in spec.clips if o.aus for t in o.aus]
+    computed = page.evaluate('() => { const r = ssm.compute(spec, 1, []); return {f1: r.f1, au: [...r.au], fe: [...r.fe], uar: r.uar}; }')
+    logits,truth = np.array(computed['au']).reshape(48, 12)[16:],[list(t) for o in spec.clips if o.aus for t in o.aus]
     for j in range(12):
         known = np.array([t[j]!='?' for t in truth])
         want = f1_score(np.array([t[j]=='1' for t in truth])[known], logits[known,j]>=0, zero_division=np.nan)
-        assert said['f1'][j]==pytest.approx(want, nan_ok=True) if not np.isnan(want) else said['f1'][j] is None
-    assert said['uar']==float(np.argmax(said['fe'][:7])==0)
+        assert computed['f1'][j]==pytest.approx(want, nan_ok=True) if not np.isnan(want) else computed['f1'][j] is None
+    assert computed['uar']==float(np.argmax(computed['fe'][:7])==0)
 
 @pytest.mark.parametrize('edit,words', [(dict(kind='gate', way='au2fe', value=1.5), 'a gate is between 0 and 1'), (dict(kind='melt'), 'is not a kind of edit'), (dict(kind='cut', way='au2fe', expression='joy', au=12), 'is not an expression'),
     (dict(kind='cut', way='au2fe', expression='fear', au=99), 'AU99 is not an action unit'), (dict(kind='reweight', way='au2fe', expression='fear', au=1, factor=-1), 'expected a number from 0'), (dict(kind='epoch', epoch=9), 'epoch 9 is not among 1, 2'), (dict(kind='prior', name='x'), 'is not a prior here')])

@@ -49,9 +49,9 @@ def test_in_jupyterlab(lab):
     top,url = lab
     with browser() as b:
         page = b.new_page(viewport=dict(width=1400, height=1000))
-        away,said = [],[]
+        away,errors = [],[]
         page.on('request', lambda r: None if r.url.startswith((url, 'ws'+url[4:], 'data:', 'blob:')) else away.append(r.url))
-        page.on('pageerror', lambda e: said.append(str(e)))
+        page.on('pageerror', lambda e: errors.append(str(e)))
         page.goto(f'{url}/lab/tree/explorer.ipynb?reset')
         until(page, "document.querySelectorAll('.jp-Notebook .jp-Cell').length>=5", 120)
         until(page, "document.body.innerText.includes('| Idle')", 120) # the kernel is connected

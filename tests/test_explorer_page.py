@@ -28,8 +28,8 @@ def file(tmp_path_factory):
 def open_page(chromium, file, viewport=WIDE, dark=False, **context):
     "A page from file://, with everything it said and asked for"
     page = chromium.new_page(viewport=viewport, color_scheme='dark' if dark else 'light', **context)
-    page.said,page.asked = [],[]
-    page.on('console', lambda m: page.said.append(m.text)); page.on('pageerror', lambda e: page.said.append(str(e)))
+    page.messages,page.asked = [],[]
+    page.on('console', lambda m: page.messages.append(m.text)); page.on('pageerror', lambda e: page.messages.append(str(e)))
     page.on('request', lambda r: page.asked.append(r.url))
     page.goto(file.as_uri())
     until(page, "!!document.querySelector('.sx, .sx-error')")
@@ -49,7 +49,7 @@ def test_the_page_asks_for_nothing_and_says_nothing(chromium, file):
     page.get_by_role('button', name='Remove', exact=True).click()
     page.locator('input[aria-label=Epoch]').fill('0')
     page.wait_for_timeout(200)
-    assert page.said==[] and page.asked==[file.as_uri()]
+    assert page.messages==[] and page.asked==[file.as_uri()]
     assert file.stat().st_size<1_000_000
     page.close()
 
@@ -126,9 +126,9 @@ def test_hostile_labels_are_texts(chromium, tmp_path):
     bad = replace(spec, title=HOSTILE, labels=replace(spec.labels, expressions=[HOSTILE, *spec.labels.expressions[1:]], au_names=[HOSTILE]*12), clips=[replace(o, name=HOSTILE, recording=HOSTILE+str(i)) for i,o in enumerate(spec.clips)],
         priors=[replace(spec.priors[0], name=HOSTILE, sources=[HOSTILE]*2), *spec.priors[1:]])
     page = open_page(chromium, write_explorer(tmp_path/'bad.html', bad))
-    page.on('dialog', lambda d: page.said.append('a dialog'))
+    page.on('dialog', lambda d: page.messages.append('a dialog'))
     page.locator('.sx-lab').first.click(); page.get_by_role('button', name='Cut', exact=True).click(); page.wait_for_timeout(300)
-    assert page.said==[] and len(page.asked)==1 and page.locator('img').count()==0 and page.title()==HOSTILE
+    assert page.messages==[] and len(page.asked)==1 and page.locator('img').count()==0 and page.title()==HOSTILE
     assert HOSTILE in page.locator('h2').inner_text()
     page.close()
 
@@ -152,7 +152,7 @@ def test_without_webgl(chromium, file):
 def test_small_explorers(chromium, tmp_path, make):
     page = open_page(chromium, write_explorer(tmp_path/'small.html', make()))
     page.locator('.sx-lab, .sx-dict button').nth(3).click(); page.wait_for_timeout(200)
-    assert page.said==[] and 'AU' in page.locator('.sx-face canvas').get_attribute('aria-label')
+    assert page.messages==[] and 'AU' in page.locator('.sx-face canvas').get_attribute('aria-label')
     page.close()
 
 @pytest.fixture(scope='module')

@@ -30,8 +30,8 @@ def how(request): return request.param
 def check_refused(how, folder, why, limit=0):
     path = folder/'weights'
     path.write_bytes(b'the old one')
-    code,said = attempt(how, path, limit)
-    assert code==1 and said.startswith('OSError: [Errno') and f"{why}; not written, and what was there before is untouched: '{path}'" in said, said
+    code,error = attempt(how, path, limit)
+    assert code==1 and error.startswith('OSError: [Errno') and f"{why}; not written, and what was there before is untouched: '{path}'" in error, error
     assert path.read_bytes()==b'the old one' and os.listdir(folder)==['weights']
 
 @pytest.mark.skipif(sys.platform!='linux', reason='RLIMIT_FSIZE')
@@ -100,11 +100,11 @@ def test_processes_that_make_one_folder(tmp_path, how):
     makers = [subprocess.Popen([sys.executable, '-c', MAKER, folder, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     for p in makers: assert p.stdout.readline()=='ready\n'
     for p in makers: p.stdin.write('go\n'); p.stdin.flush()
-    said = [p.communicate(timeout=120) for p in makers]
-    assert [p.returncode for p in makers]==[0]*4, said
+    outputs = [p.communicate(timeout=120) for p in makers]
+    assert [p.returncode for p in makers]==[0]*4, outputs
     assert len({o.read_text() for o in folder.iterdir()})==1
     assert [o for o in os.listdir(folder.parent) if o!='faces'] in ([], ['.faces.lock'])
-    if how=='once': assert sum('another process makes it' in out for out,_ in said)==3
+    if how=='once': assert sum('another process makes it' in out for out,_ in outputs)==3
 
 @pytest.mark.skipif(os.name!='posix', reason='SIGKILL')
 def test_killed_while_making_a_folder(tmp_path):

@@ -123,9 +123,9 @@ def test_uar_and_war(n, seed):
     rng,space = np.random.default_rng(seed),label_space('disfa', 11)
     labels,logits = rng.integers(0, 11, n),rng.normal(size=(n,11))
     s = fe_scores(logits, labels, space)
-    said = logits.argmax(1)
-    np.testing.assert_allclose(s.war, (said==labels).mean())
-    np.testing.assert_allclose(s.uar, recall_score(labels, said, labels=np.unique(labels), average='macro', zero_division=0))
+    predicted = logits.argmax(1)
+    np.testing.assert_allclose(s.war, (predicted==labels).mean())
+    np.testing.assert_allclose(s.uar, recall_score(labels, predicted, labels=np.unique(labels), average='macro', zero_division=0))
     assert s.confusion.sum()==n and s.trivial_war>=s.trivial_uar-1e-12
 
 @pytest.mark.parametrize('lengths', [[3,3],[4],[0,5],[-1,6],[]])
@@ -223,12 +223,12 @@ def test_coverage_over_clips():
 def test_a_confusion_draw_is_a_draw_of_clips():
     "Literally resampled clips: the same mean and spread of every cell"
     rng,space = np.random.default_rng(8),label_space('bp4d', 7)
-    labels = rng.integers(0, 7, 80); said = np.where(rng.random(80)<0.6, labels, rng.integers(0, 7, 80))
+    labels = rng.integers(0, 7, 80); predicted = np.where(rng.random(80)<0.6, labels, rng.integers(0, 7, 80))
     literal = []
     for _ in range(1500):
         i = rng.integers(0, 80, 80)
-        m = np.zeros((7,7)); np.add.at(m, (labels[i], said[i]), 1); literal.append(m)
-    drawn = draw_confusions(fe_scores(np.eye(7)[said], labels, space).confusion, 1500, 0)
+        m = np.zeros((7,7)); np.add.at(m, (labels[i], predicted[i]), 1); literal.append(m)
+    drawn = draw_confusions(fe_scores(np.eye(7)[predicted], labels, space).confusion, 1500, 0)
     np.testing.assert_allclose(np.mean(literal, 0), drawn.mean(0), atol=0.35)
     np.testing.assert_allclose(np.var(literal, 0), drawn.var(0), atol=0.9)
     recalls = [m.diagonal()/m.sum(1) for m in literal if (m.sum(1)>0).all()]

@@ -35,6 +35,28 @@ def test_clean_twice_is_clean_once(nb):
     once = N.cleaned(nb)
     assert N.cleaned(once)==once
 
+def test_a_progress_bar_keeps_its_last_state():
+    said = N.slim(dict(output_type='stream', name='stdout', text=['Faces\n', '█\r\r |--| 0 %\r |██| 100 %\n', 'Done\r    \r5 1.8\n', 'as  it \n']))['text']
+    assert said==['Faces\n', ' |██| 100 %\n', '5 1.8\n', 'as  it \n']
+    assert N.slim(dict(text='a\r\nb'))['text']==['a\n', 'b'] and N.slim(dict(text='plain '))['text']=='plain '
+    assert N.last_state('longer line\rshort')=='shortr line'
+
+def figure(*traces): # as a notebook holds it, with a template in full
+    import json, plotly.graph_objects as go, plotly.io as pio
+    return {N.PLOTLY: json.loads(pio.to_json(go.Figure([*traces], layout=dict(template='plotly_white'))))}
+
+def test_a_template_keeps_what_the_figure_uses():
+    "Every default that a figure of these traces could take stays; those of others go"
+    import plotly.graph_objects as go
+    for trace,subplot in ((go.Scatter(y=[1]), None), (go.Heatmap(z=[[1]]), None), (go.Scatter3d(x=[1], y=[1], z=[1]), 'scene'), (go.Scatterpolar(r=[1]), 'polar')):
+        full = figure(trace)[N.PLOTLY]
+        kept = N.slim(dict(output_type='display_data', data=figure(trace)))['data'][N.PLOTLY]
+        assert kept['data']==full['data'] and [*kept['layout']['template']['data']]==[trace.type]
+        assert kept['layout']['template']['data'][trace.type]==full['layout']['template']['data'][trace.type]
+        for k,v in full['layout']['template']['layout'].items():
+            if k not in ('geo', 'mapbox', 'map', 'polar', 'scene', 'smith', 'ternary') or k==subplot: assert kept['layout']['template']['layout'][k]==v
+        assert ('scene' in kept['layout']['template']['layout'])==(subplot is not None)
+
 # style ---------------------------------------------------------------------------------------------------------------
 
 def test_style_counts(nb, tmp_path):

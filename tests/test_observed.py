@@ -19,11 +19,11 @@ def world(seed, clips=60, t=8, moved=1.5, lab_people=6):
     label = np.repeat(np.arange(4), clips)
     shown = rng.random((4*clips,3))<share[label]
     z = moved+2.5*shown+rng.normal(0, .7, shown.shape)
-    said = ClipAUs(SPACE, np.repeat(squash(z)[:,None], t, axis=1), label, rng.integers(0, 15, len(z)), f'wild {seed}')
+    wild = ClipAUs(SPACE, np.repeat(squash(z)[:,None], t, axis=1), label, rng.integers(0, 15, len(z)), f'wild {seed}')
     y = (rng.random((lab_people*10,3))<.4).repeat(t, axis=0).astype(float)
     p = squash((-1+rng.normal(0, .7, (lab_people*10,3))).repeat(t, axis=0)+2.5*y)
     who = np.repeat([f'F{i}' for i in range(lab_people)], 10*t)
-    return share,said,AUTracks(SPACE, p, y, np.full(lab_people, 10*t), who, 0, f'lab {seed}')
+    return share,wild,AUTracks(SPACE, p, y, np.full(lab_people, 10*t), who, 0, f'lab {seed}')
 
 def naive_shares(z, label, lift, neutral, trust=10, steps=60):
     "One AU, clip by clip, as the equations read"
@@ -43,23 +43,23 @@ def naive_shares(z, label, lift, neutral, trust=10, steps=60):
 
 @pytest.mark.parametrize('seed', range(3))
 def test_em_reads_like_the_equations(seed):
-    _,said,_ = world(seed, clips=25)
-    z = clip_strength(said.probs)
-    fast = fit_shares(z, np.eye(4)[said.labels], np.array([2.5,2.,3.]), 0)
+    _,wild,_ = world(seed, clips=25)
+    z = clip_strength(wild.probs)
+    fast = fit_shares(z, np.eye(4)[wild.labels], np.array([2.5,2.,3.]), 0)
     for j,lift in enumerate((2.5,2.,3.)):
-        np.testing.assert_allclose(fast[:,j], naive_shares(z[:,j], said.labels, lift, 0), atol=1e-6)
+        np.testing.assert_allclose(fast[:,j], naive_shares(z[:,j], wild.labels, lift, 0), atol=1e-6)
 
 def test_a_weight_of_two_is_a_clip_twice():
-    _,said,_ = world(0, clips=20)
-    z,w = clip_strength(said.probs),np.random.default_rng(0).integers(1, 4, 80)
+    _,wild,_ = world(0, clips=20)
+    z,w = clip_strength(wild.probs),np.random.default_rng(0).integers(1, 4, 80)
     again = np.repeat(np.arange(80), w)
-    one = fit_shares(z, np.eye(4)[said.labels]*w[:,None], np.full(3, 2.5), 0)
-    two = fit_shares(z[again], np.eye(4)[said.labels[again]], np.full(3, 2.5), 0)
+    one = fit_shares(z, np.eye(4)[wild.labels]*w[:,None], np.full(3, 2.5), 0)
+    two = fit_shares(z[again], np.eye(4)[wild.labels[again]], np.full(3, 2.5), 0)
     np.testing.assert_allclose(one, two, atol=1e-9)
 
 def test_a_moved_detector_is_corrected():
     "Counting answers finds every AU everywhere; the map is near the truth, and its intervals hold it"
-    found = [(share,observed_map(said, lab, times=60)) for share,said,lab in map(world, range(6))]
+    found = [(share,observed_map(wild, lab, times=60)) for share,wild,lab in map(world, range(6))]
     held = [((o.low<=share) & (share<=o.high))[1:].mean() for share,o in found]
     error = [abs(o.share-share)[1:].mean() for share,o in found]
     counted = [abs(np.stack([(clip_strength(s.probs)>0)[s.labels==k].mean(0) for k in range(4)])-share)[1:].mean() for share,s,_ in map(world, range(6))]
@@ -68,8 +68,8 @@ def test_a_moved_detector_is_corrected():
 @settings(max_examples=15, deadline=None)
 @given(st.floats(-4,4), st.permutations([0,1,2]))
 def test_a_shift_of_all_strengths_and_the_order_of_aus_change_nothing(shift, order):
-    _,said,_ = world(1, clips=20)
-    z,member,lift = clip_strength(said.probs),np.eye(4)[said.labels],np.array([2.5,2.,3.])
+    _,wild,_ = world(1, clips=20)
+    z,member,lift = clip_strength(wild.probs),np.eye(4)[wild.labels],np.array([2.5,2.,3.])
     want = fit_shares(z, member, lift, 0)
     np.testing.assert_allclose(fit_shares((z+shift)[:,order], member, lift[order], 0), want[:,order], atol=1e-6)
 
@@ -88,9 +88,9 @@ def test_windows_by_hand():
         np.testing.assert_allclose(strength[k], clip_strength(tracks.probs[None,s:s+8])[0])
 
 def test_unknown_people_are_clips(tmp_path):
-    _,said,lab = world(3)
-    o = observed_map(replace(said, people=None), lab, times=20)
-    assert o.people==len(said.labels) and (o.low<=o.share+1e-9).all() and (o.share<=o.high+1e-9)[1:].all()
+    _,wild,lab = world(3)
+    o = observed_map(replace(wild, people=None), lab, times=20)
+    assert o.people==len(wild.labels) and (o.low<=o.share+1e-9).all() and (o.share<=o.high+1e-9)[1:].all()
 
 def test_saved_as_a_prior(tmp_path):
     o = observed_map(*world(4)[1:], times=20)

@@ -57,6 +57,6 @@ def test_the_command_writes_page_and_says_what_is_stale(tmp_path, monkeypatch, c
     monkeypatch.setattr(P, 'parity_checks', lambda folder: [R.Check('recipe', 'a rule', 'ours', 2., 1.), *(R.Check(p, p, 'ours', 0., 0.) for p in P.PARITY_PARTS)])
     monkeypatch.chdir(ROOT)
     assert P.parity_command(['--check', '--page', str(tmp_path/'page.html')])==1
-    said = capsys.readouterr().out
-    assert 'outside its tolerance: a rule' in said and 'stale: a rule: not in the file' in said
+    printed = capsys.readouterr().out
+    assert 'outside its tolerance: a rule' in printed and 'stale: a rule: not in the file' in printed
     assert '<td>NO</td>' in (tmp_path/'page.html').read_text()

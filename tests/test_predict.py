@@ -62,8 +62,8 @@ def test_the_one_liner_of_the_readme(tmp_path):
     frames(tmp_path/'frames', 10, name='{:04}.jpg')
     code = "from ssm_nb.model.released import load_released; from ssm_nb.evaluation.predict import predict_folder; print(predict_folder(load_released('checkpoint.pth'), 'frames').aus.to_string())"
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=':'.join(sys.path))
-    said = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, env=env, check=True, capture_output=True, text=True).stdout
-    rows = said[said.rindex('AU1 '):].splitlines()                                          # behind the progress bar
+    printed = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, env=env, check=True, capture_output=True, text=True).stdout
+    rows = printed[printed.rindex('AU1 '):].splitlines()                                          # behind the progress bar
     assert rows[0].split()==list(label_space('bp4d').au_labels)
     got = {r.split()[0]: [float(v) for v in r.split()[1:]] for r in rows[2:]}
     want = predict_folder(load_released(tmp_path/'checkpoint.pth'), tmp_path/'frames').aus
@@ -113,12 +113,12 @@ def test_files_that_are_no_frames(tmp_path, name, words):
 
 def test_crops_of_different_sizes(tmp_path):
     "A face detector's crops differ by pixels: flat pictures of three sizes give what three of one size give"
-    said = []
+    tables = []
     for name,sizes in (('mixed', [(50,50),(60,50),(50,61)]), ('same', [(50,50)]*3)):
         (tmp_path/name).mkdir()
         for i,size in enumerate(sizes): Image.new('RGB', size, (90,120,30)).save(tmp_path/name/f'{i}.png')
-        said.append(predict_folder(MODELS[4], tmp_path/name).aus.to_numpy())
-    np.testing.assert_allclose(*said, atol=1e-3)
+        tables.append(predict_folder(MODELS[4], tmp_path/name).aus.to_numpy())
+    np.testing.assert_allclose(*tables, atol=1e-3)
 
 def test_a_frame_saved_twice_is_asked_about(tmp_path):
     folder = frames(tmp_path/'f', 3)

@@ -65,13 +65,13 @@ def bp4d(tmp_path):
 def test_bp4d_says_what_a_plain_reader_says(bp4d):
     records = bp4d_records(bp4d/'AU_OCC', bp4d/'images', SPACES['bp4d'])
     back = read_manifest(write_manifest(bp4d/'m.list', records), 'bp4d', SPACES['bp4d'])
-    said = dict(zip(back.paths, back.labels))
+    labels_of = dict(zip(back.paths, back.labels))
     n = 0
     for file,folder in (('F001_T1', '2F01_01'), ('M012_T7', '2M12_07')):
         with open(bp4d/'AU_OCC'/f'{file}.csv', newline='') as f:
             for row in csv.DictReader(f):
                 want = [float(row[str(au)]) for au in BP4D_AUS]
-                assert np.nan_to_num(said[f"{folder}/{int(row['0']):04}.jpg"], nan=9).tolist()==want
+                assert np.nan_to_num(labels_of[f"{folder}/{int(row['0']):04}.jpg"], nan=9).tolist()==want
                 n += 1
     assert n==len(back)==60 and np.isnan(back.labels).sum()>20
     assert set(back.subjects)=={'F001', 'M012'} and len(check_files(back, bp4d/'images'))==60
@@ -139,10 +139,10 @@ def test_disfa_says_what_a_plain_reader_says(disfa, threshold):
     root,true = disfa
     records = disfa_records(root/'labels', root/'images', SPACES['disfa'], threshold)
     back = read_manifest(write_manifest(root/'m.json', records), 'disfa', SPACES['disfa'])
-    said = [json.loads(o) for o in (root/'m.json').read_text().splitlines()]
+    lines = [json.loads(o) for o in (root/'m.json').read_text().splitlines()]
     at = [(who, i) for who in true for i in range(1, 26)]
-    assert [o['img_path'] for o in said]==[f'RightVideo{w}/frame_{i}.jpg' for w,i in at]
-    assert [o['AUs'] for o in said]==[sorted(au for au,v in zip(DISFA_AUS, true[w][i-1]) if v>=threshold)+[999]*sum(true[w][i-1]<threshold) for w,i in at]
+    assert [o['img_path'] for o in lines]==[f'RightVideo{w}/frame_{i}.jpg' for w,i in at]
+    assert [o['AUs'] for o in lines]==[sorted(au for au,v in zip(DISFA_AUS, true[w][i-1]) if v>=threshold)+[999]*sum(true[w][i-1]<threshold) for w,i in at]
     assert same_records(records, back)
     assert compare_labels(records, back).differ.sum()==0
     other = disfa_records(root/'labels', root/'images', SPACES['disfa'], threshold%5+1)
@@ -247,10 +247,10 @@ def test_folds_made_here_say_so(tmp_path):
     assert files[0].parent.name=='folds_made_here_3_seed4' and about['origin'].startswith('made here, by person') and about['rule']=='>= 2'
     assert files[0].read_bytes()==files[1].read_bytes()
     assert sorted(p for f in about['folds'].values() for p in f['test_people'])==sorted(set(records.subjects)) # each person is in the test once
-    for k,said in about['folds'].items():
+    for k,described in about['folds'].items():
         train,test = (read_manifest(files[0].parent/f'{o}_{k}f_data.list', 'bp4d', SPACES['bp4d']) for o in ('train', 'test'))
-        assert not {*train.subjects} & {*test.subjects} and sorted({*test.subjects})==said['test_people']
-        assert len(train)+len(test)==len(records) and said['labels']['test']['AU12']['present']==(test.labels[:,6]==1).sum()
+        assert not {*train.subjects} & {*test.subjects} and sorted({*test.subjects})==described['test_people']
+        assert len(train)+len(test)==len(records) and described['labels']['test']['AU12']['present']==(test.labels[:,6]==1).sum()
 
 def test_clips_need_somebody_who_knows(tmp_path):
     records = make_records('ferv39k', 'drawn', SPACES['ferv39k'], [(i, f'Action/{i:04}', 20, i%7) for i in range(40)])
@@ -331,8 +331,8 @@ def test_files_left_out_are_counted_and_said(bp4d, capsys):
     (bp4d/'AU_OCC'/'F001_T1.csv').rename(bp4d/'AU_OCC'/'F001_T1.CSV')
     for o in ('._F001_T1.csv', 'notes.txt'): (bp4d/'AU_OCC'/o).write_text('x')
     assert len(bp4d_records(bp4d/'AU_OCC', bp4d/'images', SPACES['bp4d']))==60
-    said = capsys.readouterr().out
-    assert '1 hidden, or of another system' in said and '1 of another kind (notes.txt)' in said
+    printed = capsys.readouterr().out
+    assert '1 hidden, or of another system' in printed and '1 of another kind (notes.txt)' in printed
 
 def test_words_of_numpy_are_words():
     assert str(ManifestError('only one person', np.str_('F001'), 'Add one.'))=="only one person: 'F001'. Add one."

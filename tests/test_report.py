@@ -74,8 +74,8 @@ def test_the_browser_draws_every_figure_and_is_refused_the_outside(page, tmp_pat
     for i in ('s0-1', 's0-2', 's1-0'):
         assert SVG.search(r.stdout.split(f'id="{i}"')[1][:3000]), f'figure {i} was not drawn'
     assert 'data-title="Download plot as a PNG"' in r.stdout and 'data-title="Share' not in r.stdout, 'faces must not be sent to a cloud by a click'
-    said = [l for l in r.stderr.splitlines() if 'CONSOLE' in l and 'WebGL' not in l]
-    assert said and all('Content Security Policy' in l and 'example.org' in l for l in said), said
+    messages = [l for l in r.stderr.splitlines() if 'CONSOLE' in l and 'WebGL' not in l]
+    assert messages and all('Content Security Policy' in l and 'example.org' in l for l in messages), messages
 
 @pytest.mark.skipif(not CHROMIUM, reason='no chromium on this machine')
 @pytest.mark.parametrize('theme,setting', [('dark', 0), ('light', 1)])

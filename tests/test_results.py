@@ -13,7 +13,7 @@ def tracks(seed, names, space, frames=12):
     y[:,-1] = np.nan # the last AU is not annotated
     return AUTracks(space, probs, y, np.full(len(names), frames), np.repeat(np.array(names, object), frames), 3, f'seed {seed}', 'bp4d')
 
-def said(seed, space, n=60):
+def wild(seed, space, n=60):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, space.n_expressions-1, n) # the last class does not occur
     return FEPredictions(space, rng.normal(size=(n,space.n_expressions))+np.eye(space.n_expressions)[labels], labels)
@@ -23,9 +23,9 @@ HELD = tracks(1, ['d','e','f'], SPACE)
 
 @pytest.fixture(scope='module', params=['validation','test'])
 def results(request):
-    return Results(request.param, au_protocols(tracks(0, ['a','b','c'], SPACE), HELD, times=100), fe_evaluation(said(2, SPACE), times=100),
+    return Results(request.param, au_protocols(tracks(0, ['a','b','c'], SPACE), HELD, times=100), fe_evaluation(wild(2, SPACE), times=100),
         dict(disfa=au_protocols(replace(tracks(3, ['x','y'], LabelSpace((1,2,12,4), ('fear',))), dataset='disfa'), HELD, times=100)),
-        {'mafw, <all>':fe_evaluation(said(4, label_space('bp4d', 11)), times=100)})
+        {'mafw, <all>':fe_evaluation(wild(4, label_space('bp4d', 11)), times=100)})
 
 def written(results, *args):
     "Files by ending"
@@ -85,7 +85,7 @@ def test_write_replaces_and_leaves_nothing_else(results, tmp_path):
 
 def test_nothing_measured():
     with pytest.raises(ValueError, match='nothing was measured'): Results('test')
-    with pytest.raises(ValueError, match="'best'; it is one of validation, test"): Results('best', fe=fe_evaluation(said(0, SPACE), times=10))
+    with pytest.raises(ValueError, match="'best'; it is one of validation, test"): Results('best', fe=fe_evaluation(wild(0, SPACE), times=10))
 
 def test_every_mean_says_over_how_many(results, files):
     "In the table, in the numbers, on the page; and the same under every protocol"

@@ -23,11 +23,11 @@ def test_killed_twenty_times_nothing_differs(tmp_path):
     "SIGKILL while clips load, in steps, in evaluation and while checkpoints are written: every file ends byte for byte the same"
     done = subprocess.run([sys.executable, HERE/'killed_run.py', tmp_path, '20', '0'], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'))
     assert done.returncode==0, done.stderr[-3000:]
-    said = json.loads((tmp_path/'hits.json').read_text())
-    assert sum(said['hits'].values())==20 and min(said['hits'][p] for p in ('step','evaluation','writing'))>=3, said
+    kills = json.loads((tmp_path/'hits.json').read_text())
+    assert sum(kills['hits'].values())==20 and min(kills['hits'][p] for p in ('step','evaluation','writing'))>=3, kills
     whole = files(tmp_path/'whole')
     assert {'best.safetensors','last.safetensors','steps.csv','maps.csv','validation.csv'}<set(whole) and len([n for n in whole if 'step-' in n])==2
-    for n in range(said['runs']): assert files(tmp_path/f'killed{n}')==whole
+    for n in range(kills['runs']): assert files(tmp_path/f'killed{n}')==whole
 
 
 class Cut(Exception): pass

@@ -16,9 +16,9 @@ def write(path, text, newline='\n', bom=False):
     return path
 
 def test_the_shipped_file_names_every_key():
-    said = check_entries(read_entries(ROOT/'settings.ini'))
-    said['ferv39k'].setdefault('fold', 1) # it has one split, so the file leaves the fold out
-    assert {(s, k) for s,ks in said.items() for k in ks} == {(s, k) for s,k,_ in KEYS}
+    entries = check_entries(read_entries(ROOT/'settings.ini'))
+    entries['ferv39k'].setdefault('fold', 1) # it has one split, so the file leaves the fold out
+    assert {(s, k) for s,ks in entries.items() for k in ks} == {(s, k) for s,k,_ in KEYS}
 
 def test_the_shipped_file_says_the_defaults(): assert load_settings(ROOT/'settings.ini').run == Run()
 

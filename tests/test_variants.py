@@ -50,11 +50,11 @@ def test_without_the_bridge_nothing_changes(settings):
 def test_a_run_of_before_goes_on(settings, tmp_path):
     "The config of a run that knew no variants is that of the method."
     config = run_config(settings, embedded='tiny')
-    said = description(config, run_sets(config, settings))
-    old = json.loads(json.dumps(said))
+    about = description(config, run_sets(config, settings))
+    old = json.loads(json.dumps(about))
     for k in ('variant', 'au_people', 'fe_clips'): del old['config'][k]
     (tmp_path/'config.json').write_text(json.dumps(old))
-    check_folder(tmp_path, said)
+    check_folder(tmp_path, about)
     with pytest.raises(ValueError, match='variant was ssm, is now shared'):
         other = replace(config, variant='shared')
         check_folder(tmp_path, description(other, run_sets(other, settings)))

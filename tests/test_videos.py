@@ -314,5 +314,5 @@ def test_linked_folders_and_what_is_left_out(tmp_path, capsys):
     (tmp_path/'elsewhere'/'round').symlink_to(tmp_path/'videos', target_is_directory=True) # leads back
     for o in ('._a.mp4', 'notes.txt'): (tmp_path/'videos'/o).touch()
     assert extract_videos(tmp_path/'videos', tmp_path/'frames').index.tolist()==['linked/a']
-    said = capsys.readouterr().out
-    assert '1 hidden, or of another system (._a.mp4)' in said and '1 of another kind (notes.txt)' in said and 'a link to a folder listed already' in said
+    printed = capsys.readouterr().out
+    assert '1 hidden, or of another system (._a.mp4)' in printed and '1 of another kind (notes.txt)' in printed and 'a link to a folder listed already' in printed

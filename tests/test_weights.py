@@ -128,10 +128,10 @@ def test_offline_without_a_file_the_error_says_what_to_do(tmp_path):
     env = dict(HF_HUB_OFFLINE='1', HF_ENDPOINT='http://localhost:9', HF_HOME=str(tmp_path), PYTHONPATH=':'.join(sys.path))
     start = time.time()
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
-    said = r.stderr[r.stderr.index('ValueError: '):]
+    message = r.stderr[r.stderr.index('ValueError: '):]
     assert r.returncode==1 and time.time()-start < 60
     for part in (f'The weights of {FULL_CLIP} (openai) are not on this machine', 'https://openaipublic.azureedge.net/clip/models/', 'ViT-B-16.pt',
-                 'timm/vit_base_patch16_clip_224.openai/resolve/main/open_clip_model.safetensors', 'settings.ini', '[paths]', 'clip = '): assert part in said
+                 'timm/vit_base_patch16_clip_224.openai/resolve/main/open_clip_model.safetensors', 'settings.ini', '[paths]', 'clip = '): assert part in message
 
 def test_what_was_downloaded_needs_no_network(tmp_path):
     "The hub client's cache, laid out by hand"
@@ -172,15 +172,15 @@ def test_openais_files_mean_quick_gelu(tmp_path):
     assert activation_heard(tmp_path/'a.pt', True)==''
     assert 'a.pt: these weights were trained with QuickGELU, and the configuration runs them with the exact GELU' in activation_heard(tmp_path/'a.pt', False)
 
-@pytest.mark.parametrize('said', [True, False])
+@pytest.mark.parametrize('stated', [True, False])
 @pytest.mark.parametrize('how', ['beside', 'header', 'caller'])
-def test_what_is_said_of_the_activation_is_held_against_the_configuration(tmp_path, how, said):
+def test_what_is_said_of_the_activation_is_held_against_the_configuration(tmp_path, how, stated):
     file = tmp_path/'c.safetensors'
-    save_file(build_clip(cfg()).state_dict(), file, metadata=dict(quick_gelu=str(said).lower()) if how=='header' else None)
-    if how=='beside': (tmp_path/'open_clip_config.json').write_text(json.dumps(dict(model_cfg=dict(embed_dim=16)|(dict(quick_gelu=True) if said else {}))))
-    given = dict(quick_gelu=said) if how=='caller' else {}
-    assert activation_heard(file, said, **given)==''
-    assert 'these weights were trained with' in activation_heard(file, not said, **given)
+    save_file(build_clip(cfg()).state_dict(), file, metadata=dict(quick_gelu=str(stated).lower()) if how=='header' else None)
+    if how=='beside': (tmp_path/'open_clip_config.json').write_text(json.dumps(dict(model_cfg=dict(embed_dim=16)|(dict(quick_gelu=True) if stated else {}))))
+    given = dict(quick_gelu=stated) if how=='caller' else {}
+    assert activation_heard(file, stated, **given)==''
+    assert 'these weights were trained with' in activation_heard(file, not stated, **given)
 
 def test_where_nothing_is_said_of_the_activation_that_is_said(tmp_path):
     torch.save(build_clip(cfg()).state_dict(), tmp_path/'c.pt')

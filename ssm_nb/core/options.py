@@ -82,8 +82,8 @@ def option(
     "How argparse reads a field"
     kind = keys_of(RunConfig)[key]
     how = _KINDS.get(kind) or dict(choices=words_of(kind))
-    said = f'{option_words(RunConfig)[key]} (default: {default_words(key, settings)})'
-    return f"--{key.replace('_', '-')}", dict(how, default=None, help=said.replace('%', '%%'))
+    help_text = f'{option_words(RunConfig)[key]} (default: {default_words(key, settings)})'
+    return f"--{key.replace('_', '-')}", dict(how, default=None, help=help_text.replace('%', '%%'))
 
 # %% ../../nbs/core/04_options.ipynb #31e74007
 def add_options(

@@ -61,8 +61,8 @@ def same_records(
     b:Records # and another
 )->bool: # line numbers and file names do not count
     "Do two manifests say the same, in the same order?"
-    said = [(r.folders[r.sequence], r.paths, r.frames, np.nan_to_num(r.labels, nan=9)) for r in (a, b)]
-    return a.space==b.space and all(map(np.array_equal, *said))
+    columns = [(r.folders[r.sequence], r.paths, r.frames, np.nan_to_num(r.labels, nan=9)) for r in (a, b)]
+    return a.space==b.space and all(map(np.array_equal, *columns))
 
 # %% ../../nbs/data/09_annotations.ipynb #4fa49a4b
 def _read_back(new, path, records):

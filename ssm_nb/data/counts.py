@@ -102,10 +102,10 @@ def compare_counts(
     labels = 'positives' if records.dataset.task=='au' else 'per_class'
     where,names = (records.manifest, records.lines[0]),records.space.au_labels or records.space.expressions
     other = [k for k in known if k in found and k not in ('clips_sha256', labels) and found[k]!=known[k]]
-    said = lambda d: ', '.join(f'{k} {d[k]:,}' for k in other)
+    counted = lambda d: ', '.join(f'{k} {d[k]:,}' for k in other)
     if other:
-        return [ManifestError('other counts than published', said(found),
-            f'Published: {said(known)}. Restore the published manifest, or give your own another fold in settings.ini.', *where)]
+        return [ManifestError('other counts than published', counted(found),
+            f'Published: {counted(known)}. Restore the published manifest, or give your own another fold in settings.ini.', *where)]
     if found.get('clips_sha256')!=known.get('clips_sha256', found.get('clips_sha256')):
         return [ManifestError('other images than published', str(records.paths[0]),
             'As many, but of other names: restore the published manifest.', *where)]

@@ -57,13 +57,13 @@ def write_folds(
 )->Path: # the JSON
     "Write the manifests of folds and what there is to say; never over other folds"
     digest = sha256('\n'.join(record_lines(records)).encode('utf-8', 'surrogateescape')).hexdigest()
-    said = json.loads(json.dumps(plain(dict(about, records_sha256=digest, ssm_nb=__version__))))
+    notes = json.loads(json.dumps(plain(dict(about, records_sha256=digest, ssm_nb=__version__))))
     was = json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
-    if other := [k for k in was if k!='ssm_nb' and was[k]!=said.get(k)]:
+    if other := [k for k in was if k!='ssm_nb' and was[k]!=notes.get(k)]:
         raise ValueError(f"{file} is about other folds ({', '.join(other)} differ): write into another folder, or remove this one")
     for fold,test in slow_progress(list(tests.items())):
         for part,o in fold_parts(test, records).items(): write_manifest(file.parent/manifest_name(o.dataset.name, part, fold), o)
-    return write_json(file, said)
+    return write_json(file, notes)
 
 # %% ../../nbs/data/12_folds.ipynb #b3cfdf65
 def split_subject(
@@ -192,7 +192,7 @@ def make_folds(
     fold = subject_folds(records, k, torch.Generator().manual_seed(seed), subjects)
     subjects = records.subjects if subjects is None else np.asarray(subjects)
     tests = {f+1:fold==f for f in range(k)}
-    said = {f:describe_fold(o, records, subjects) for f,o in tests.items()}
+    described = {f:describe_fold(o, records, subjects) for f,o in tests.items()}
     about = dict(origin='made here, by person, with even shares of frames and labels; not a published fold', seed=seed,
         dataset=records.dataset.name)
-    return write_folds(folder/'folds.json', tests, records, dict(about, **notes, folds=said))
+    return write_folds(folder/'folds.json', tests, records, dict(about, **notes, folds=described))

@@ -40,14 +40,14 @@ def heeding(
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
     try:
-        with av.logging.Capture(local=False) as said: yield
+        with av.logging.Capture(local=False) as messages: yield
     except av.FFmpegError as e:
         raise ManifestError('unreadable video', what, f'Copy it from the release again ({type(e).__name__}).') from e
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(repeated)
-    if said:
-        report_fault(ManifestError('damaged video', what, f'The decoder says {said[0][2].strip()!r}: copy it from the release again.'), faults)
+    if messages:
+        report_fault(ManifestError('damaged video', what, f'The decoder says {messages[0][2].strip()!r}: copy it from the release again.'), faults)
 
 # %% ../../nbs/data/11_videos.ipynb #3c791036
 def open_video(

@@ -52,9 +52,9 @@ def clip_aus(
     model.eval()
     model.space.check(data.space, where=data.where)
     loader = clip_loader(model, data, bs, device, workers)
-    said = [(model(au_clip=clip).au.sigmoid().double().cpu(), label) for clip,_,label,_ in progress_bar(loader, leave=False)]
+    batches = [(model(au_clip=clip).au.sigmoid().double().cpu(), label) for clip,_,label,_ in progress_bar(loader, leave=False)]
     if loader.skipped: raise ValueError(f"{data.where}: {loader.skipped.total()} clips could not be read: {', '.join(loader.skipped)}")
-    probs,labels = (torch.cat(o).cpu().numpy() for o in zip(*said))
+    probs,labels = (torch.cat(o).cpu().numpy() for o in zip(*batches))
     return ClipAUs(data.space, probs, labels, None if people is None else np.asarray(people), data.where)
 
 # %% ../../nbs/evaluation/08_observed.ipynb #b42039f6
@@ -208,9 +208,9 @@ LEAST_LIFT = 0.3 # logits; a detector that lifts less than this tells nothing ap
 
 class _Draws:
     "Refits on people drawn anew, shifted as action units disturb each other"
-    def __init__(self, said, present, strength, z, lab_who, neutral, seed):
-        self.rng,self.z,self.labels,self.neutral = np.random.default_rng(seed),z,said.labels,neutral
-        self.member = np.eye(said.space.n_expressions)[said.labels]
+    def __init__(self, wild, present, strength, z, lab_who, neutral, seed):
+        self.rng,self.z,self.labels,self.neutral = np.random.default_rng(seed),z,wild.labels,neutral
+        self.member = np.eye(wild.space.n_expressions)[wild.labels]
         self.strength,self.present,self.lab_who = strength,present,lab_who
         self.talk = [cross_talk(strength, present, y) for y in (0,1)]
     def fit(self, w, v, noise):
@@ -234,11 +234,11 @@ def counting_limits(
     return np.where(k>0, low, 0),np.where(k<n, high, 1)
 
 # %% ../../nbs/evaluation/08_observed.ipynb #00db5f39
-def _checked_neutral(said, present):
+def _checked_neutral(wild, present):
     "The neutral expression; an error where the map cannot be made"
-    space,neutral = said.space,said.space.neutral
-    if neutral is None or (said.labels==neutral).sum()<2:
-        raise ValueError(f'{said.where}: the observed map needs at least two neutral clips: '
+    space,neutral = wild.space,wild.space.neutral
+    if neutral is None or (wild.labels==neutral).sum()<2:
+        raise ValueError(f'{wild.where}: the observed map needs at least two neutral clips: '
                          'they tell what the detector says of faces that show no AU')
     lost = [au for au,y in zip(space.au_labels, present.T) if not ((y==1).any() and (y==0).any())]
     if lost:
@@ -248,18 +248,18 @@ def _checked_neutral(said, present):
 
 # %% ../../nbs/evaluation/08_observed.ipynb #43caca46
 def observed_map(
-    said:ClipAUs, # wild clips
+    wild:ClipAUs, # wild clips
     lab:AUTracks, # held-out laboratory people, with the same action units
     times:int=200, # resamples of the bootstrap
     seed:int=0, # of its draws
     truth:np.ndarray|None=None, # (e, a) P(AU | expression), where it is known; only compared
 )->ObservedMap:
     "How often each expression shows each action unit, corrected by what the detector is known to do"
-    z,(strength,present,lab_who) = clip_strength(said.probs),lab_windows(lab.only(said.space.aus), said.probs.shape[1])
-    neutral = _checked_neutral(said, present)
-    who,s = person_numbers(np.arange(len(z)) if said.people is None else said.people, len(z))
+    z,(strength,present,lab_who) = clip_strength(wild.probs),lab_windows(lab.only(wild.space.aus), wild.probs.shape[1])
+    neutral = _checked_neutral(wild, present)
+    who,s = person_numbers(np.arange(len(z)) if wild.people is None else wild.people, len(z))
     lab_who,lab_s = person_numbers(lab_who, len(strength))
-    of = _Draws(said, present, strength, z, lab_who, neutral, seed)
+    of = _Draws(wild, present, strength, z, lab_who, neutral, seed)
     share,drawn = of.fit(np.ones(len(z)), np.ones(lab_s), 0),zip(draw_people(s, times, seed), draw_people(lab_s, times, seed+1))
     draws = np.stack([of.fit(w[who], v, 1) for w,v in progress_bar(list(drawn), leave=False)]) # (b, e, a)
     tail = expanded_tail(s)
@@ -268,7 +268,7 @@ def observed_map(
     share,clips = np.where(unlinked, OTHER, share),of.member.sum(0).astype(int)
     least = counting_limits(share, clips)
     low,high = np.where(unlinked, 0, np.minimum(low, least[0])),np.maximum(high, least[1])
-    return ObservedMap(said.space, share, low, high, clips, s, lab_s, said.where, truth)
+    return ObservedMap(wild.space, share, low, high, clips, s, lab_s, wild.where, truth)
 
 # %% ../../nbs/evaluation/08_observed.ipynb #6541ab5c
 @patch

@@ -73,12 +73,12 @@ def au_probabilities(
     root,names = frames_at(folder)
     segments,names,frames = folder_segments(names),np.array(names),FrameCache(root)
     clips = eval_clips(segments, model.config['n_frames'])
-    said = []
+    probs = []
     for rows in progress_bar([clips.rows[i:i+bs] for i in range(0, len(clips), bs)], leave=False):
         batch = torch.cat([eval_clip(frames, names[r].tolist(), 'au', model) for r in rows])
-        said.append(model(au_clip=batch).au.sigmoid().float().cpu())
+        probs.append(model(au_clip=batch).au.sigmoid().float().cpu())
     rows = pd.Index(names[segments.rows], name='frame')
-    return pd.DataFrame(clips.unpad(torch.cat(said)).numpy(), rows, list(model.space.au_labels))
+    return pd.DataFrame(clips.unpad(torch.cat(probs)).numpy(), rows, list(model.space.au_labels))
 
 # %% ../../nbs/evaluation/07_predict.ipynb #c53dd81e
 @torch.no_grad()

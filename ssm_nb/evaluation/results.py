@@ -293,8 +293,8 @@ def at_a_glance(
 )->Section:
     "The main scores of all parts"
     rows = [r for k,o in results.parts().items() for r in glance_rows(heading(k), o)]
-    said = SELECTIONS[results.selection]
-    return Section('At a glance', [f'**Warning.** {said}' if results.selection=='test' else said, rows])
+    selection = SELECTIONS[results.selection]
+    return Section('At a glance', [f'**Warning.** {selection}' if results.selection=='test' else selection, rows])
 
 # %% ../../nbs/evaluation/06_results.ipynb #2370831c
 @patch

@@ -171,10 +171,10 @@ def close(self:FaceTable)->pd.DataFrame: # a row a face and frame
     for k in list(self.runs): self.end_run(k)
     self.ask('au')
     space = self.model.space
-    said = lambda answers,n: np.array([answers.get(i, np.full(n, np.nan)) for i in range(len(self.rows))]).reshape(-1, n)
+    by_row = lambda answers,n: np.array([answers.get(i, np.full(n, np.nan)) for i in range(len(self.rows))]).reshape(-1, n)
     table = pd.DataFrame(self.rows, columns=['frame', 'timestamp', 'face_id', *FACE_COLUMNS]).astype({'face_id': 'Int64'})
-    table[list(space.au_labels)] = said(self.au, space.n_aus)
-    table[list(space.expressions)] = fe = said(self.fe, space.n_expressions)
+    table[list(space.au_labels)] = by_row(self.au, space.n_aus)
+    table[list(space.expressions)] = fe = by_row(self.fe, space.n_expressions)
     table['expression'] = [None if np.isnan(p).any() else space.expressions[p.argmax()] for p in fe]
     return table
 

@@ -56,5 +56,5 @@ def face_words(
     "A posed face, described"
     side = lambda l,r: '' if l==r else ' on the left' if not r else ' on the right' if not l else f' on the left, {r:.0%} on the right'
     rows = sorted(((max(left.get(u, 0), right.get(u, 0)), u) for u in {*left, *right}), key=lambda o: (-o[0], o[1]))
-    said = [f'AU{u} {ACTION_UNITS[u].name} {left.get(u, 0) or v:.0%}{side(left.get(u, 0), right.get(u, 0))}' for v,u in rows if v>=.05]
-    return f"A face with {'; '.join(said)}." if said else 'A face at rest.'
+    movements = [f'AU{u} {ACTION_UNITS[u].name} {left.get(u, 0) or v:.0%}{side(left.get(u, 0), right.get(u, 0))}' for v,u in rows if v>=.05]
+    return f"A face with {'; '.join(movements)}." if movements else 'A face at rest.'

@@ -69,7 +69,7 @@ def captioned_faces(
     "Rendered faces and what one would say of them, group after group"
     g = torch.Generator().manual_seed(seed)
     basis = load_basis(); who = sample_people(basis, people, g)
-    tok,img,ids,said,xs = open_clip.get_tokenizer('ViT-B-16'),[],[],[],[]
+    tok,img,ids,captions,xs = open_clip.get_tokenizer('ViT-B-16'),[],[],[],[]
     for i in progress_bar(range(0, n, chunk)):
         m = min(chunk, n-i)
         share = torch.rand(m, 1, generator=g)*.3
@@ -77,8 +77,8 @@ def captioned_faces(
         domain = (LAB,WILD)[(i//chunk)%2]
         scene = sample_scene(domain, torch.randint(people, (m//group,), generator=g), au_actions(basis, x).unflatten(0, (-1,group)), g)
         img.append(to_uint8(occlude(render(basis, who, scene, pixels, g), group, domain.occlusion/2, g)).permute(0,3,1,2))
-        said += [caption(x[j], scene.pose[j], scene.light[j], g) for j in range(m)]; xs.append(x)
-    return torch.cat(img),tok(said),said,torch.cat(xs)
+        captions += [caption(x[j], scene.pose[j], scene.light[j], g) for j in range(m)]; xs.append(x)
+    return torch.cat(img),tok(captions),captions,torch.cat(xs)
 
 # %% ../../nbs/faces/06_pretrained.ipynb #dca2c594
 def contrastive_loss(
@@ -210,10 +210,10 @@ def make_small_clip(
 ):
     "Render, train, save"
     pixels = clip_config('small')['vision_cfg']['image_size']+4
-    img,ids,said,_ = captioned_faces(n, n//30, pixels, seed)
+    img,ids,captions,_ = captioned_faces(n, n//30, pixels, seed)
     clip,losses = pretrain(img, ids, steps, bf16=bf16)
     save_clip(clip, path, dict(pictures=n, people=n//30, pixels=pixels, steps=steps, batch=192, group=8, seed=seed, bf16=bf16,
-        loss=float(losses[-50:].mean()), captions=len(set(said))))
+        loss=float(losses[-50:].mean()), captions=len(set(captions))))
 
 # %% ../../nbs/faces/06_pretrained.ipynb #dc9c5708
 def save_clip(

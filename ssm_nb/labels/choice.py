@@ -54,8 +54,8 @@ def complete(
             else:
                 rule,matrix[i,j] = _rule_cell(e, au)
                 taken.setdefault(rule, {}).update(dict.fromkeys([*[label]*(au not in own.aus), *[e]*(e not in own.expressions)]))
-    said = [f"pairs of {', '.join(labels)} from {rule}" for rule,labels in taken.items() if rule]
-    return Prior(matrix, space, prior.name, '; '.join([prior.source or prior.name, *said]))
+    origins = [f"pairs of {', '.join(labels)} from {rule}" for rule,labels in taken.items() if rule]
+    return Prior(matrix, space, prior.name, '; '.join([prior.source or prior.name, *origins]))
 
 # %% ../../nbs/labels/04_choice.ipynb #8946c66e
 def _share(s, a):

@@ -7,7 +7,7 @@ __all__ = ['STORAGES', 'SavedTensor', 'CALLS', 'PLAIN_STATES', 'WRAPPERS', 'NO_W
            'saved_tensor', 'ScriptModule', 'script_state', 'inert', 'StateUnpickler', 'read_tensor', 'states_inside',
            'state_notes', 'read_archive', 'read_checkpoint', 'clip_shapes', 'name_differences', 'check_weights',
            'renamed', 'plain_names', 'check_numbers', 'dtype_name', 'single_precision', 'clip_layout',
-           'said_activation', 'check_activation', 'read_clip', 'hub_place', 'how_to_get', 'reachable', 'fetch',
+           'stored_activation', 'check_activation', 'read_clip', 'hub_place', 'how_to_get', 'reachable', 'fetch',
            'clip_weights']
 
 # %% ../../nbs/model/04_weights.ipynb #6d1ff2ad
@@ -273,7 +273,7 @@ def clip_layout(
     return state
 
 # %% ../../nbs/model/04_weights.ipynb #d2b67d48
-def said_activation(
+def stored_activation(
     path:str|Path, # the file
     state:dict, # its tensors, by the names in it
 ) -> bool|None: # QuickGELU, the exact GELU, or None where nothing tells
@@ -281,8 +281,8 @@ def said_activation(
     path = Path(path)
     if {n.split('.')[-1] for n in state} & set(NO_WEIGHTS[:3]): return True
     if path.suffix=='.safetensors':
-        with safe_open(path, 'pt') as f: said = (f.metadata() or {}).get('quick_gelu')
-        if said is not None: return said.lower()=='true'
+        with safe_open(path, 'pt') as f: stored = (f.metadata() or {}).get('quick_gelu')
+        if stored is not None: return stored.lower()=='true'
     beside = path.with_name('open_clip_config.json')
     if not beside.is_file(): return None
     return bool(json.loads(beside.read_text(encoding='utf-8')).get('model_cfg', {}).get('quick_gelu', False))
@@ -314,9 +314,9 @@ def read_clip(
     try:
         weights = clip_layout(state)
         check_weights(weights, cfg)
-        said = said_activation(path, state) if quick_gelu is None else quick_gelu
+        quick = stored_activation(path, state) if quick_gelu is None else quick_gelu
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
-    check_activation(path, cfg, said)
+    check_activation(path, cfg, quick)
     return weights
 
 # %% ../../nbs/model/04_weights.ipynb #8cc96462

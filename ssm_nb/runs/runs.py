@@ -193,11 +193,11 @@ def wild_results(
     "Action units in the test clips of the expression task"
     try:
         known = config.embedded and wild_truth(embedded_data(settings.paths.cache, EMBEDDED[config.embedded]), data.records, data.length)
-        said = clip_aus(model, data, known.people if known else None, **how)
-        across = {'wild clips':au_protocols(said.tracks(known.targets), held_out)} if known else {}
+        predicted = clip_aus(model, data, known.people if known else None, **how)
+        across = {'wild clips':au_protocols(predicted.tracks(known.targets), held_out)} if known else {}
     except ValueError as e: return {},str(e)
     if held_out is None: return across,'nobody was held out, so the detector was not calibrated'
-    try: return across,observed_map(said, held_out, truth=known.share if known else None)
+    try: return across,observed_map(predicted, held_out, truth=known.share if known else None)
     except ValueError as e: return across,str(e)
 
 # %% ../../nbs/runs/02_runs.ipynb #0a67761a

@@ -41,10 +41,11 @@ def au_f1_bars(
 def _interval_bars(name, values, labels, color):
     "Bars of one series (k, 3): value, low, high"
     v, low, high = values.T
-    said = [f'{l}, {name}<br>{a:.3f}' + ('' if np.isnan(b) else f', 95 % from {b:.3f} to {c:.3f}') for l,a,b,c in zip(labels, v, low, high)]
+    interval = lambda b,c: '' if np.isnan(b) else f', 95 % from {b:.3f} to {c:.3f}'
+    texts = [f'{l}, {name}<br>{a:.3f}{interval(b, c)}' for l,a,b,c in zip(labels, v, low, high)]
     error = dict(symmetric=False, array=np.maximum(high - v, 0), arrayminus=np.maximum(v - low, 0), color=INK, thickness=1.5, width=3)
     return go.Bar(x=list(labels), y=v, error_y=error, name=name, marker=dict(color=color, opacity=0.5,
-        line=dict(color=color, width=1.5)), hovertext=said, hoverinfo='text')
+        line=dict(color=color, width=1.5)), hovertext=texts, hoverinfo='text')
 
 # %% ../../nbs/show/02_run_plots.ipynb #5922d15d
 def score_bars(
@@ -165,8 +166,8 @@ def _bars(active, offset):
 # %% ../../nbs/show/02_run_plots.ipynb #5013c49f
 def _frame_texts(p, y, space):
     "Hover texts of probabilities and labels (t, a): a row an action unit"
-    said = {0.: 'not active', 1.: 'active'}
-    return [[f'{name}<br>frame {k}<br>probability {p[k,j]:.2f}<br>label: {said.get(y[k,j], "not annotated")}' for k in range(len(p))]
+    words = {0.: 'not active', 1.: 'active'}
+    return [[f'{name}<br>frame {k}<br>probability {p[k,j]:.2f}<br>label: {words.get(y[k,j], "not annotated")}' for k in range(len(p))]
             for j,name in enumerate(_au_texts(space))]
 
 # %% ../../nbs/show/02_run_plots.ipynb #0d7ff1ec

@@ -56,8 +56,8 @@ def write_state(
 ):
     "Keep a state on disk, all of it or nothing"
     tensors = {}
-    said = json.dumps(pack(state, tensors))
-    with replacing(file) as new: save_file(tensors, new, metadata=dict(state=said))
+    described = json.dumps(pack(state, tensors))
+    with replacing(file) as new: save_file(tensors, new, metadata=dict(state=described))
 
 # %% ../../nbs/training/05_checkpoint.ipynb #0868f9df
 def read_state(

@@ -137,8 +137,8 @@ def out_of_memory(
     e:BaseException # anything
 )->bool:
     "Is this a device, or the machine, that ran out of memory?"
-    said = ("can't allocate memory", 'out of memory', 'ALLOC_FAILED', 'killed by signal: Killed') # the last: a worker, by the system
-    return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and any(o in str(e) for o in said)
+    phrases = ("can't allocate memory", 'out of memory', 'ALLOC_FAILED', 'killed by signal: Killed') # the last: a worker, by the system
+    return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and any(o in str(e) for o in phrases)
 
 # %% ../../nbs/training/04_learner.ipynb #7ef4970a
 def train(

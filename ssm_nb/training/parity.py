@@ -281,9 +281,9 @@ def score_checks()->list[Check]:
     "UAR, WAR, F1 and AUC, against sums written out"
     rng,space = np.random.default_rng(0),label_space('disfa', 7)
     logits,labels = rng.normal(size=(200, 7)),rng.integers(0, 6, 200) # the last class does not occur
-    said = logits.argmax(1)
+    predicted = logits.argmax(1)
     got = fe_scores(logits, labels, space)
-    off = max(abs(got.uar-np.mean([(said[labels==k]==k).mean() for k in range(6)])),abs(got.war-(said==labels).mean()))
+    off = max(abs(got.uar-np.mean([(predicted[labels==k]==k).mean() for k in range(6)])),abs(got.war-(predicted==labels).mean()))
     y,p = (rng.random((300, 8))<.3).astype(float),rng.random((300, 8)).round(2) # with ties
     s,yes = au_scores(p, y, space),p>=.5
     f1 = [2*(yes[:,j]&(y[:,j]==1)).sum()/(yes[:,j].sum()+y[:,j].sum()) for j in range(8)]

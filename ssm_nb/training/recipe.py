@@ -48,8 +48,8 @@ PRESETS = dict(
 @patch
 def _repr_markdown_(self:Preset):
     "Every constant with its value and meaning"
-    said = docments(Preset)
-    rows = [f'| `{f.name}` | {getattr(self, f.name)} | {said[f.name]} |' for f in fields(self)]
+    meanings = docments(Preset)
+    rows = [f'| `{f.name}` | {getattr(self, f.name)} | {meanings[f.name]} |' for f in fields(self)]
     return '\n'.join(['| constant | value | meaning |', '|---|---|---|', *rows])
 
 # %% ../../nbs/training/01_recipe.ipynb #91c9acf7
