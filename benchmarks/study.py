@@ -278,9 +278,9 @@ def kept():
 def main(seconds=1e9):
     torch.set_num_threads(1)
     settings,begun = load_settings(),time.time()
-    data,lock = read_all(settings),FileLock(f'{RESULTS}.lock')
-    claims = Path(settings.paths.cache)/'study-claims'
+    data,claims = read_all(settings),Path(settings.paths.cache)/'study-claims'
     claims.mkdir(exist_ok=True)
+    lock = FileLock(claims/'results')
     for seed,variant,regime in planned():
         name = f'{seed}-{variant}-{regime}'
         mine = FileLock(claims/name)

@@ -16,7 +16,6 @@ SCORES = dict(au_f1='AU F1, laboratory', au_auc='AU AUC, laboratory', wild_f1='A
 ALSO = dict(au_only='few_fe', fe_only='few_au')                               # a single task's run of `full` is also that of this regime
 
 
-<<<<<<< HEAD
 def over_units(both, score):
     "95 % interval of the mean difference when each seed's test people (AU) or clips (expressions) are drawn again; {} where a score has no such unit."
     kind = dict(au_f1='au_counts', wild_f1='wild_counts', uar='right').get(score)
@@ -24,32 +23,6 @@ def over_units(both, score):
     units = lambda r: r[kind] if score!='uar' else [r[kind][k] for k in sorted(r[kind])]
     name = dict(au_f1='AU F1', wild_f1='wild AU F1', uar='UAR')[score]
     return people_interval([tuple({COUNTED[name]:units(r)} for r in pair) for pair in both], name)
-=======
-def mean_f1(counts):
-    "(…, 3, a) hits, false alarms, misses to the mean F1 over AUs; an AU without any of them counts 0, as in the protocol."
-    hit,false,miss = np.moveaxis(np.asarray(counts, float), -2, 0)
-    return (2*hit/np.maximum(2*hit+false+miss, 1)).mean(-1)
-
-
-def mean_recall(right, pick):
-    "UAR of some clips: (n, 2) classes and answers, (…, n) clips."
-    y,predicted = right.T
-    rates = [((y[pick]==e)&(predicted[pick]==e)).sum(-1)/np.maximum((y[pick]==e).sum(-1), 1) for e in np.unique(y)]
-    return np.mean(rates, 0)
-
-
-def resampled(a, b, score, g, draws=400):
-    "Differences of one seed's pair when its test people (AU) or clips (expressions) are drawn again; None where a score has no such unit."
-    if score in ('au_f1', 'wild_f1'):
-        key = score.replace('f1', 'counts')
-        x,y = (np.array([r[key][k] for k in sorted(r[key])]) for r in (a, b))  # (people, 3, a)
-        pick = g.integers(len(x), size=(draws, len(x)))
-        return mean_f1(x[pick].sum(1))-mean_f1(y[pick].sum(1))
-    if score=='uar':
-        x,y = (np.array([r['right'][k] for k in sorted(r['right'])]) for r in (a, b))
-        pick = g.integers(len(x), size=(draws, len(x)))
-        return mean_recall(x, pick)-mean_recall(y, pick)
->>>>>>> main
 
 
 def differences(runs):

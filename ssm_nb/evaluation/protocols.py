@@ -232,13 +232,13 @@ class FEEvaluation(NamedTuple):
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #a9901fce
 def fe_evaluation(
-    said:FEPredictions, # to be reported
+    predictions:FEPredictions, # to be reported
     times:int=2000, # resamples of the bootstrap
     seed:int=0, # of its draws
 )->FEEvaluation:
     "Scores with intervals"
-    scores = said.scores()
-    answers = np.stack([said.labels, said.logits.argmax(1)], axis=1).tolist()
+    scores = predictions.scores()
+    answers = np.stack([predictions.labels, predictions.logits.argmax(1)], axis=1).tolist()
     return FEEvaluation(scores, fe_bootstrap(scores, times, seed=seed), answers)
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #fc7fc26f

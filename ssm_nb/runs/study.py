@@ -41,7 +41,7 @@ class Study:
     compare:tuple  # pairs of variants, the first minus the second
     options:dict   # of every run
 
-# %% ../../nbs/runs/04_study.ipynb #01375574
+# %% ../../nbs/runs/04_study.ipynb #c60ef8f2
 def _words(entry:Entry, valid:Sequence[str])->tuple:
     "The words of a line, each of them valid"
     words = tuple(entry.value.replace(',', ' ').split())
@@ -60,7 +60,7 @@ def _converted(value:str, kind:type)->Any:
     if kind is bool: return value.lower() in ('yes', 'true', '1')
     return kind(value) if kind in (int, float) else value
 
-# %% ../../nbs/runs/04_study.ipynb #02295025
+# %% ../../nbs/runs/04_study.ipynb #87895f2c
 def _value(entry:Entry)->Any:
     "An option of a run, read by the type of its default"
     if entry.key not in keys_of(RunConfig):
@@ -70,7 +70,7 @@ def _value(entry:Entry)->Any:
     try: return _converted(entry.value, kind)
     except ValueError: raise SettingsError(entry, f'{entry.value!r} is no {kind.__name__}') from None
 
-# %% ../../nbs/runs/04_study.ipynb #6b57fe89
+# %% ../../nbs/runs/04_study.ipynb #ff5369a5
 def _sections(
     lines:list[Entry], # of the file
     names:list[str],   # of the regimes
@@ -87,14 +87,14 @@ def read_study(
 )->Study:
     "The study that a file describes"
     lines = [o for o in read_entries(Path(file)) if o.key]
-    said = {o.key:o for o in lines if o.section=='study'}
+    entries = {o.key:o for o in lines if o.section=='study'}
     for k in ('variants', 'seeds'):
-        if k not in said: raise ValueError(f'{file}: section [study] needs a line {k} = …')
-    options = _sections(lines, said['regimes'].value.split() if 'regimes' in said else ['full'])
-    variants = _words(said['variants'], VARIANTS)
+        if k not in entries: raise ValueError(f'{file}: section [study] needs a line {k} = …')
+    options = _sections(lines, entries['regimes'].value.split() if 'regimes' in entries else ['full'])
+    variants = _words(entries['variants'], VARIANTS)
     pairs = [f'{a}-{b}' for a in variants for b in variants if a!=b]
-    compare = tuple(tuple(o.split('-')) for o in (_words(said['compare'], pairs) if 'compare' in said else ()))
-    return Study(variants, _seeds(said['seeds']), {k:v for k,v in options.items() if k!='run'}, compare, options['run'])
+    compare = tuple(tuple(o.split('-')) for o in (_words(entries['compare'], pairs) if 'compare' in entries else ()))
+    return Study(variants, _seeds(entries['seeds']), {k:v for k,v in options.items() if k!='run'}, compare, options['run'])
 
 # %% ../../nbs/runs/04_study.ipynb #d06997a0
 @patch
@@ -105,7 +105,7 @@ def runs(self:Study,
     one = lambda s,r,v: run_config(settings, **self.options|self.regimes[r], seed=s, variant=v)
     return {f'{r}/{v}/seed{s}':one(s, r, v) for s in self.seeds for r in self.regimes for v in self.variants}
 
-# %% ../../nbs/runs/04_study.ipynb #618d4ca5
+# %% ../../nbs/runs/04_study.ipynb #4be8dd8c
 WILD = 'wild clips' # the part of the results that scores AUs in the other domain
 
 def counts_of(
@@ -115,7 +115,7 @@ def counts_of(
     au = dict(au=results.au, wild=results.transfer.get(WILD))
     return {k:o.counts for k,o in au.items() if o and o.counts} | (dict(fe=results.fe.answers) if results.fe else {})
 
-# %% ../../nbs/runs/04_study.ipynb #0e4ce01f
+# %% ../../nbs/runs/04_study.ipynb #12c810b3
 def is_finished(
     where:Path,     # folder of a run
     described:dict, # its `description`
@@ -147,7 +147,7 @@ def _au_row(kept, part, name):
     if part not in kept: return {}
     return {f'{name} {k.upper()}':kept[part]['protocols']['fixed'][k]['mean']['value'] for k in ('f1', 'auc')}
 
-# %% ../../nbs/runs/04_study.ipynb #31a262d2
+# %% ../../nbs/runs/04_study.ipynb #b45c313f
 def study_row(
     where:Path, # an evaluated run
 )->dict: # score to number
@@ -166,7 +166,7 @@ def _differences(both, score):
     "First minus second, where both have the score"
     return [x[score]-y[score] for x,y in both if x.get(score) is not None and y.get(score) is not None]
 
-# %% ../../nbs/runs/04_study.ipynb #f43e6d17
+# %% ../../nbs/runs/04_study.ipynb #78793419
 def mean_f1(
     counts:np.ndarray, # (…, 3, a) hits, false alarms, misses
 )->np.ndarray: # (…)
@@ -176,17 +176,17 @@ def mean_f1(
     f1 = np.where(shown, 2*hit/np.maximum(2*hit+false+miss, 1), 0)
     return f1.sum(-1)/np.maximum(shown.sum(-1), 1)
 
-# %% ../../nbs/runs/04_study.ipynb #1d661547
+# %% ../../nbs/runs/04_study.ipynb #b79ea8bb
 def mean_recall(
     answers:np.ndarray, # (n, 2) class and answer of each clip
     pick:np.ndarray,    # (…, n) clips
 )->np.ndarray: # (…)
     "Mean recall over the classes"
-    label,said = answers.T
+    label,answer = answers.T
     drawn = [label[pick]==e for e in np.unique(label)]
-    return np.mean([((said[pick]==label[pick])&o).sum(-1)/np.maximum(o.sum(-1), 1) for o in drawn], axis=0)
+    return np.mean([((answer[pick]==label[pick])&o).sum(-1)/np.maximum(o.sum(-1), 1) for o in drawn], axis=0)
 
-# %% ../../nbs/runs/04_study.ipynb #68688d6e
+# %% ../../nbs/runs/04_study.ipynb #17e6ac0c
 COUNTED = {'AU F1':'au', 'wild AU F1':'wild', 'UAR':'fe'} # scores, and the counts that they come from
 
 def resampled(
@@ -202,7 +202,7 @@ def resampled(
     if isinstance(x, dict): return mean_f1(a[pick].sum(1))-mean_f1(b[pick].sum(1))
     return mean_recall(a, pick)-mean_recall(b, pick)
 
-# %% ../../nbs/runs/04_study.ipynb #2cbdcfc7
+# %% ../../nbs/runs/04_study.ipynb #c7561518
 def people_interval(
     both:list[tuple], # counts of each seed's two runs, as in `counts.json`
     score:str,        # column of the table
@@ -216,7 +216,7 @@ def people_interval(
     again = np.mean([resampled(x, y, draws, rng) for x,y in both], axis=0)
     return dict(zip(('low', 'high'), map(float, np.percentile(again, (2.5, 97.5)))))
 
-# %% ../../nbs/runs/04_study.ipynb #62536343
+# %% ../../nbs/runs/04_study.ipynb #d9c54b40
 def paired(
     rows:list[dict],       # regime, variant, seed and scores
     compare:tuple,         # pairs of variants
@@ -247,7 +247,7 @@ def difference_figure(
     fig.update_layout(scattermode='group', xaxis_title='paired difference, 95 % interval over seeds').update_yaxes(autorange='reversed')
     return themed(fig, 'What each part adds', 160+60*len({(o['regime'], o['compare']) for o in table}))
 
-# %% ../../nbs/runs/04_study.ipynb #da0a6aa4
+# %% ../../nbs/runs/04_study.ipynb #86cb9ec7
 def difference_lines(
     table:list[dict], # from `paired`
 )->str: # Markdown
@@ -310,7 +310,7 @@ def finish(self:Place)->list[dict]: # the table
         rows,counts = study_rows(self.planned, self.settings, self.folder)
         return write_study(self.folder, self.study, rows, len(self.planned), counts)
 
-# %% ../../nbs/runs/04_study.ipynb #2355d3c7
+# %% ../../nbs/runs/04_study.ipynb #4cf602c1
 @patch
 def finished(self:Place,
     place:str, # a key of `planned`
@@ -319,7 +319,7 @@ def finished(self:Place,
     config = self.planned[place]
     return is_finished(self.folder/place, description(config, run_sets(config, self.settings)))
 
-# %% ../../nbs/runs/04_study.ipynb #c5e4c80f
+# %% ../../nbs/runs/04_study.ipynb #a03f69de
 def left_words(
     done:int,      # finished runs
     before:int,    # of which at the start of this process
@@ -330,7 +330,7 @@ def left_words(
     hours = seconds/max(1, done-before)*(planned-done)/3600
     return f'{done} of {planned} runs done'+f', about {hours:.1f} h left'*(done<planned)
 
-# %% ../../nbs/runs/04_study.ipynb #7a65fcea
+# %% ../../nbs/runs/04_study.ipynb #11c6ffaa
 @patch
 def attempt(self:Place,
     place:str,    # a key of `planned`
