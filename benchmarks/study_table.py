@@ -1,14 +1,18 @@
 """What the stored study says: paired differences of variants, with 95 % intervals over seeds (Student t) and over people or clips (bootstrap).
 
-Run: python benchmarks/study_table.py    (reads and completes results/study.json, writes results/study.md)
+Prose that cites a difference names its place behind the number, `+0.103 ± 0.017<!-- study full ssm_bridge-au_only wild_f1 gains -->`, and gets the
+number from here; whether the word (gains, loses, …) still holds is tested.
+
+Run: python benchmarks/study_table.py    (reads and completes results/study.json, writes results/study.md and the numbers in the notebooks' prose)
 """
-import json
+import json, re
 from pathlib import Path
 from ssm_nb.core.files import write_json, write_text
 from ssm_nb.evaluation.bootstrap import mean_ci
 from ssm_nb.runs.study import COUNTED, people_interval
 
-RESULTS = Path(__file__).parent/'results'/'study.json'
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT/'benchmarks'/'results'/'study.json'
 PAIRS = ('shared-au_only', 'shared-fe_only', 'ssm-au_only', 'ssm-fe_only', 'no_exchange-shared', 'ssm-shared', 'fixed_prior-no_exchange', 'ssm-no_exchange', 'ssm-fixed_prior',
          'ssm-au2fe_only', 'ssm-fe2au_only', 'ssm_uniform-ssm', 'ssm_shuffled-ssm', 'ssm_bridge-au_only', 'ssm_bridge-fe_only', 'ssm_bridge-ssm', 'ssm_bridge-shared',
          'bridge_uniform-ssm_bridge', 'bridge_shuffled-ssm_bridge')
@@ -66,12 +70,32 @@ def markdown(kept):
     return '\n'.join(['# The study', '', *kept['setting'], '', f"{len(kept['runs'])} runs. 95 % intervals.", '', *rows, '', *diff, ''])
 
 
+CITED = re.compile(r'([+-]\d\.\d+)( ± \d\.\d+)?(\s*<!-- study (\S+) (\S+) (\S+?)(?: ([^>]+?))? -->)')
+
+
+def cited(text, kept):
+    "The text with the numbers of the study."
+    at = {(o['regime'], o['pair'], o['score']):o for o in kept['differences']}
+    def number(m):
+        o = at[m[4],m[5],m[6]]
+        return f"{o['mean']:+.3f}"+f" ± {o['half']:.3f}"*bool(m[2])+m[3]
+    return CITED.sub(number, text)
+
+
+def prose():
+    "Files whose prose may cite the study."
+    return [*sorted((ROOT/'nbs').rglob('*.ipynb')), *sorted((ROOT/'tutorials').glob('*.ipynb')), ROOT/'README.md']
+
+
 def main():
     kept = json.loads(RESULTS.read_text())
     kept['runs'].sort(key=lambda r: (r['seed'], r['regime'], r['variant']))
     kept |= dict(levels=levels(kept['runs']), differences=differences(kept['runs']))
     write_json(RESULTS, kept)
     write_text(RESULTS.with_suffix('.md'), markdown(kept))
+    for f in prose():
+        text = f.read_text(encoding='utf-8')
+        if (new := cited(text, kept))!=text: write_text(f, new)
 
 
 if __name__=='__main__': main()
