@@ -41,6 +41,26 @@ def counts(f):
     return ([code_lines(c) for c in code if exported(c)],
             sum(bool(ASSERTION.search(c.source)) for c in code if not exported(c)), len(cells), words)
 
+DISPLAY = re.compile(r'\$\$.+?\$\$', re.S)
+PICTURE = re.compile(r'<svg|<img|!\[[^\]]*\]\(')
+METHOD = 'labels', 'model' # chapters whose notebooks each have a picture and an exercise
+
+def pictures(outputs):
+    "How many outputs of a cell are pictures for a viewer without scripts"
+    def is_picture(data): return any(k.startswith('image/') for k in data) or bool(PICTURE.search(''.join(data.get('text/html', ''))))
+    return sum(is_picture(o.get('data', {})) for o in outputs)
+
+def course(f):
+    "What notebook `f` gives a reader: display equations beside code, pictures, words, exercises"
+    cells = [c for c in read_nb(f).cells if c.source.strip()]
+    kinds = [c.cell_type for c in cells]
+    beside = [c for i,c in enumerate(cells) if c.cell_type=='markdown' and 'code' in kinds[max(0, i-1):i+2]]
+    prose = [plain_text(c.source) for c in cells if c.cell_type=='markdown']
+    return dict(equations=sum(len(DISPLAY.findall(plain_text(c.source))) for c in beside),
+                pictures=sum(pictures(c.outputs) for c in cells if c.cell_type=='code')+sum(len(PICTURE.findall(re.sub(r'\[!\[.*?\)\]\(', '', o))) for o in prose),
+                words=sum(len(c.source.split()) for c in cells if c.cell_type=='markdown'),
+                exercises=sum(c.cell_type=='code' and c.source.startswith('# exercise:') for c in cells))
+
 def p90(ns): return quantiles(ns, n=10, method='inclusive')[-1] if len(ns)>1 else ns[0]
 
 # rules for a cell: each yields what is wrong and how to mend it ------------------------------------------------------
@@ -125,6 +145,9 @@ def findings(f):
         if asserts/len(lines)<MIN_ASSERTS: yield '',f'{asserts} cells with an assertion for {len(lines)} exported ones: add lessons, {MIN_ASSERTS} each are asked'
         if median(lines)>MAX_MEDIAN: yield '',f'exported cells have {median(lines):.1f} lines in the median: split them, {MAX_MEDIAN} are the limit'
         if p90(lines)>MAX_P90: yield '',f'a tenth of the exported cells has more than {p90(lines):.0f} lines: split them, {MAX_P90} are the limit'
+    if f.parent.name in METHOD:
+        for what in ('pictures', 'exercises'):
+            if not course(f)[what]: yield '',f'no {what}: a notebook of the method has one at least'
     for c in read_nb(f).cells:
         for rule in (*(RULES if exported(c) else ()), *((arrows,) if c.cell_type in ('markdown', 'code') else ())):
             for o in rule(c): yield c.id,o

@@ -8,6 +8,7 @@ check   name what `clean` would change, figures without a picture, and a course 
 pictures  give each Plotly figure the picture that viewers without scripts show, drawn by a Chromium or Chrome of the system
 debt    lower the numbers of style_debt.json to what is left of the findings
 style   the rules of the house (`house.py`), notebook by notebook; `style runs/` looks at some only
+tutorials  run each tutorial, print how long it took, and name those that failed or took more than twenty minutes
 paths   the paths, links and modules that prose, docstrings and messages cite: each must exist
 """
 import re, sys
@@ -81,11 +82,21 @@ def sidebar():
         lines += [f"      - section: {chapter}{' (skip first)' if chapter in house.SKIP_FIRST else ''}", '        contents:', *(f'          - {chapter}/{f.name}' for f in files)]
     return '\n'.join(lines)+'\n'
 
-SIDEBAR = ROOT/'nbs'/'sidebar.yml'
+def counted():
+    "What each notebook gives a reader, as a table in Markdown"
+    rows = {f:house.course(f) for f in notebooks('nbs', 'tutorials')}
+    columns = [*next(iter(rows.values()))]
+    lines = ['# What is in each notebook', '', 'Written by `make clean`. Equations are displayed ones in a cell beside code; pictures are those that a viewer without scripts shows.', '',
+             f"| notebook | {' | '.join(columns)} |", '|---|'+'--:|'*len(columns)]
+    lines += [f"| {f.parent.name}/{f.stem} | {' | '.join(f'{n:,}' for n in o.values())} |" for f,o in rows.items()]
+    return '\n'.join(lines)+'\n'
+
+SIDEBAR,COUNTS = ROOT/'nbs'/'sidebar.yml',ROOT/'nbs'/'counts.md'
+WRITTEN = {SIDEBAR: sidebar, COUNTS: counted} # files that follow from the notebooks
 
 def clean():
     for f in notebooks('nbs', 'tutorials'): write_nb(cleaned(loads(f.read_text(encoding='utf-8'))), f)
-    SIDEBAR.write_text(sidebar(), encoding='utf-8')
+    for f,text in WRITTEN.items(): f.write_text(text(), encoding='utf-8')
 
 # pictures ---------------------------------------------------------------------------------------------------------
 
@@ -128,7 +139,7 @@ def check():
     if large := size()>MAX_COURSE: print(f'nbs/ and tutorials/ have {size():,} bytes, {MAX_COURSE:,} are the limit: smaller or fewer figures')
     for f in pictureless(): print(f'a figure without a picture: {f.relative_to(ROOT)}')
     dirty = [f for f in notebooks('nbs', 'tutorials') if (t := f.read_text(encoding='utf-8')) != nb2str(cleaned(loads(t)))]
-    if not SIDEBAR.exists() or SIDEBAR.read_text(encoding='utf-8')!=sidebar(): dirty.append(SIDEBAR)
+    dirty += [f for f,text in WRITTEN.items() if not f.exists() or f.read_text(encoding='utf-8')!=text()]
     for f in dirty: print(f'not clean: {f.relative_to(ROOT)}')
     return not (large or dirty or pictureless())
 
@@ -160,6 +171,25 @@ def debt():
     left = {k:n if known is None else min(n, known.get(k, 0)) for k,n in now.items() if n}
     DEBT.write_text(dumps({k:n for k,n in left.items() if n}, indent=1)+'\n', encoding='utf-8')
 
+MAX_MINUTES = 20 # of a tutorial, on two cores
+
+def too_long(seconds, most=60*MAX_MINUTES):
+    "Of the seconds that each tutorial took, those beyond the limit; all are printed, the longest first"
+    for name,t in sorted(seconds.items(), key=lambda o: -o[1]): print(f'{name:40}{t:6.0f} s')
+    return [name for name,t in seconds.items() if t>most]
+
+def tutorials():
+    "Run every tutorial, one after the other"
+    from nbdev.config import get_config
+    from nbdev.test import test_nb
+    config = get_config(ROOT)
+    flags = config.tst_flags.split() if isinstance(config.tst_flags, str) else config.tst_flags
+    ran = {f.stem:test_nb(f, flags, do_print=True, basepath=ROOT, verbose=True, cell_timeout=60*MAX_MINUTES) for f in notebooks('tutorials')}
+    failed,slow = [name for name,(passed,_) in ran.items() if not passed],too_long({name:t for name,(_,t) in ran.items()})
+    for name in failed: print(f'tutorials/{name}.ipynb failed, see above')
+    for name in slow: print(f'tutorials/{name}.ipynb took more than {MAX_MINUTES} minutes: fewer or smaller steps')
+    return not (failed or slow)
+
 def paths():
     "Print every path, link and module that prose cites and that is not there"
     wrong = [*house.citations()]
@@ -167,6 +197,6 @@ def paths():
     return not wrong
 
 if __name__=='__main__':
-    cmds = dict(clean=clean, check=check, pictures=pictures, style=style, debt=debt, paths=paths)
+    cmds = dict(clean=clean, check=check, pictures=pictures, style=style, debt=debt, paths=paths, tutorials=tutorials)
     if len(sys.argv)<2 or sys.argv[1] not in cmds: sys.exit(f'usage: notebooks.py {"|".join(cmds)}')
     if cmds[sys.argv[1]](*sys.argv[2:]) is False: sys.exit(1)

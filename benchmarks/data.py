@@ -20,7 +20,7 @@ from fastprogress.fastprogress import progress_bar
 from PIL import Image
 from torchvision import transforms as T
 from ssm_nb.data.formats import DATA_SETS
-from ssm_nb.data.manifests import _clean_frames, read_manifest
+from ssm_nb.data.manifests import clean_frames, read_manifest
 from ssm_nb.data.clips import find_segments, train_clips
 from ssm_nb.data.frames import decode_frame, FrameCache
 from ssm_nb.data.augment import CLIP_MEAN, CLIP_STD, eval_transform, normalise, AUGMENTATIONS, train_transform
@@ -132,7 +132,7 @@ def indexing(splits, tmp):
     for way in ('ours', 'ours_kept', 'ours_kept'):
         found = ways[way]()
         assert [p for r in found for p in r.paths]==[o[0] for o in rows] and np.array_equal(np.concatenate([r.labels for r in found]), [o[3] for o in rows])
-    assert all(_clean_frames(o.read_bytes(), sp.n_aus) for o in files)
+    assert all(clean_frames(o.read_bytes(), sp.n_aus) for o in files)
     t = in_turns(ways, 5)
     return dict(lines=len(rows), seconds=t, ratio=t['plain']/t['ours'], ratio_kept=t['plain']/t['ours_kept'])
 

@@ -4,7 +4,7 @@ import numpy as np,pytest,torch
 from hypothesis import given,settings,strategies as st
 from PIL import Image
 from ssm_nb.data.formats import DATA_SETS,Faults,lenient,ManifestError
-from ssm_nb.data.manifests import _clean_frames,_read_lines,read_manifest
+from ssm_nb.data.manifests import clean_frames,read_lines,read_manifest
 from ssm_nb.data.clips import check_files,check_frames,find_segments
 from ssm_nb.data.frames import decode_frame
 from ssm_nb.data.datasets import AUClips,ClipLoader,DataWarning,FEClips
@@ -92,10 +92,10 @@ def changed(data, how, at, byte):
 def test_clean_reading_is_line_by_line_reading(rows, end, last, changes):
     data = end.join(f"{s}/{stem}{n}.jpg {' '.join(aus)}".encode() for s,stem,n,aus in rows)+(end if last else b'')
     for o in changes: data = changed(data, *o) if data else data
-    quick = _clean_frames(data, SPACE.n_aus)
+    quick = clean_frames(data, SPACE.n_aus)
     if quick is None: assert changes
     else:
-        folders,columns = _read_lines(data, 'x', DATA_SETS['bp4d'], SPACE, None)
+        folders,columns = read_lines(data, 'x', DATA_SETS['bp4d'], SPACE, None)
         assert quick[0]==folders
         for k,v in columns.items(): assert quick[1][k].dtype==v.dtype and np.array_equal(quick[1][k], v, equal_nan=k=='labels'), k
 

@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LIB,NBS = ROOT/'ssm_nb',ROOT/'nbs'
 sys.path.insert(0, str(ROOT/'.ci'))
+from fastcore.nbio import read_nb
 from house import CHAPTERS, SKIP_FIRST
 
 def module_name(file): return '.'.join(file.relative_to(ROOT).with_suffix('').parts)
@@ -98,6 +99,32 @@ def test_no_public_name_is_that_of_a_module():
     modules = {m.rsplit('.', 1)[1] for m in MODULES}
     same = {f'{m}.{n}' for m,f in MODULES.items() for n in public_names(f) if n in modules}
     assert not same, f'a module of this name exists, rename one of the two: {same}'
+
+def private_imports(source):
+    "Private names of this library that a file imports: what another module needs deserves a name without an underscore"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or '').startswith('ssm_nb')):
+            yield from (f'{node.module}.{o.name}' for o in node.names if o.name.startswith('_') and not o.name.startswith('__'))
+
+def test_no_private_name_is_imported():
+    files = [*MODULES.values(), *sorted((ROOT/'tests').rglob('*.py')), *sorted((ROOT/'benchmarks').rglob('*.py'))]
+    wrong = {str(f.relative_to(ROOT)):[*private_imports(f.read_text(encoding='utf-8'))] for f in files}
+    for f in [*sorted(NBS.rglob('*.ipynb')), *sorted((ROOT/'tutorials').glob('*.ipynb'))]:
+        cells = [c.source for c in read_nb(f).cells if c.cell_type=='code']
+        wrong[str(f.relative_to(ROOT))] = [o for c in cells if 'import' in c and not re.search(r'^\s*[!%]', c, re.M) for o in private_imports(c)]
+    assert not {f:o for f,o in wrong.items() if o}
+    assert [*private_imports('from ssm_nb.core.files import _aside, replacing\nfrom .files import _flush\nfrom torch import _foreach_copy_')]==[
+        'ssm_nb.core.files._aside', 'files._flush']
+
+CHORES = dict(get_close_matches='core/texts.py', DictWriter='core/files.py', fsync='core/files.py', FileLock='core/files.py') # and the one module for each
+
+@pytest.mark.parametrize('call', CHORES)
+def test_one_way_for_each_chore(call):
+    assert [str(f.relative_to(LIB)) for f in MODULES.values() if re.search(rf'\b{call}\b', f.read_text(encoding='utf-8'))]==[CHORES[call]]
+
+def test_one_maker_of_tables():
+    "The rule below the head of a Markdown table stands in one module"
+    assert [str(f.relative_to(LIB)) for f in MODULES.values() if re.search(r"""['"|]-{3}['"|]""", f.read_text(encoding='utf-8'))]==['core/texts.py']
 
 def test_the_graph_is_seen(tmp_path):
     "What the tests above rest on: known arrows are found, in every form of an import, and every form of a public name"

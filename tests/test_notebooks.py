@@ -102,6 +102,34 @@ def test_style_finds(what, tmp_path):
 @pytest.mark.parametrize('what,cells', {'91 cells': ['x']*91, '1301 words': [('word '*1301, 'markdown')], 'write →': [('a -> b', 'markdown')]}.items())
 def test_style_finds_in_the_whole(what, cells, tmp_path): assert any(what in o for o in found(tmp_path, *cells))
 
+def test_what_a_reader_gets_is_counted(tmp_path):
+    "Equations beside code, pictures for a viewer without scripts, words, exercises"
+    image,interactive,table = out(**{'image/png': 'a', N.PLOTLY: {}}),out(**{N.PLOTLY: {}}),out(**{'text/html': '<table>'})
+    cells = [mk_cell('Two: $$a$$ and\n$$\nb\n$$ and `$$`', 'markdown'), mk_cell('x = 1'), mk_cell('beside $$c$$', 'markdown'), mk_cell('far $$d$$', 'markdown'), mk_cell('', 'markdown'),
+             mk_cell('![a drawing](https://a.svg) [![a badge](https://b.svg)](https://c)', 'markdown'), mk_cell('# exercise: one'), mk_cell('print("# exercise: none")')]
+    cells[1].outputs = [image, interactive, table, out(**{'image/svg+xml': 'a'}), out(**{'text/html': '<svg>'})]
+    write_nb(new_nb(cells), tmp_path/'a.ipynb')
+    got = house.course(tmp_path/'a.ipynb')
+    assert got==dict(equations=3, pictures=4, words=16, exercises=1), got
+
+@pytest.mark.parametrize('chapter,wanting', [('model', ['no pictures', 'no exercises']), ('show', [])])
+def test_a_notebook_of_the_method_has_a_picture_and_an_exercise(chapter, wanting, tmp_path):
+    (tmp_path/chapter).mkdir()
+    write_nb(new_nb([mk_cell('x = 1')]), tmp_path/chapter/'a.ipynb')
+    assert [o.split(':')[0] for _,o in house.findings(tmp_path/chapter/'a.ipynb')]==wanting
+
+def test_the_time_of_each_tutorial_is_printed_and_bounded(capsys):
+    assert N.too_long(dict(quick=3.2, slow=1201.))==['slow'] and N.too_long({})==[]
+    assert capsys.readouterr().out.split()==['slow', '1201', 's', 'quick', '3', 's']
+
+def test_a_tutorial_that_fails_is_named(tmp_path, monkeypatch, capfd):
+    "Two real notebooks, run as CI runs them"
+    for name,source in (('fine', 'assert 1+1==2'), ('broken', 'assert 1+1==3')): write_nb(new_nb([mk_cell(source)]), tmp_path/f'{name}.ipynb')
+    monkeypatch.setattr(N, 'notebooks', lambda folder: sorted(tmp_path.glob('*.ipynb')))
+    assert N.tutorials() is False
+    said = capfd.readouterr().out
+    assert 'tutorials/broken.ipynb failed' in said and 'fine.ipynb failed' not in said
+
 # citations -----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('text', ['[settings](nbs/core/01_settings.ipynb)', '`tests/test_files.py` does it', 'see nbs/core/02_files.ipynb.', 'a [page](https://a.b/c.md)',

@@ -202,7 +202,7 @@ def test_a_drawn_graph_without_positions_is_a_prior_too(tmp_path):
     nx.write_graphml_xml(nx.Graph([('fear', 'AU4', dict(weight=.5))]), tmp_path/'drawn.graphml')
     assert choose_prior(tmp_path/'drawn.graphml', LabelSpace((1, 4), ('fear', 'anger'))).matrix.tolist() == [[.02, .5], [.02, .02]]
 
-@pytest.mark.parametrize('which,words', [('emfac', "Did you mean 'emfacs'"), ('', 'is neither ssm'), ('prior.xlsx', 'is neither ssm'), ('no/such.csv', 'no/such.csv: no such file'), ('.', 'is neither')])
+@pytest.mark.parametrize('which,words', [('emfac', "did you mean 'emfacs'"), ('', 'nor a prior: valid: ssm'), ('prior.xlsx', 'nor a prior: valid: ssm'), ('no/such.csv', 'no/such.csv: no such file'), ('.', 'is neither')])
 def test_a_choice_that_does_not_exist(which, words):
     with pytest.raises(PriorError, match=words): choose_prior(which, label_space('bp4d'))
 

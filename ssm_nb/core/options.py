@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin
-from .settings import Count, PriorChoice, PriorName, Run, Settings, Share, closest, keys_of, option_words
+from .settings import Count, PriorChoice, PriorName, Run, Settings, Share, keys_of, option_words
+from .texts import closest
 
 # %% ../../nbs/core/04_options.ipynb #e1eadc80
 EmbeddedSize = Literal['small', 'tiny']

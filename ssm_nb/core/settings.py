@@ -4,18 +4,17 @@
 
 # %% auto #0
 __all__ = ['Count', 'Share', 'AUSet', 'FESet', 'Precision', 'Selection', 'PriorName', 'PriorChoice', 'PresetName', 'Paths', 'Run',
-           'SetFiles', 'Settings', 'keys_of', 'option_words', 'Entry', 'SettingsError', 'read_entries', 'closest',
-           'read_value', 'check_entries', 'home_path', 'find_settings', 'load_settings']
+           'SetFiles', 'Settings', 'keys_of', 'option_words', 'Entry', 'SettingsError', 'read_entries', 'read_value',
+           'check_entries', 'home_path', 'find_settings', 'load_settings']
 
 # %% ../../nbs/core/01_settings.ipynb #e8244667
 import os, re
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, NamedTuple, NewType, get_args
 from fastcore.basics import patch, store_attr
 from fastcore.docments import docments
+from .texts import closest, nearest
 
 # %% ../../nbs/core/01_settings.ipynb #300eb9dc
 @dataclass(frozen=True)
@@ -167,16 +166,6 @@ def _quoted(e, text):
         raise SettingsError(e, f"{text} begins with a quotation mark: end the value with the same one, or use none")
     return text[1:end],rest
 
-# %% ../../nbs/core/01_settings.ipynb #f9c3f392
-def closest(
-    name:str,        # what was written
-    valid:Iterable, # what could have been meant; shown as text
-)->str: # the end of an error message
-    "A hint: the valid name nearest to `name`, or all of them"
-    valid = [str(o) for o in valid]
-    near = get_close_matches(name.lower(), {o.lower():o for o in valid}, n=1)
-    return f"did you mean '{next(o for o in valid if o.lower()==near[0])}'?" if near else f"valid: {', '.join(valid)}"
-
 # %% ../../nbs/core/01_settings.ipynb #4e1b00db
 def read_value(
     e:Entry,   # a `key = value` line
@@ -298,7 +287,7 @@ def _check_ours(file):
     "An error if the file belongs to another program"
     names = re.findall(r'^[ \t]*\[([^\]\n]*)\]', _text(file), re.M)
     ours = [f.name for f in fields(Settings)]
-    if names and not any(get_close_matches(o.strip().lower(), ours, n=1) for o in names):
+    if names and not any(nearest(o, ours) for o in names):
         theirs,ours = ('], ['.join(o) for o in (names[:3], ours))
         raise SettingsError(Entry(file, 1, ''), f"belongs to another program: its sections are [{theirs}], ours are [{ours}]. "
             "Name yours, `--settings FILE` on the command line or `load_settings('FILE')`, "

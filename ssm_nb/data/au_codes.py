@@ -8,7 +8,7 @@ __all__ = ['au_columns', 'occurrence_row', 'read_occurrence', 'bp4d_folder', 'on
 
 # %% ../../nbs/data/10_au_codes.ipynb #5b6248de
 from pathlib import Path
-from .annotations import _fields,_whole,image_rows,located,make_records,table_lines
+from .annotations import csv_values,whole_number,image_rows,located,make_records,table_lines
 from .clips import slow_progress
 from .folders import list_files
 from .formats import ManifestError,report_fault
@@ -22,7 +22,7 @@ def au_columns(
     space:LabelSpace # whose AUs are wanted
 )->tuple[list,int]: # column of each AU, in the order of the space; fields a row has
     "Find the AUs in the header of an `AU_OCC` file"
-    fields,numbers = _fields(header),{}
+    fields,numbers = csv_values(header),{}
     for i,o in enumerate(fields[1:], 1):
         if not (m := re.fullmatch('(?:AU *)?0*([1-9][0-9]?)', o, re.IGNORECASE)):
             raise ManifestError('unknown AU column', o, 'Name columns by AU number, 1 to 99, after a first column with the frame.')
@@ -43,9 +43,9 @@ def occurrence_row(
     seen # frame numbers met so far
 )->tuple[int,list]: # frame number; a values in {0, 1, NaN}
     "One frame of an `AU_OCC` file"
-    fields = _fields(line)
+    fields = csv_values(line)
     if len(fields)!=n_fields: raise ManifestError(f'{len(fields)} fields', line, f'The header has {n_fields}.')
-    frame,codes = _whole(fields[0], 'the frame number'),[fields[i] for i in columns]
+    frame,codes = whole_number(fields[0], 'the frame number'),[fields[i] for i in columns]
     if frame in seen: raise ManifestError('frame twice', frame, 'Keep one of the lines.')
     if wrong := [o for o in codes if o not in _OCCURRENCE]:
         raise ManifestError('unknown AU code', wrong[0], 'Valid: 0 absent, 1 present, 9 unknown.')
@@ -112,9 +112,9 @@ def intensity_line(
     seen # frame numbers met so far
 )->tuple[int,int]: # frame number; 0 … 5
     "One frame of an intensity file"
-    fields = _fields(line)
+    fields = csv_values(line)
     if len(fields)!=2: raise ManifestError(f'{len(fields)} fields', line, 'Write frame,intensity.')
-    frame,intensity = _whole(fields[0], 'the frame number'),_whole(fields[1], 'the intensity')
+    frame,intensity = whole_number(fields[0], 'the frame number'),whole_number(fields[1], 'the intensity')
     if intensity>5: raise ManifestError('intensity out of range', intensity, 'Intensities run from 0 to 5.')
     if frame in seen: raise ManifestError('frame twice', frame, 'Keep one of the lines.')
     return frame,intensity

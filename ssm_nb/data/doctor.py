@@ -25,6 +25,7 @@ from .stream import released_batch
 from .counts import compare_counts,compare_joint,load_published,item_lengths,own_labels,permuted,same_manifest,tally,together
 from ..labels.facs import AU_SETS,LabelSpace
 from ..core.files import write_json
+from ..core.texts import closest
 from ..show.plots import PALETTE,cooccurrence_heatmap,legend_above,themed
 from ..labels.cooccurrence import CoOccurrence, dataset_cooccurrence
 from ..show.report import Section,write_page
@@ -414,7 +415,7 @@ def ssm_doctor(
     "The command `ssm-doctor`"
     p = _parser()
     a = p.parse_args(args)
-    if wrong := [o for o in a.sets if o not in DATA_SETS]: p.error(f"{wrong[0]!r} is not a data set. Valid: {', '.join(DATA_SETS)}")
+    if wrong := [o for o in a.sets if o not in DATA_SETS]: p.error(f"{wrong[0]!r} is not a data set: {closest(wrong[0], DATA_SETS)}")
     if a.quick is not None and a.quick<1: p.error(f'--quick {a.quick}: decode one image at least')
     for k in ('fe_bs', 'au_bs'):
         if (n := getattr(a, k)) is not None and n<1: p.error(f"--{k.replace('_', '-')} {n}: give 1 or more")

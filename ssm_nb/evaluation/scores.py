@@ -11,6 +11,7 @@ import numpy as np
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
+from ..core.texts import markdown_table
 from ..labels.facs import LabelSpace
 from typing import NamedTuple
 
@@ -163,15 +164,13 @@ def _skipped(n):
 
 def _cell(v): return '–' if np.isnan(v) else f'{v:.3f}'
 
-def _table(rows): return '\n'.join('| '+' | '.join(map(str, r))+' |' for r in rows)
-
 # %% ../../nbs/evaluation/01_scores.ipynb #12370215
 @patch
 def _repr_markdown_(self:AUScores)->str: # a Markdown table
     keys = dict(f1='F1', trivial_f1='trivial F1', auc='AUC', precision='precision', recall='recall', base_rate='base rate')
     rows = [[au, *(_cell(getattr(self, k)[i]) for k in keys), self.frames[i]] for i,au in enumerate(self.space.au_labels)]
     means = [['**mean**', *(_cell(self.mean(k)) for k in keys), ''], ['over', *(f'{self.basis(k)} AUs' for k in keys), '']]
-    table = _table([['AU', *keys.values(), 'frames'], ['---']*(len(keys)+2), *rows, *means])
+    table = markdown_table(['AU', *keys.values(), 'frames'], [*rows, *means])
     told = f'Protocol `{self.protocol}`: {PROTOCOLS[self.protocol]}.{_skipped(self.skipped)}'
     return '\n'.join([table, '', told, *(f'\n{o}.' for o in self.notes())])
 
@@ -243,7 +242,7 @@ def trivial_war(self:FEScores)->float: # 0..1
 @patch
 def _repr_markdown_(self:FEScores)->str: # a Markdown table
     rows = zip(self.space.expressions, map(_cell, self.recall), self.confusion.sum(1))
-    return (_table([('expression','recall','clips'), ('---',)*3, *rows]) +
+    return (markdown_table(['expression', 'recall', 'clips'], rows) +
         f'\n\nUAR {self.uar:.3f} over {self.basis} expressions (constant answer {self.trivial_uar:.3f}), '
         f'WAR {self.war:.3f} (constant answer {self.trivial_war:.3f}).{_skipped(self.skipped)}')
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'DTYPES', 'RECORDS', 'SpecError', 'encode', 'decode', 'Labels', 'PriorTable', 'Matrix', 'Epoch', 'Clip',
-           'Pictures', 'Evidence', 'FaceModel', 'Provenance', 'Spec', 'schema', 'explorer_js', 'check_spec']
+           'Pictures', 'Evidence', 'FaceModel', 'Provenance', 'Spec', 'schema', 'explorer_js', 'check_spec',
+           'plain_fields']
 
 # %% ../../nbs/explore/01_spec.ipynb #7a0418b0
 import gzip, json, math, re, zlib
@@ -289,12 +290,12 @@ def check_spec(
     return d
 
 # %% ../../nbs/explore/01_spec.ipynb #7d3b7eaa
-def _plain(kind, x):
+def plain_fields(kind:str, x:object)->object:
     "A value as JSON says it"
     kind = kind.removesuffix('?')
     if x is None: return None
-    if is_dataclass(x): return {f.name:_plain(f.type, getattr(x, f.name)) for f in fields(x)}
-    if kind.startswith('['): return [_plain(kind[1:kind.index(']')], o) for o in x]
+    if is_dataclass(x): return {f.name:plain_fields(f.type, getattr(x, f.name)) for f in fields(x)}
+    if kind.startswith('['): return [plain_fields(kind[1:kind.index(']')], o) for o in x]
     if (dtype := kind.split(' ')[0]) in DTYPES: return encode(x, dtype, deflate=dtype!='float32')
     if kind.startswith('table '):
         return [[None if v is None or np.isnan(v) else float(v) for v in row] for row in np.asarray(x, dtype=float)]
@@ -304,7 +305,7 @@ def _plain(kind, x):
 @patch
 def to_dict(self:Spec)->dict: # fit for JSON, and checked; NaN in a table is null
     "The specification as JSON says it"
-    return check_spec(_plain('Spec', self))
+    return check_spec(plain_fields('Spec', self))
 
 @patch
 def payload(self:Spec)->str: # base64

@@ -9,12 +9,12 @@ __all__ = ['COMPLETING', 'PRIORS', 'unlinked', 'complete', 'counted_prior', 'uni
 # %% ../../nbs/labels/04_choice.ipynb #442919ac
 import numpy as np
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from .cooccurrence import dataset_cooccurrence
 from .facs import AU_SETS, EXPRESSIONS_7, LabelSpace, action_unit, label_space
-from .prior import (DU2014_LINKS, EMFACS_LINKS, OTHER, Prior, PriorError, _table, du2014_prior, emfacs_prior,
+from ..core.texts import closest, markdown_table
+from .prior import (DU2014_LINKS, EMFACS_LINKS, OTHER, Prior, PriorError, du2014_prior, emfacs_prior,
                                  load_prior, ssm_prior)
 
 # %% ../../nbs/labels/04_choice.ipynb #997fec34
@@ -145,9 +145,7 @@ def choose_prior(
     word = str(which).strip().lower()
     if word in PRIORS: prior = PRIORS[word](space, seed)
     elif Path(which).suffix.lower() in ('.csv', '.graphml'): prior = _prior_file(Path(which).expanduser(), space)
-    else:
-        hint = ''.join(f' Did you mean {near!r}?' for near in get_close_matches(word, PRIORS, n=1))
-        raise PriorError(f"{str(which)!r} is neither {', '.join(PRIORS)} nor the path of a .csv or .graphml file.{hint}")
+    else: raise PriorError(f"{str(which)!r} is neither the path of a .csv or .graphml file nor a prior: {closest(word, PRIORS)}")
     silent = unlinked(prior)
     return replace(prior, source=f"{prior.source}; silent about {', '.join(silent)}") if silent else prior
 
@@ -171,8 +169,8 @@ class Comparison:
     rows:tuple # (expression, AU label, strength in the first, in the second), largest difference first
     def __len__(self): return len(self.rows)
     def _repr_markdown_(self):
-        cells = [(f'{au} {action_unit(au).name}', f'{l:.2f}', f'{r:.2f}', f'{r-l:+.2f}') for _,au,l,r in self.rows]
-        return _table('expression', ['action unit', self.left, self.right, 'difference'], [r[0] for r in self.rows], cells)
+        rows = [(e, f'{au} {action_unit(au).name}', f'{l:.2f}', f'{r:.2f}', f'{r-l:+.2f}') for e,au,l,r in self.rows]
+        return markdown_table(['expression', 'action unit', self.left, self.right, 'difference'], rows)
 
 # %% ../../nbs/labels/04_choice.ipynb #88f4ce32
 def compare(

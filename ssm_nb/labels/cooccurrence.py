@@ -13,9 +13,10 @@ from fastcore.basics import patch
 from importlib.resources import files
 from numbers import Integral
 from pathlib import Path
+from ..core.texts import closest
 from .facs import AU_SETS, LabelSpace, action_unit, in_words
-from .prior import (PriorError, _by_suffix, _csv_text, _in_file, _labelled, _one_line, _placed_space, _read_csv,
-                                 _read_graphml, _reject, _save)
+from .prior import (PriorError, by_suffix, csv_text, naming_file, labelled_copy, header_line, placed_space, read_labelled_csv,
+                                 read_graphml, reject_cells, save_by_suffix)
 
 # %% ../../nbs/labels/03_cooccurrence.ipynb #3da49ed4
 @dataclass(frozen=True, eq=False)
@@ -27,16 +28,16 @@ class CoOccurrence:
     name:str='' # for titles and file headers
     source:str='' # where the counts come from
     def __post_init__(self):
-        labels, n = self.space.au_labels, _labelled(self.support, self.space.au_labels, self.space.au_labels)
+        labels, n = self.space.au_labels, labelled_copy(self.support, self.space.au_labels, self.space.au_labels)
         if not np.issubdtype(n.dtype, np.integer): raise PriorError(f'counts must be whole numbers, found {n.dtype}')
         if not isinstance(self.frames, Integral): raise PriorError(f'frames must be a whole number, found {in_words(self.frames)}')
         d = n.diagonal() # (a,)
-        _reject((n < 0) | (n > self.frames), n, labels, labels, f'A count is at least 0 and at most the {self.frames} frames')
-        _reject(n != n.T, n, labels, labels, 'The mirrored cell holds another number')
-        _reject(n > np.minimum(d[:,None], d), n, labels, labels, 'Two AUs cannot be active together more often than each alone')
+        reject_cells((n < 0) | (n > self.frames), n, labels, labels, f'A count is at least 0 and at most the {self.frames} frames')
+        reject_cells(n != n.T, n, labels, labels, 'The mirrored cell holds another number')
+        reject_cells(n > np.minimum(d[:,None], d), n, labels, labels, 'Two AUs cannot be active together more often than each alone')
         for k,v in dict(support=n.astype(np.int64), frames=int(self.frames)).items(): object.__setattr__(self, k, v)
         self.support.setflags(write=False)
-        for text in (self.name, self.source): _one_line(text)
+        for text in (self.name, self.source): header_line(text)
 
 # %% ../../nbs/labels/03_cooccurrence.ipynb #fb06986e
 @patch
@@ -90,7 +91,7 @@ def dataset_cooccurrence(
 )->CoOccurrence:
     "The counts over all labelled frames of an AU data set"
     aus = str(aus).lower()
-    if aus not in AU_SETS: raise PriorError(f"no counts for {aus!r}. Valid: {', '.join(AU_SETS)}")
+    if aus not in AU_SETS: raise PriorError(f"no counts for {aus!r}: {closest(aus, AU_SETS)}")
     d = json.loads(files('ssm_nb').joinpath('assets/au_counts.json').read_text(encoding='utf-8'))[aus.upper()]
     space = LabelSpace(AU_SETS[aus], ()).check(LabelSpace(d['au_ids'], ()), f'au_counts.json, {aus.upper()}')
     return CoOccurrence(d['joint_positives'], d['frames'], space, aus.upper(), 'counted over all labelled frames')
@@ -112,7 +113,7 @@ def from_graph(cls:CoOccurrence,
     g:nx.DiGraph # as `to_graph` gives it: `frames`, nodes with `position` and `positives`, edges with `support`
 )->CoOccurrence:
     "The counts of a graph"
-    space = _placed_space(g)
+    space = placed_space(g)
     lacks = dict(frames='frames' not in g.graph, positives=any(p is None for _,p in g.nodes(data='positives')),
                  position=space is None, support=any(n is None for *_,n in g.edges(data='support')))
     if missing := [k for k,absent in lacks.items() if absent]:
@@ -129,7 +130,7 @@ def save(self:CoOccurrence,
 )->None:
     "Write the counts to a file, whole or not at all"
     meta = dict(name=self.name, source=self.source, frames=self.frames)
-    _save(self, path, _csv_text(meta, 'action unit', self.space.au_labels, self.space.au_labels, self.support))
+    save_by_suffix(self, path, csv_text(meta, 'action unit', self.space.au_labels, self.space.au_labels, self.support))
 
 # %% ../../nbs/labels/03_cooccurrence.ipynb #8532bf87
 def _count(text):
@@ -140,7 +141,7 @@ def _count(text):
 # %% ../../nbs/labels/03_cooccurrence.ipynb #126db4a7
 def _cooccurrence_csv(path):
     "The counts in a CSV file"
-    meta, rows, columns, values = _read_csv(path, 'action unit', lambda t: str(action_unit(t)), _count)
+    meta, rows, columns, values = read_labelled_csv(path, 'action unit', lambda t: str(action_unit(t)), _count)
     if 'frames' not in meta: raise PriorError(f"{path}: there is no line '# frames: N' with the number of labelled frames")
     LabelSpace(columns, ()).check(LabelSpace(rows, ()), f'{path}, rows')
     space,name = LabelSpace(columns, ()),meta.get('name', Path(path).stem)
@@ -151,4 +152,4 @@ def load_cooccurrence(
     path:str|Path # a .csv or .graphml file
 )->CoOccurrence:
     "Read and check co-occurrence counts"
-    return _in_file(path, _by_suffix(path, csv=_cooccurrence_csv, graphml=lambda p: CoOccurrence.from_graph(_read_graphml(p))), path)
+    return naming_file(path, by_suffix(path, csv=_cooccurrence_csv, graphml=lambda p: CoOccurrence.from_graph(read_graphml(p))), path)

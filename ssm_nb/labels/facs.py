@@ -8,9 +8,9 @@ __all__ = ['ACTION_UNITS', 'EXPRESSIONS', 'EXPRESSIONS_7', 'EXPRESSIONS_11', 'BP
 
 # %% ../../nbs/labels/01_facs.ipynb #76474a59
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fastcore.basics import patch
 from numbers import Integral
+from ..core.texts import closest, markdown_table
 
 # %% ../../nbs/labels/01_facs.ipynb #b18dcdbf
 @dataclass(frozen=True)
@@ -69,9 +69,7 @@ def in_words(
 # %% ../../nbs/labels/01_facs.ipynb #a1f71853
 def _unknown(kind, key, valid):
     "The error for a label that is not in `valid`"
-    near = get_close_matches(str(key).lower(), valid, n=1, cutoff=0.5)
-    hint = f' Did you mean {near[0]!r}?' if near else ''
-    return ValueError(f"{in_words(key)} is not {kind}.{hint} Valid: {', '.join(valid)}")
+    return ValueError(f'{in_words(key)} is not {kind}: {closest(key, valid)}')
 
 # %% ../../nbs/labels/01_facs.ipynb #8bd2d116
 def action_unit(
@@ -167,7 +165,7 @@ def expression_index(self:LabelSpace,
 @patch
 def _repr_markdown_(self:LabelSpace):
     rows = [('action units', [f'{l} {n}' for l,n in zip(self.au_labels, self.au_names)]), ('expressions', self.expressions)]
-    return '| | n | in this order |\n|---|---|---|\n' + '\n'.join(f"| {k} | {len(v)} | {', '.join(v)} |" for k,v in rows)
+    return markdown_table(['', 'n', 'in this order'], [(k, len(v), ', '.join(v)) for k,v in rows])
 
 # %% ../../nbs/labels/01_facs.ipynb #c166643e
 class LabelOrderError(ValueError):

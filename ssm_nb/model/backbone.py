@@ -8,13 +8,13 @@ __all__ = ['SMALL_CLIP', 'FULL_CLIP', 'clip_config', 'load_weights', 'build_clip
 
 # %% ../../nbs/model/03_backbone.ipynb #ecb2b500
 from copy import deepcopy
-from difflib import get_close_matches
 from functools import partial
 import open_clip
 import torch
 from fastcore.basics import patch
 from torch import nn,Tensor
 from torch.utils.checkpoint import checkpoint
+from ..core.texts import nearest
 from .experts import Experts
 
 # %% ../../nbs/model/03_backbone.ipynb #eb240369
@@ -32,8 +32,8 @@ def clip_config(
     "The configuration of a CLIP by name"
     cfg = SMALL_CLIP if name=='small' else open_clip.get_model_config(name)
     if cfg is None:
-        near = get_close_matches(name, ['small', *open_clip.list_models()], n=3)
-        raise ValueError(f"no CLIP configuration is called {name!r}; nearest: {', '.join(near) or 'small, '+FULL_CLIP}")
+        near = nearest(name, ['small', *open_clip.list_models()], 3) or ['small', FULL_CLIP]
+        raise ValueError(f"no CLIP configuration is called {name!r}; nearest: {', '.join(near)}")
     return deepcopy(cfg)
 
 # %% ../../nbs/model/03_backbone.ipynb #c23fcd5a

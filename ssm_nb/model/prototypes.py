@@ -10,6 +10,7 @@ import json, torch
 from fastcore.basics import patch
 from importlib.resources import files
 from open_clip.tokenizer import decode, tokenize
+from ..core.texts import markdown_table
 from ..labels.facs import BP4D_AUS, DISFA_AUS, EXPRESSIONS_7, EXPRESSIONS_11, LabelSpace
 from ..labels.prior import Prior
 from torch import nn, Tensor
@@ -138,8 +139,7 @@ def _repr_markdown_(self:Prompts)->str: # a Markdown table
     word = lambda i,t: '·' if 1<=i<=self.ctx.shape[-2] else f'`{decode(torch.tensor([t])).strip()}`'
     classes = zip(self.order.tolist(), self.eos.tolist(), self.token_ids.cpu())
     rows = [[word(i, t) for i,t in zip(o[1:e], ids[o[1:e]].tolist())] for o,e,ids in classes]
-    return '| description | SOS … EOS | EOS at |\n|---|---|---|\n' + '\n'.join(
-        f'| {d} | {" ".join(r)} | {e} |' for d,r,e in zip(self.descriptions, rows, self.eos.tolist()))
+    return markdown_table(['description', 'SOS … EOS', 'EOS at'], zip(self.descriptions, map(' '.join, rows), self.eos.tolist()))
 
 # %% ../../nbs/model/06_prototypes.ipynb #2e540004
 class Prototypes(nn.Module):

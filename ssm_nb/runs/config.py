@@ -25,7 +25,8 @@ from .. import __version__
 from ..core.distributed import rank_and_size
 from ..core.files import write_json, write_text
 from ..core.options import HOW, RunConfig, words_of
-from ..core.settings import Count, PriorName, Settings, Share, closest, keys_of
+from ..core.settings import Count, PriorName, Settings, Share, keys_of
+from ..core.texts import closest
 from ..data.datasets import AUClips, FEClips
 from ..data.manifests import read_manifest
 from ..data.folds import make_folds

@@ -15,13 +15,13 @@ import torch
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
-from filelock import FileLock, Timeout
 from pathlib import Path
 from time import sleep, time
 from typing import Any
-from ..core.files import write_csv, write_json, write_text
+from ..core.files import locked, write_csv, write_json, write_text
 from ..core.options import RunConfig
-from ..core.settings import Entry, Settings, SettingsError, closest, keys_of, read_entries
+from ..core.settings import Entry, Settings, SettingsError, keys_of, read_entries
+from ..core.texts import closest, markdown_table
 from ..evaluation.bootstrap import mean_ci
 from ..evaluation.results import Results
 from .config import description, run_config, run_sets
@@ -41,7 +41,7 @@ class Study:
     compare:tuple  # pairs of variants, the first minus the second
     options:dict   # of every run
 
-# %% ../../nbs/runs/04_study.ipynb #c60ef8f2
+# %% ../../nbs/runs/04_study.ipynb #4000f38e
 def _words(entry:Entry, valid:Sequence[str])->tuple:
     "The words of a line, each of them valid"
     words = tuple(entry.value.replace(',', ' ').split())
@@ -60,7 +60,7 @@ def _converted(value:str, kind:type)->Any:
     if kind is bool: return value.lower() in ('yes', 'true', '1')
     return kind(value) if kind in (int, float) else value
 
-# %% ../../nbs/runs/04_study.ipynb #87895f2c
+# %% ../../nbs/runs/04_study.ipynb #66571f58
 def _value(entry:Entry)->Any:
     "An option of a run, read by the type of its default"
     if entry.key not in keys_of(RunConfig):
@@ -70,7 +70,7 @@ def _value(entry:Entry)->Any:
     try: return _converted(entry.value, kind)
     except ValueError: raise SettingsError(entry, f'{entry.value!r} is no {kind.__name__}') from None
 
-# %% ../../nbs/runs/04_study.ipynb #ff5369a5
+# %% ../../nbs/runs/04_study.ipynb #b55fb07f
 def _sections(
     lines:list[Entry], # of the file
     names:list[str],   # of the regimes
@@ -105,7 +105,7 @@ def runs(self:Study,
     one = lambda s,r,v: run_config(settings, **self.options|self.regimes[r], seed=s, variant=v)
     return {f'{r}/{v}/seed{s}':one(s, r, v) for s in self.seeds for r in self.regimes for v in self.variants}
 
-# %% ../../nbs/runs/04_study.ipynb #4be8dd8c
+# %% ../../nbs/runs/04_study.ipynb #9d077772
 WILD = 'wild clips' # the part of the results that scores AUs in the other domain
 
 def counts_of(
@@ -115,7 +115,7 @@ def counts_of(
     au = dict(au=results.au, wild=results.transfer.get(WILD))
     return {k:o.counts for k,o in au.items() if o and o.counts} | (dict(fe=results.fe.answers) if results.fe else {})
 
-# %% ../../nbs/runs/04_study.ipynb #12c810b3
+# %% ../../nbs/runs/04_study.ipynb #9d1e5769
 def is_finished(
     where:Path,     # folder of a run
     described:dict, # its `description`
@@ -134,12 +134,12 @@ def run_one(
     "Train and evaluate one run of a study, unless it is finished"
     where.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(where/'.lock', timeout=0):
+        with locked(where/'study'):
             if not is_finished(where, description(config, run_sets(config, settings))):
                 train_run(config, settings, where, device)
                 write_json(where/'counts.json', counts_of(evaluate_run(where, settings, device=device)))
             return True
-    except Timeout: return False
+    except BlockingIOError: return False
 
 # %% ../../nbs/runs/04_study.ipynb #7526cf6a
 def _au_row(kept, part, name):
@@ -147,7 +147,7 @@ def _au_row(kept, part, name):
     if part not in kept: return {}
     return {f'{name} {k.upper()}':kept[part]['protocols']['fixed'][k]['mean']['value'] for k in ('f1', 'auc')}
 
-# %% ../../nbs/runs/04_study.ipynb #b45c313f
+# %% ../../nbs/runs/04_study.ipynb #e6337dd0
 def study_row(
     where:Path, # an evaluated run
 )->dict: # score to number
@@ -166,7 +166,7 @@ def _differences(both, score):
     "First minus second, where both have the score"
     return [x[score]-y[score] for x,y in both if x.get(score) is not None and y.get(score) is not None]
 
-# %% ../../nbs/runs/04_study.ipynb #78793419
+# %% ../../nbs/runs/04_study.ipynb #11dcce30
 def mean_f1(
     counts:np.ndarray, # (…, 3, a) hits, false alarms, misses
 )->np.ndarray: # (…)
@@ -176,7 +176,7 @@ def mean_f1(
     f1 = np.where(shown, 2*hit/np.maximum(2*hit+false+miss, 1), 0)
     return f1.sum(-1)/np.maximum(shown.sum(-1), 1)
 
-# %% ../../nbs/runs/04_study.ipynb #b79ea8bb
+# %% ../../nbs/runs/04_study.ipynb #a8c68012
 def mean_recall(
     answers:np.ndarray, # (n, 2) class and answer of each clip
     pick:np.ndarray,    # (…, n) clips
@@ -186,7 +186,7 @@ def mean_recall(
     drawn = [label[pick]==e for e in np.unique(label)]
     return np.mean([((answer[pick]==label[pick])&o).sum(-1)/np.maximum(o.sum(-1), 1) for o in drawn], axis=0)
 
-# %% ../../nbs/runs/04_study.ipynb #17e6ac0c
+# %% ../../nbs/runs/04_study.ipynb #909eea90
 COUNTED = {'AU F1':'au', 'wild AU F1':'wild', 'UAR':'fe'} # scores, and the counts that they come from
 
 def resampled(
@@ -202,7 +202,7 @@ def resampled(
     if isinstance(x, dict): return mean_f1(a[pick].sum(1))-mean_f1(b[pick].sum(1))
     return mean_recall(a, pick)-mean_recall(b, pick)
 
-# %% ../../nbs/runs/04_study.ipynb #c7561518
+# %% ../../nbs/runs/04_study.ipynb #255ecdd0
 def people_interval(
     both:list[tuple], # counts of each seed's two runs, as in `counts.json`
     score:str,        # column of the table
@@ -216,7 +216,7 @@ def people_interval(
     again = np.mean([resampled(x, y, draws, rng) for x,y in both], axis=0)
     return dict(zip(('low', 'high'), map(float, np.percentile(again, (2.5, 97.5)))))
 
-# %% ../../nbs/runs/04_study.ipynb #d9c54b40
+# %% ../../nbs/runs/04_study.ipynb #1352b8f7
 def paired(
     rows:list[dict],       # regime, variant, seed and scores
     compare:tuple,         # pairs of variants
@@ -247,7 +247,7 @@ def difference_figure(
     fig.update_layout(scattermode='group', xaxis_title='paired difference, 95 % interval over seeds').update_yaxes(autorange='reversed')
     return themed(fig, 'What each part adds', 160+60*len({(o['regime'], o['compare']) for o in table}))
 
-# %% ../../nbs/runs/04_study.ipynb #86cb9ec7
+# %% ../../nbs/runs/04_study.ipynb #9ea89a8b
 def difference_lines(
     table:list[dict], # from `paired`
 )->str: # Markdown
@@ -255,8 +255,7 @@ def difference_lines(
     number = lambda v: '–' if v!=v else f'{v:+.3f}'
     over = lambda o: f"{o['low']:+.3f} … {o['high']:+.3f}" if 'low' in o else '–'
     cells = [(o['regime'], o['compare'], o['score'], number(o['mean']), number(o['half'])[1:], over(o), str(o['n'])) for o in table]
-    head = ('regime', 'variants', 'score', 'mean difference', '± (95 %, seeds)', '95 %, people or clips', 'seeds')
-    return '\n'.join('| '+' | '.join(o)+' |' for o in (head, ('---',)*7, *cells))
+    return markdown_table(['regime', 'variants', 'score', 'mean difference', '± (95 %, seeds)', '95 %, people or clips', 'seeds'], cells)
 
 # %% ../../nbs/runs/04_study.ipynb #d39c8d3b
 def write_study(
@@ -306,11 +305,11 @@ class Place:
 @patch
 def finish(self:Place)->list[dict]: # the table
     "The table of what is finished, written by one process at a time"
-    with FileLock(self.folder/'.table.lock'):
+    with locked(self.folder/'table', wait='another process writes the table; waiting for it'):
         rows,counts = study_rows(self.planned, self.settings, self.folder)
         return write_study(self.folder, self.study, rows, len(self.planned), counts)
 
-# %% ../../nbs/runs/04_study.ipynb #4cf602c1
+# %% ../../nbs/runs/04_study.ipynb #47b3035c
 @patch
 def finished(self:Place,
     place:str, # a key of `planned`
@@ -319,7 +318,7 @@ def finished(self:Place,
     config = self.planned[place]
     return is_finished(self.folder/place, description(config, run_sets(config, self.settings)))
 
-# %% ../../nbs/runs/04_study.ipynb #a03f69de
+# %% ../../nbs/runs/04_study.ipynb #67fb8471
 def left_words(
     done:int,      # finished runs
     before:int,    # of which at the start of this process
@@ -330,7 +329,7 @@ def left_words(
     hours = seconds/max(1, done-before)*(planned-done)/3600
     return f'{done} of {planned} runs done'+f', about {hours:.1f} h left'*(done<planned)
 
-# %% ../../nbs/runs/04_study.ipynb #11c6ffaa
+# %% ../../nbs/runs/04_study.ipynb #07f89512
 @patch
 def attempt(self:Place,
     place:str,    # a key of `planned`

@@ -9,7 +9,7 @@ __all__ = ['au_f1_bars', 'score_bars', 'confusion', 'smoothed', 'loss_curves', '
 import numpy as np, plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from ..labels.facs import LabelSpace, expression
-from .plots import INK, PALETTE, _array, _au_texts, _heat, _matrix_figure, legend_above, themed
+from .plots import INK, PALETTE, checked_array, au_texts, heatmap, matrix_figure, legend_above, themed
 
 # %% ../../nbs/show/02_run_plots.ipynb #5a9c158c
 def _constant_marks(f1, space):
@@ -17,7 +17,7 @@ def _constant_marks(f1, space):
     return go.Scatter(x=list(space.au_labels), y=f1, mode='markers',
         name=f'best constant answer, mean {np.nanmean(f1):.2f}', hoverinfo='text',
                       marker=dict(symbol='line-ew', size=26, line=dict(width=4, color=PALETTE[1])),
-                      hovertext=[f'{t}<br>best constant answer {v:.3f}' for t,v in zip(_au_texts(space), f1)])
+                      hovertext=[f'{t}<br>best constant answer {v:.3f}' for t,v in zip(au_texts(space), f1)])
 
 # %% ../../nbs/show/02_run_plots.ipynb #a8041091
 def au_f1_bars(
@@ -28,12 +28,12 @@ def au_f1_bars(
     title:str='F1 per action unit' # one line
 )->go.Figure:
     "F1 of each action unit, beside the best constant answer"
-    f1, shape = _array(f1, (space.n_aus,), 'f1'), (space.n_aus,)
-    error = None if ci is None else dict(array=_array(ci, shape, 'ci'), color=INK, thickness=2)
+    f1, shape = checked_array(f1, (space.n_aus,), 'f1'), (space.n_aus,)
+    error = None if ci is None else dict(array=checked_array(ci, shape, 'ci'), color=INK, thickness=2)
     fig = go.Figure(go.Bar(x=list(space.au_labels), y=f1, error_y=error, name=f'model, mean {np.nanmean(f1):.2f}',
         marker=dict(color=PALETTE[0], line_width=0),
-                           hovertext=[f'{t}<br>F1 {v:.3f}' for t,v in zip(_au_texts(space), f1)], hoverinfo='text'))
-    if trivial is not None: fig.add_trace(_constant_marks(_array(trivial, shape, 'trivial'), space))
+                           hovertext=[f'{t}<br>F1 {v:.3f}' for t,v in zip(au_texts(space), f1)], hoverinfo='text'))
+    if trivial is not None: fig.add_trace(_constant_marks(checked_array(trivial, shape, 'trivial'), space))
     fig.update_layout(bargap=0.35).update_yaxes(range=[0, 1], title='F1').update_xaxes(showgrid=False)
     return legend_above(themed(fig, title, 360))
 
@@ -59,10 +59,10 @@ def score_bars(
     if not series: raise ValueError('series is empty; give at least one name with its scores')
     fig, k = go.Figure(), len(labels)
     for (name,values),color in zip(series.items(), PALETTE): fig.add_trace(_interval_bars(name,
-        _array(values, (k, 3), f'series[{name!r}]'), labels, color))
+        checked_array(values, (k, 3), f'series[{name!r}]'), labels, color))
     if constant is not None:
         mark = dict(symbol='line-ew', size=300//k, line=dict(width=3, color=PALETTE[3]))
-        fig.add_scatter(x=list(labels), y=_array(constant, (k,), 'constant'), mode='markers', name='best constant answer',
+        fig.add_scatter(x=list(labels), y=checked_array(constant, (k,), 'constant'), mode='markers', name='best constant answer',
             marker=mark, hovertemplate='best constant answer %{y:.3f}<extra></extra>')
     fig.update_layout(bargap=0.3, barmode='group').update_yaxes(range=[0, 1], title=score).update_xaxes(showgrid=False)
     return legend_above(themed(fig, title, 360))
@@ -81,13 +81,13 @@ def confusion(
 )->go.Figure:
     "Counts of each true expression by what was predicted"
     names = [expression(e) for e in expressions]
-    m = _array(matrix, (len(names),)*2, 'the confusion matrix')
+    m = checked_array(matrix, (len(names),)*2, 'the confusion matrix')
     if not ((m >= 0) & (m == np.round(m))).all(): raise ValueError('the confusion matrix must hold counts; rows are normalised here')
     total, share = m.sum(1, keepdims=True), _row_shares(m) # (e, 1), (e, e)
     hover = [[f'true {r}, predicted {c}<br>{m[i,j]:.0f} of {total[i,0]:.0f}' + (f' ({share[i,j]:.0%})' if total[i,0] else '')
               for j,c in enumerate(names)] for i,r in enumerate(names)]
-    heat = _heat(share, names, names, hover, coloraxis='coloraxis', text=np.char.mod('%d', m.astype(int)), texttemplate='%{text}')
-    return _matrix_figure(heat, title, 150 + 36*len(names), colorscale='Cividis', cmin=0, cmax=1,
+    heat = heatmap(share, names, names, hover, coloraxis='coloraxis', text=np.char.mod('%d', m.astype(int)), texttemplate='%{text}')
+    return matrix_figure(heat, title, 150 + 36*len(names), colorscale='Cividis', cmin=0, cmax=1,
         colorbar=dict(tickformat='.0%', title='of row'))
 
 # %% ../../nbs/show/02_run_plots.ipynb #1226b893
@@ -122,7 +122,7 @@ def loss_curves(
     rows = -(-len(history)//columns)
     fig = make_subplots(rows, columns, subplot_titles=list(history), horizontal_spacing=0.08, vertical_spacing=0.38/rows)
     for k,(name,values) in enumerate(history.items()):
-        for line in _loss_lines(_array(values, (None,), f'history[{name!r}]'), smooth, name, PALETTE[k % len(PALETTE)]):
+        for line in _loss_lines(checked_array(values, (None,), f'history[{name!r}]'), smooth, name, PALETTE[k % len(PALETTE)]):
             fig.add_trace(line, k//columns + 1, k%columns + 1)
     fig.update_layout(showlegend=False)
     return themed(fig, title, 80 + 200*rows).update_layout(margin_t=84)
@@ -130,7 +130,7 @@ def loss_curves(
 # %% ../../nbs/show/02_run_plots.ipynb #41386850
 def _gate(v, name):
     "`v` as an array of gates, each between 0 and 1"
-    v = _array(v, (None,), name)
+    v = checked_array(v, (None,), name)
     if not ((v >= 0) & (v <= 1)).all():
         raise ValueError(f'{name} must lie between 0 and 1; found {v.min():.3g} to {v.max():.3g}. Pass the sigmoid, not the raw parameter')
     return v
@@ -168,7 +168,7 @@ def _frame_texts(p, y, space):
     "Hover texts of probabilities and labels (t, a): a row an action unit"
     words = {0.: 'not active', 1.: 'active'}
     return [[f'{name}<br>frame {k}<br>probability {p[k,j]:.2f}<br>label: {words.get(y[k,j], "not annotated")}' for k in range(len(p))]
-            for j,name in enumerate(_au_texts(space))]
+            for j,name in enumerate(au_texts(space))]
 
 # %% ../../nbs/show/02_run_plots.ipynb #0d7ff1ec
 def au_timeline(
@@ -179,8 +179,8 @@ def au_timeline(
     title:str='Action units over time' # one line
 )->go.Figure:
     "Prediction and label of every action unit in every frame"
-    p = _array(prob, (None, space.n_aus), 'prob')
-    y = _array(truth, (len(p), space.n_aus), 'truth')
+    p = checked_array(prob, (None, space.n_aus), 'prob')
+    y = checked_array(truth, (len(p), space.n_aus), 'truth')
     fig = go.Figure(go.Heatmap(z=p.T, hovertext=_frame_texts(p, y, space), hoverinfo='text', ygap=6, coloraxis='coloraxis')) # (a, t)
     for name,active,offset,color in ((f'predicted (≥ {threshold:g})', p >= threshold, -0.33, PALETTE[5]), ('labelled',
             y == 1, 0.33, PALETTE[3])):

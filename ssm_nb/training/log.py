@@ -6,7 +6,6 @@
 __all__ = ['StepLog', 'TensorBoard', 'Validation', 'best_epoch']
 
 # %% ../../nbs/training/03_log.ipynb #18cc75a6
-import csv
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
@@ -15,7 +14,7 @@ from fastai.callback.core import Callback, CancelValidException
 from fastai.learner import Recorder
 from fastcore.basics import patch
 from ..core.distributed import rank_and_size, unwrap
-from ..core.files import write_csv
+from ..core.files import append_csv, write_csv
 from ..data.datasets import AUClips, FEClips
 from ..evaluation.protocols import score
 from ..model.losses import LOSS_NAMES
@@ -77,13 +76,8 @@ def before_epoch(self:StepLog):
 
 @patch
 def _add(self:StepLog, which, row):
-    rows = getattr(self, which)
-    rows.append(row)
-    if self.folder is None or rank_and_size()[0]: return
-    with open(self.folder/_FILES[which], 'a', newline='') as f:
-        w = csv.DictWriter(f, row)
-        if len(rows)==1: w.writeheader()
-        w.writerow(row)
+    getattr(self, which).append(row)
+    if self.folder and rank_and_size()[0]==0: append_csv(self.folder/_FILES[which], row)
 
 # %% ../../nbs/training/03_log.ipynb #27a47bd1
 @patch

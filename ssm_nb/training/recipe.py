@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from fastai.callback.core import Callback
 from fastcore.basics import patch
 from fastcore.docments import docments
+from ..core.texts import markdown_table
 from ..data.augment import AUGMENTATIONS, Augmentation
 from ..data.stream import released_batch
 
@@ -49,8 +50,8 @@ PRESETS = dict(
 def _repr_markdown_(self:Preset):
     "Every constant with its value and meaning"
     meanings = docments(Preset)
-    rows = [f'| `{f.name}` | {getattr(self, f.name)} | {meanings[f.name]} |' for f in fields(self)]
-    return '\n'.join(['| constant | value | meaning |', '|---|---|---|', *rows])
+    rows = [(f'`{f.name}`', getattr(self, f.name), meanings[f.name]) for f in fields(self)]
+    return markdown_table(['constant', 'value', 'meaning'], rows)
 
 # %% ../../nbs/training/01_recipe.ipynb #91c9acf7
 def lr_factor(
