@@ -128,7 +128,7 @@ def heap_moments(
 # %% ../../nbs/evaluation/08_observed.ipynb #32cbcaa5
 SPREAD = 0.05 # least variance of a heap, in squared logits
 
-# %% ../../nbs/evaluation/08_observed.ipynb #e202bf64
+# %% ../../nbs/evaluation/08_observed.ipynb #d23b394c
 def upper_share(
     z:np.ndarray, # (n, a)
     pi:np.ndarray, # (n, a) share of the upper heap
@@ -208,7 +208,7 @@ def cross_talk(
 # %% ../../nbs/evaluation/08_observed.ipynb #944222ed
 LEAST_LIFT = 0.3 # logits; a detector that lifts less than this tells nothing apart
 
-# %% ../../nbs/evaluation/08_observed.ipynb #ea3a30bc
+# %% ../../nbs/evaluation/08_observed.ipynb #02630cbd
 class _Draws:
     "Refits on people drawn anew, shifted as action units disturb each other"
     def __init__(self, wild, present, strength, z, lab_who, neutral, seed):
@@ -217,7 +217,7 @@ class _Draws:
         self.strength,self.present,self.lab_who = strength,present,lab_who
         self.talk = [cross_talk(strength, present, y) for y in (0,1)]
 
-# %% ../../nbs/evaluation/08_observed.ipynb #be2a9737
+# %% ../../nbs/evaluation/08_observed.ipynb #f855d206
 @patch
 def fit(self:_Draws,
     w:np.ndarray, # (s,) or (n,): how often each wild clip counts
@@ -243,7 +243,7 @@ def counting_limits(
     low,high = beta.ppf(tail, k, n-k+1),beta.ppf(1-tail, k+1, n-k)
     return np.where(k>0, low, 0),np.where(k<n, high, 1)
 
-# %% ../../nbs/evaluation/08_observed.ipynb #9c92b9a0
+# %% ../../nbs/evaluation/08_observed.ipynb #d81a8fff
 def neutral_row(
     wild:ClipAUs, # wild clips
 )->int:
@@ -254,7 +254,7 @@ def neutral_row(
                          'they tell what the detector says of faces that show no AU')
     return neutral
 
-# %% ../../nbs/evaluation/08_observed.ipynb #d81a60f5
+# %% ../../nbs/evaluation/08_observed.ipynb #e9550c7d
 def check_windows(
     space:LabelSpace, # of the columns
     present:np.ndarray, # (n, a) 1, 0, or NaN, of laboratory windows
@@ -265,7 +265,7 @@ def check_windows(
         raise ValueError(f"{', '.join(lost)}: no held-out laboratory window that shows it, or none that does not; "
                          "the detector's hits are not known")
 
-# %% ../../nbs/evaluation/08_observed.ipynb #89f30be7
+# %% ../../nbs/evaluation/08_observed.ipynb #0332a738
 def map_interval(
     share:np.ndarray, # (e, a) of all clips
     draws:np.ndarray, # (b, e, a) of clips and windows of people drawn anew
@@ -329,14 +329,14 @@ def to_dict(self:ObservedMap)->dict: # for `metrics.json`
                 low=self.low.tolist(), high=self.high.tolist(), clips=self.clips.tolist(), people=self.people,
                 lab_people=self.lab_people, against_truth=None if self.truth is None else self.against(self.truth))
 
-# %% ../../nbs/evaluation/08_observed.ipynb #dec3a18a
+# %% ../../nbs/evaluation/08_observed.ipynb #2ec6c48f
 @patch
 def cells(self:ObservedMap)->list[dict]: # a row an expression
     "Shares and intervals in words"
     words = lambda rows: {au:f'{s:.2f} [{l:.2f}, {h:.2f}]' for au,s,l,h in zip(self.space.au_labels, *rows)}
     return [{'expression':f, **words(rows)} for f,*rows in zip(self.space.expressions, self.share, self.low, self.high)]
 
-# %% ../../nbs/evaluation/08_observed.ipynb #4f8ce1d6
+# %% ../../nbs/evaluation/08_observed.ipynb #60e9ebf7
 @patch
 def score_words(self:ObservedMap)->list[str]: # none where the truth is not known
     "How near the map is to the truth, in a sentence"
