@@ -60,3 +60,18 @@ def test_what_the_readme_concludes():
         both,one = (stored['summary'][k][score] for k in ('joint', alone))
         assert abs(both['mean']-one['mean'])<both['half']+one['half']
         assert both['mean']-both['half']>stored['runs']['joint'][0][constant]
+
+# glossary ------------------------------------------------------------------------------------------------------------
+
+GLOSSARY = re.findall(r'^\| (.+?) \| (.+?) \| \[(.+?)\]\((.+?)\) \|$', (ROOT/'nbs'/'glossary.md').read_text(encoding='utf-8'), re.M)
+
+def words(text): return re.sub('[-_]', ' ', plain(text)).lower()
+
+@pytest.mark.parametrize('term,meaning,name,link', GLOSSARY, ids=lambda o: o if len(o)<20 else '')
+def test_a_term_of_the_glossary_is_explained_where_it_says(term, meaning, name, link):
+    assert link==f'{name}.ipynb' and re.search(rf'\b{re.escape(words(term))}', words(' '.join(markdown(ROOT/'nbs'/link)))), f'{link} never says {term!r}'
+    assert meaning.endswith('.') and meaning.count('. ')==0, 'one sentence'
+
+def test_the_glossary_is_in_order():
+    terms = [t.lower() for t,*_ in GLOSSARY]
+    assert terms==sorted(set(terms)) and len(terms)>=50
