@@ -41,7 +41,7 @@ class Study:
     compare:tuple  # pairs of variants, the first minus the second
     options:dict   # of every run
 
-# %% ../../nbs/runs/04_study.ipynb #4000f38e
+# %% ../../nbs/runs/04_study.ipynb #da9a9ac7
 def _words(entry:Entry, valid:Sequence[str])->tuple:
     "The words of a line, each of them valid"
     words = tuple(entry.value.replace(',', ' ').split())
@@ -60,7 +60,7 @@ def _converted(value:str, kind:type)->Any:
     if kind is bool: return value.lower() in ('yes', 'true', '1')
     return kind(value) if kind in (int, float) else value
 
-# %% ../../nbs/runs/04_study.ipynb #66571f58
+# %% ../../nbs/runs/04_study.ipynb #180535e4
 def _value(entry:Entry)->Any:
     "An option of a run, read by the type of its default"
     if entry.key not in keys_of(RunConfig):
@@ -70,7 +70,7 @@ def _value(entry:Entry)->Any:
     try: return _converted(entry.value, kind)
     except ValueError: raise SettingsError(entry, f'{entry.value!r} is no {kind.__name__}') from None
 
-# %% ../../nbs/runs/04_study.ipynb #b55fb07f
+# %% ../../nbs/runs/04_study.ipynb #f192212c
 def _sections(
     lines:list[Entry], # of the file
     names:list[str],   # of the regimes
@@ -105,17 +105,17 @@ def runs(self:Study,
     one = lambda s,r,v: run_config(settings, **self.options|self.regimes[r], seed=s, variant=v)
     return {f'{r}/{v}/seed{s}':one(s, r, v) for s in self.seeds for r in self.regimes for v in self.variants}
 
-# %% ../../nbs/runs/04_study.ipynb #9d077772
+# %% ../../nbs/runs/04_study.ipynb #7f7b1a75
 WILD = 'wild clips' # the part of the results that scores AUs in the other domain
 
 def counts_of(
     results:Results, # of a run
 )->dict: # 'au' and 'wild': person to (3, a) frames; 'fe': [[class, answer], …]
     "What intervals over people and clips need"
-    au = dict(au=results.au, wild=results.transfer.get(WILD))
+    au = dict(au=results.au, wild=results.transfer.get(WILD)) if results.au else {} # an AU branch that did not train has nothing to say
     return {k:o.counts for k,o in au.items() if o and o.counts} | (dict(fe=results.fe.answers) if results.fe else {})
 
-# %% ../../nbs/runs/04_study.ipynb #9d1e5769
+# %% ../../nbs/runs/04_study.ipynb #f31af62e
 def is_finished(
     where:Path,     # folder of a run
     described:dict, # its `description`
@@ -147,14 +147,15 @@ def _au_row(kept, part, name):
     if part not in kept: return {}
     return {f'{name} {k.upper()}':kept[part]['protocols']['fixed'][k]['mean']['value'] for k in ('f1', 'auc')}
 
-# %% ../../nbs/runs/04_study.ipynb #e6337dd0
+# %% ../../nbs/runs/04_study.ipynb #aff376f1
 def study_row(
     where:Path, # an evaluated run
 )->dict: # score to number
     "The main scores of a run, protocol `fixed`"
     kept = json.loads((where/'metrics.json').read_text(encoding='utf-8'))
-    au = _au_row(kept, 'au', 'AU')|_au_row(kept, f'transfer to {WILD}', 'wild AU')
-    return au|({k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')} if 'fe' in kept else {})
+    au = _au_row(kept, 'au', 'AU')
+    wild = _au_row(kept, f'transfer to {WILD}', 'wild AU') if au else {}
+    return au|wild|({k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')} if 'fe' in kept else {})
 
 # %% ../../nbs/runs/04_study.ipynb #e38b9d41
 def _pairs(rows, regime, a, b, at):
@@ -166,7 +167,7 @@ def _differences(both, score):
     "First minus second, where both have the score"
     return [x[score]-y[score] for x,y in both if x.get(score) is not None and y.get(score) is not None]
 
-# %% ../../nbs/runs/04_study.ipynb #11dcce30
+# %% ../../nbs/runs/04_study.ipynb #a7e4f4de
 def mean_f1(
     counts:np.ndarray, # (…, 3, a) hits, false alarms, misses
 )->np.ndarray: # (…)
@@ -176,7 +177,7 @@ def mean_f1(
     f1 = np.where(shown, 2*hit/np.maximum(2*hit+false+miss, 1), 0)
     return f1.sum(-1)/np.maximum(shown.sum(-1), 1)
 
-# %% ../../nbs/runs/04_study.ipynb #a8c68012
+# %% ../../nbs/runs/04_study.ipynb #c9a71f61
 def mean_recall(
     answers:np.ndarray, # (n, 2) class and answer of each clip
     pick:np.ndarray,    # (…, n) clips
@@ -186,7 +187,7 @@ def mean_recall(
     drawn = [label[pick]==e for e in np.unique(label)]
     return np.mean([((answer[pick]==label[pick])&o).sum(-1)/np.maximum(o.sum(-1), 1) for o in drawn], axis=0)
 
-# %% ../../nbs/runs/04_study.ipynb #909eea90
+# %% ../../nbs/runs/04_study.ipynb #388632da
 COUNTED = {'AU F1':'au', 'wild AU F1':'wild', 'UAR':'fe'} # scores, and the counts that they come from
 
 def resampled(
@@ -202,7 +203,7 @@ def resampled(
     if isinstance(x, dict): return mean_f1(a[pick].sum(1))-mean_f1(b[pick].sum(1))
     return mean_recall(a, pick)-mean_recall(b, pick)
 
-# %% ../../nbs/runs/04_study.ipynb #255ecdd0
+# %% ../../nbs/runs/04_study.ipynb #46d93bcb
 def people_interval(
     both:list[tuple], # counts of each seed's two runs, as in `counts.json`
     score:str,        # column of the table
@@ -216,7 +217,7 @@ def people_interval(
     again = np.mean([resampled(x, y, draws, rng) for x,y in both], axis=0)
     return dict(zip(('low', 'high'), map(float, np.percentile(again, (2.5, 97.5)))))
 
-# %% ../../nbs/runs/04_study.ipynb #1352b8f7
+# %% ../../nbs/runs/04_study.ipynb #95b8ac24
 def paired(
     rows:list[dict],       # regime, variant, seed and scores
     compare:tuple,         # pairs of variants
@@ -247,7 +248,7 @@ def difference_figure(
     fig.update_layout(scattermode='group', xaxis_title='paired difference, 95 % interval over seeds').update_yaxes(autorange='reversed')
     return themed(fig, 'What each part adds', 160+60*len({(o['regime'], o['compare']) for o in table}))
 
-# %% ../../nbs/runs/04_study.ipynb #9ea89a8b
+# %% ../../nbs/runs/04_study.ipynb #1411bb45
 def difference_lines(
     table:list[dict], # from `paired`
 )->str: # Markdown
@@ -309,7 +310,7 @@ def finish(self:Place)->list[dict]: # the table
         rows,counts = study_rows(self.planned, self.settings, self.folder)
         return write_study(self.folder, self.study, rows, len(self.planned), counts)
 
-# %% ../../nbs/runs/04_study.ipynb #47b3035c
+# %% ../../nbs/runs/04_study.ipynb #d253b7e9
 @patch
 def finished(self:Place,
     place:str, # a key of `planned`
@@ -318,7 +319,7 @@ def finished(self:Place,
     config = self.planned[place]
     return is_finished(self.folder/place, description(config, run_sets(config, self.settings)))
 
-# %% ../../nbs/runs/04_study.ipynb #67fb8471
+# %% ../../nbs/runs/04_study.ipynb #7af7e1da
 def left_words(
     done:int,      # finished runs
     before:int,    # of which at the start of this process
@@ -329,7 +330,7 @@ def left_words(
     hours = seconds/max(1, done-before)*(planned-done)/3600
     return f'{done} of {planned} runs done'+f', about {hours:.1f} h left'*(done<planned)
 
-# %% ../../nbs/runs/04_study.ipynb #07f89512
+# %% ../../nbs/runs/04_study.ipynb #036822fe
 @patch
 def attempt(self:Place,
     place:str,    # a key of `planned`
