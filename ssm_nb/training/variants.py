@@ -60,7 +60,9 @@ class OnlyTasks(Callback):
 class BridgeLoss(Callback):
     "What expressions say about AUs, beside the four losses; a run that goes on remembers the same frames"
     def state_dict(self): return {k:getattr(unwrap(self.model).bridge, k) for k in ('seen', 'at')}
-    def load_state_dict(self, state):
+    def load_state_dict(self,
+        state:dict, # from `state_dict`
+    ):
         for k,v in state.items(): getattr(unwrap(self.model).bridge, k).copy_(v)
 
     def after_loss(self):
