@@ -21,7 +21,7 @@ quickstart: .venv/installed
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --do-print --timing
-	$(BIN)/nbdev-test tutorials --n-workers 0 --cell-timeout 1800 --do-print --timing --verbose
+	$(BIN)/python .ci/notebooks.py tutorials
 	$(BIN)/python -m pytest tests
 
 lab: .venv/installed

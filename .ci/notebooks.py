@@ -8,6 +8,7 @@ check   name what `clean` would change, figures without a picture, and a course 
 pictures  give each Plotly figure the picture that viewers without scripts show, drawn by a Chromium or Chrome of the system
 debt    lower the numbers of style_debt.json to what is left of the findings
 style   the rules of the house (`house.py`), notebook by notebook; `style runs/` looks at some only
+tutorials  run each tutorial, print how long it took, and name those that failed or took more than twenty minutes
 paths   the paths, links and modules that prose, docstrings and messages cite: each must exist
 """
 import re, sys
@@ -170,6 +171,25 @@ def debt():
     left = {k:n if known is None else min(n, known.get(k, 0)) for k,n in now.items() if n}
     DEBT.write_text(dumps({k:n for k,n in left.items() if n}, indent=1)+'\n', encoding='utf-8')
 
+MAX_MINUTES = 20 # of a tutorial, on two cores
+
+def too_long(seconds, most=60*MAX_MINUTES):
+    "Of the seconds that each tutorial took, those beyond the limit; all are printed, the longest first"
+    for name,t in sorted(seconds.items(), key=lambda o: -o[1]): print(f'{name:40}{t:6.0f} s')
+    return [name for name,t in seconds.items() if t>most]
+
+def tutorials():
+    "Run every tutorial, one after the other"
+    from nbdev.config import get_config
+    from nbdev.test import test_nb
+    config = get_config(ROOT)
+    flags = config.tst_flags.split() if isinstance(config.tst_flags, str) else config.tst_flags
+    ran = {f.stem:test_nb(f, flags, do_print=True, basepath=ROOT, verbose=True, cell_timeout=60*MAX_MINUTES) for f in notebooks('tutorials')}
+    failed,slow = [name for name,(passed,_) in ran.items() if not passed],too_long({name:t for name,(_,t) in ran.items()})
+    for name in failed: print(f'tutorials/{name}.ipynb failed, see above')
+    for name in slow: print(f'tutorials/{name}.ipynb took more than {MAX_MINUTES} minutes: fewer or smaller steps')
+    return not (failed or slow)
+
 def paths():
     "Print every path, link and module that prose cites and that is not there"
     wrong = [*house.citations()]
@@ -177,6 +197,6 @@ def paths():
     return not wrong
 
 if __name__=='__main__':
-    cmds = dict(clean=clean, check=check, pictures=pictures, style=style, debt=debt, paths=paths)
+    cmds = dict(clean=clean, check=check, pictures=pictures, style=style, debt=debt, paths=paths, tutorials=tutorials)
     if len(sys.argv)<2 or sys.argv[1] not in cmds: sys.exit(f'usage: notebooks.py {"|".join(cmds)}')
     if cmds[sys.argv[1]](*sys.argv[2:]) is False: sys.exit(1)

@@ -18,7 +18,7 @@ from ssm_nb.core.files import write_json
 from ssm_nb.training.learner import adapt_model
 from ssm_nb.training.recipe import PRESETS
 from ssm_nb.training.step import TrainingLoss
-from ssm_nb.model.losses import draw_mixup
+from ssm_nb.model.mixup import draw_mixup
 from ssm_nb.model.ssm import build_ssm, param_groups
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts

@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch.nn import functional as F
 from ssm_nb.model.backbone import clip_config
-from ssm_nb.model.experts import experts_run, route, sorted_mixture
+from ssm_nb.model.routing import experts_run, route, sorted_mixture
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
 from ssm_nb.model.ssm import build_ssm

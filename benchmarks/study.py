@@ -29,7 +29,8 @@ from ssm_nb.labels.facs import label_space
 from ssm_nb.labels.prior import Prior, ssm_prior
 from ssm_nb.model.backbone import clip_config
 from ssm_nb.model.bridge import Bridge
-from ssm_nb.model.losses import JointLoss, draw_mixup
+from ssm_nb.model.losses import JointLoss
+from ssm_nb.model.mixup import draw_mixup
 from ssm_nb.model.prototypes import released_prompts
 from ssm_nb.model.ssm import SSMOutput, build_ssm, param_groups, semantic_logits
 from ssm_nb.model.weights import clip_weights

@@ -2,7 +2,8 @@
 import pytest,torch
 from hypothesis import given,settings,strategies as st
 from ssm_nb.model.backbone import SMALL_CLIP,ImageTower,build_clip,clip_config
-from ssm_nb.model.experts import ROUTINGS,Experts,experts_run,route,sorted_mixture,wide_mixture
+from ssm_nb.model.experts import Experts
+from ssm_nb.model.routing import ROUTINGS,experts_run,route,sorted_mixture,wide_mixture
 
 torch.set_num_threads(1)
 TINY = dict(embed_dim=16, quick_gelu=True, vision_cfg=dict(image_size=16, patch_size=8, width=32, layers=3, head_width=16),

@@ -3,7 +3,8 @@ from hypothesis import given, strategies as st
 from recipe import MODELS, golden
 from torch.nn import functional as F
 from types import SimpleNamespace
-from ssm_nb.model.losses import JointLoss, Mixup, MovingMeanBalance, draw_mixup, masked_bce, ramp
+from ssm_nb.model.losses import JointLoss, MovingMeanBalance, ramp
+from ssm_nb.model.mixup import Mixup, draw_mixup, masked_bce
 
 NAN = float('nan')
 def gen(seed): return torch.Generator().manual_seed(seed)

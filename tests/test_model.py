@@ -3,7 +3,8 @@ import copy,json
 import numpy as np,pytest,torch
 from hypothesis import given,settings,strategies as st
 from ssm_nb.labels.facs import BP4D_AUS,EXPRESSIONS_7,LabelOrderError,LabelSpace,label_space
-from ssm_nb.model.ssm import GROUP_LRS,AUSmoother,build_ssm,from_config,param_groups
+from ssm_nb.model.ssm import GROUP_LRS,build_ssm,from_config,param_groups
+from ssm_nb.model.temporal import AUSmoother
 from ssm_nb.labels.prior import Prior,ssm_prior
 from ssm_nb.model.prototypes import facs_prompts,released_prompts
 

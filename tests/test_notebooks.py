@@ -118,6 +118,18 @@ def test_a_notebook_of_the_method_has_a_picture_and_an_exercise(chapter, wanting
     write_nb(new_nb([mk_cell('x = 1')]), tmp_path/chapter/'a.ipynb')
     assert [o.split(':')[0] for _,o in house.findings(tmp_path/chapter/'a.ipynb')]==wanting
 
+def test_the_time_of_each_tutorial_is_printed_and_bounded(capsys):
+    assert N.too_long(dict(quick=3.2, slow=1201.))==['slow'] and N.too_long({})==[]
+    assert capsys.readouterr().out.split()==['slow', '1201', 's', 'quick', '3', 's']
+
+def test_a_tutorial_that_fails_is_named(tmp_path, monkeypatch, capfd):
+    "Two real notebooks, run as CI runs them"
+    for name,source in (('fine', 'assert 1+1==2'), ('broken', 'assert 1+1==3')): write_nb(new_nb([mk_cell(source)]), tmp_path/f'{name}.ipynb')
+    monkeypatch.setattr(N, 'notebooks', lambda folder: sorted(tmp_path.glob('*.ipynb')))
+    assert N.tutorials() is False
+    said = capfd.readouterr().out
+    assert 'tutorials/broken.ipynb failed' in said and 'fine.ipynb failed' not in said
+
 # citations -----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('text', ['[settings](nbs/core/01_settings.ipynb)', '`tests/test_files.py` does it', 'see nbs/core/02_files.ipynb.', 'a [page](https://a.b/c.md)',

@@ -6,7 +6,8 @@ from scipy.stats import norm
 from ssm_nb.evaluation.observed import ClipAUs, clip_strength, cross_talk, fit_shares, lab_windows, observed_map
 from ssm_nb.evaluation.protocols import AUTracks
 from ssm_nb.labels.facs import LabelSpace
-from ssm_nb.labels.prior import OTHER, load_prior
+from ssm_nb.labels.prior import OTHER
+from ssm_nb.labels.tables import load_prior, save_prior
 
 SPACE = LabelSpace((1,6,12), ('neutral','happiness','fear','anger'))
 
@@ -94,7 +95,7 @@ def test_unknown_people_are_clips(tmp_path):
 
 def test_saved_as_a_prior(tmp_path):
     o = observed_map(*world(4)[1:], times=20)
-    o.prior().save(tmp_path/'observed.csv')
+    save_prior(o.prior(), tmp_path/'observed.csv')
     again = load_prior(tmp_path/'observed.csv', SPACE)
     np.testing.assert_allclose(again.matrix, o.share)
     assert (again.matrix[0]==OTHER).all()

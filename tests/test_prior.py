@@ -5,8 +5,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from ssm_nb.labels.facs import ACTION_UNITS, EXPRESSIONS, LabelOrderError, LabelSpace, label_space
 from ssm_nb.labels.choice import PRIORS, choose_prior, compare, prior_record
-from ssm_nb.labels.cooccurrence import CoOccurrence, dataset_cooccurrence, load_cooccurrence
-from ssm_nb.labels.prior import Prior, PriorError, du2014_prior, emfacs_prior, load_prior, ssm_prior
+from ssm_nb.labels.cooccurrence import CoOccurrence, dataset_cooccurrence
+from ssm_nb.labels.prior import Prior, PriorError, du2014_prior, emfacs_prior, ssm_prior
+from ssm_nb.labels.tables import load_cooccurrence, load_prior, save_cooccurrence, save_prior
 
 # '#' where the released prior is 1.00, '.' where it is 0.02; one row an expression, one column an AU
 RELEASED = {('bp4d', 7): '''...#..#.....
@@ -67,7 +68,7 @@ few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChec
 @pytest.mark.parametrize('suffix', ['csv', 'graphml'])
 def test_any_prior_survives_a_file(tmp_path, suffix, prior):
     path = tmp_path/f'p.{suffix}'
-    prior.save(path)
+    save_prior(prior, path)
     back = load_prior(path, prior.space)
     assert back == prior and back.matrix.tobytes() == prior.matrix.tobytes()
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -83,7 +84,7 @@ def test_any_prior_survives_its_graph(prior):
 @pytest.mark.parametrize('suffix', ['csv', 'graphml'])
 def test_any_counts_survive_a_file(tmp_path, suffix, drawn):
     counts, path = drawn[1], tmp_path/f'c.{suffix}'
-    counts.save(path)
+    save_cooccurrence(counts, path)
     assert load_cooccurrence(path) == counts
 
 @few
@@ -107,10 +108,10 @@ def test_comparison_is_sorted_and_complete():
 
 def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path/'p.graphml'
-    ssm_prior(label_space('bp4d')).save(path)
+    save_prior(ssm_prior(label_space("bp4d")), path)
     old = path.read_bytes()
     monkeypatch.setattr(nx, 'write_graphml_xml', lambda g, p: p.write_text('<graphml') and 1/0)
-    with pytest.raises(ZeroDivisionError): du2014_prior(label_space('bp4d')).save(path)
+    with pytest.raises(ZeroDivisionError): save_prior(du2014_prior(label_space("bp4d")), path)
     assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
 
 def test_spreadsheet_export_with_bom_and_crlf(tmp_path):
@@ -136,7 +137,7 @@ def test_bad_csv(tmp_path, body, message):
 
 def test_missing_expression_prints_both_orders(tmp_path):
     path, space = tmp_path/'short.csv', label_space('bp4d')
-    ssm_prior(space).to(LabelSpace(space.aus, space.expressions[:-1])).save(path)
+    save_prior(ssm_prior(space).to(LabelSpace(space.aus, space.expressions[:-1])), path)
     with pytest.raises(LabelOrderError, match='fear / nothing') as e: load_prior(path, space)
     assert str(path) in str(e.value)
 
@@ -190,7 +191,7 @@ def test_controls_say_as_much_and_mean_nothing(key, seed):
 def test_a_file_is_brought_to_the_models_labels_by_name(tmp_path, suffix):
     "Another order is put right by the names; labels that the file lacks come from a rule, and the source says which"
     file, space = tmp_path/f'mine.{suffix}', LabelSpace((20, 12, 1), ('fear', 'happiness'))
-    Prior([[.1, .2], [.3, .4]], LabelSpace((1, 12), ('happiness', 'fear'))).save(file)
+    save_prior(Prior([[.1, .2], [.3, .4]], LabelSpace((1, 12), ("happiness", "fear"))), file)
     prior = choose_prior(str(file), space)
     assert np.array_equal(prior.matrix, [[1, .4, .3], [.02, .2, .1]]) and 'pairs of AU20 from EMFACS' in prior.source
     record = prior_record(file, prior)

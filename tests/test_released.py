@@ -11,7 +11,7 @@ from ssm_nb.model.ssm import build_ssm,from_config
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts
 from ssm_nb.model.released import from_released,load_model,load_released,save_model,to_released
-from ssm_nb.model.weights import read_checkpoint
+from ssm_nb.core.archives import read_checkpoint
 
 torch.set_num_threads(1)
 SPACES = [('bp4d', 7), ('bp4d', 11), ('disfa', 7), ('disfa', 11)]

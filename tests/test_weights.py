@@ -5,7 +5,8 @@ import pytest,torch
 from hypothesis import given,settings,strategies as st
 from safetensors.torch import save_file
 from ssm_nb.model.backbone import FULL_CLIP,build_clip
-from ssm_nb.model.weights import check_weights,clip_weights,fetch,how_to_get,read_checkpoint,read_clip
+from ssm_nb.core.archives import read_checkpoint
+from ssm_nb.model.weights import check_weights,clip_weights,fetch,how_to_get,read_clip
 
 torch.set_num_threads(1)
 

@@ -31,9 +31,11 @@ from ..evaluation.scores import au_scores, fe_scores
 from ..evaluation.votes import vote_search
 from ..labels.facs import label_space
 from ..labels.prior import ssm_prior
-from ..model.losses import draw_mixup, ramp
+from ..model.losses import ramp
+from ..model.mixup import draw_mixup
 from ..model.released import from_released
-from ..model.ssm import AUSmoother, param_groups
+from ..model.ssm import param_groups
+from ..model.temporal import AUSmoother
 from ..show.report import Section, write_page
 from .recipe import PRESETS, lr_factor
 from .reference import MODELS, Check, experts_check, file_checks, model_checks, reference_folder, released_model

@@ -14,7 +14,8 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from ..core.distributed import gather_rows, unwrap
 from ..data.datasets import keyed_generator
-from ..model.losses import JointLoss, draw_mixup
+from ..model.losses import JointLoss
+from ..model.mixup import draw_mixup
 
 # %% ../../nbs/training/02_step.ipynb #e59d2dc7
 class TrainingLoss(nn.Module):
