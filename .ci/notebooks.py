@@ -5,7 +5,8 @@ clean   what nbdev-clean does, in nbs/ and tutorials/, and beyond it: no widget 
         hold paths of the machine), of a progress bar its last state, no output over 60 kB (200 kB with a picture); a
         large figure keeps its picture only; and nbs/sidebar.yml, the table of contents, and nbs/counts.md
 check   name what `clean` would change, figures without a picture, and a course that has grown too large; change nothing
-pictures  give each Plotly figure the picture that viewers without scripts show, drawn by a Chromium or Chrome of the system
+pictures  give each Plotly figure the picture that viewers without scripts show, drawn by a Chromium or Chrome of the system;
+        `pictures all` draws them anew
 debt    lower the numbers of style_debt.json to what is left of the findings
 style   the rules of the house (`house.py`), notebook by notebook; `style runs/` looks at some only
 tutorials  run each tutorial, print how long it took, and name those that failed or took more than twenty minutes
@@ -109,26 +110,29 @@ def pictureless():
     return [f for f in notebooks('nbs', 'tutorials') if any('image/png' not in d for d in figures(loads(f.read_text(encoding='utf-8'))))]
 
 def png(figure, width=900):
-    "A Plotly figure, as JSON, drawn: base64 of a PNG with 256 colours"
+    "A Plotly figure, as JSON, drawn on white where it is transparent: base64 of a PNG with 256 colours"
     import kaleido, plotly.graph_objects as go
     from base64 import b64encode
     from io import BytesIO
     from PIL import Image
     fig = go.Figure(data=figure['data'], layout=figure['layout'], frames=figure.get('frames'), skip_invalid=True)
     size = dict(width=fig.layout.width or width, height=fig.layout.height or 450, scale=1)
-    drawn = Image.open(BytesIO(kaleido.calc_fig_sync(fig, opts=dict(format='png', **size)))).convert('RGB')
+    drawn = Image.open(BytesIO(kaleido.calc_fig_sync(fig, opts=dict(format='png', **size)))).convert('RGBA')
+    drawn = Image.alpha_composite(Image.new('RGBA', drawn.size, 'white'), drawn).convert('RGB')
     small = BytesIO()
     drawn.quantize(256).save(small, 'PNG', optimize=True)
     return b64encode(small.getvalue()).decode()
 
-def pictures():
-    if not (todo := pictureless()): return
+def pictures(which='missing'):
+    "Draw the pictures that are missing, or `all` of them anew"
+    todo = notebooks('nbs', 'tutorials') if which=='all' else pictureless()
+    if not todo: return
     import kaleido
     kaleido.start_sync_server()
     for f in todo:
         nb = loads(f.read_text(encoding='utf-8'))
         for data in figures(nb):
-            if 'image/png' not in data: data['image/png'] = png(data[PLOTLY])
+            if which=='all' or 'image/png' not in data: data['image/png'] = png(data[PLOTLY])
         write_nb(cleaned(nb), f)
         print(f'drawn: {f.relative_to(ROOT)}')
     kaleido.stop_sync_server()

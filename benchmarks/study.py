@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from ssm_nb.core.files import write_json
+from ssm_nb.core.files import write_json, write_text
 from ssm_nb.core.settings import load_settings
 from ssm_nb.data.augment import normalise
 from ssm_nb.data.datasets import AUClips, FEClips, keyed_generator
@@ -58,7 +58,8 @@ SAME = {('au_only', 'few_fe'), ('fe_only', 'few_au')}                          #
 
 
 def prior_of(name, seed):
-    "The release's prior, or a control: the same mass everywhere, or its rows under wrong names."
+    "The release's prior, or a control: the same mass everywhere, or its rows under wrong names; or a prior that is given."
+    if isinstance(name, Prior): return name
     p = ssm_prior(SPACE).matrix
     if name=='uniform': return Prior(np.full_like(p, p.mean()), SPACE, 'uniform')
     rows = [i for i in range(len(p)) if i!=SPACE.neutral]
@@ -81,28 +82,44 @@ def read_clips(tower, clips):
     return tower.read(normalise(clips.flatten(0, 1))).half().unflatten(0, clips.shape[:2])
 
 
-def read_task(task, settings):
-    "All clips of one task: (1+views, n, t, d) tokens, first as evaluation sees them; labels and names. Read once, then kept in the cache."
-    data = embedded_data(settings.paths.cache, SMALL)
-    embedded_settings(settings, 'small')                                      # makes the folds and the manifests of all clips
+def all_clips(data, name):
+    "The manifest of training and test together."
+    file = data.root/f'all_{name}.list'
+    if not file.exists(): write_text(file, ''.join(Path(dict(bp4d=data.lab, dfew=data.wild)[name](s)).read_text() for s in ('train', 'test')))
+    return read_manifest(file, name, SPACE)
+
+
+def read_views(ds, task, rows):
+    "(1+views, clips, t, d) tokens of the clips in `rows`, one list for each view; 0 elsewhere."
+    tower,tokens = new_model(0).eval().image,None
+    for v,some in enumerate(rows):
+        draw = (lambda i: ds[i][0]) if v==0 else (lambda i: ds.draw(i, keyed_generator(0, 'view', task, v-1, i))[0])
+        for few in torch.as_tensor(list(some)).split(12):
+            x = read_clips(tower, torch.stack([draw(i) for i in few.tolist()]))
+            if tokens is None: tokens = x.new_zeros(1+VIEWS, len(ds), *x.shape[1:])
+            tokens[v,few] = x
+    return tokens
+
+
+def read_task(task, settings, world, rows=None):
+    "All clips of one task: (1+views, n, t, d) tokens, first as evaluation sees them; labels and names. Read once, then kept in the cache; or only `rows`."
+    data = embedded_data(settings.paths.cache, SMALL, world)
+    if not world: embedded_settings(settings, 'small')                        # makes the folds and the manifests of all clips
     kind,name,images = dict(fe=(FEClips, 'dfew', data.wild_images), au=(AUClips, 'bp4d', data.lab_images))[task]
     file = settings.paths.cache/f'study-{task}-{VIEWS}-{data.root.name}.pt'
+    ds = kind(all_clips(data, name), images, 64, augmentation=getattr(PRESET, f'{task}_augmentation'), cache_mb=900)
+    about = dict(label=torch.stack([ds.label(i) for i in range(len(ds))]), name=[ds.paths(i)[0].rpartition('/')[0] for i in range(len(ds))])
     with FileLock(f'{file}.lock'):
-        if not file.exists():
-            ds = kind(read_manifest(data.root/f'all_{name}.list', name, SPACE), images, 64, augmentation=getattr(PRESET, f'{task}_augmentation'), cache_mb=900)
-            tower = new_model(0).eval().image
-            views = [lambda i: ds[i][0], *(lambda i,v=v: ds.draw(i, keyed_generator(0, 'view', task, v, i))[0] for v in range(VIEWS))]
-            read = lambda view: torch.cat([read_clips(tower, torch.stack([view(i) for i in some.tolist()])) for some in torch.arange(len(ds)).split(12)])
-            torch.save(dict(tokens=torch.stack([read(v) for v in views]), label=torch.stack([ds.label(i) for i in range(len(ds))]),
-                            name=[ds.paths(i)[0].rpartition('/')[0] for i in range(len(ds))]), file)
-    out = torch.load(file)
-    return {task:out['tokens'].float(), f'{task}_label':out['label'], f'{task}_name':out['name']}
+        if not file.exists() and rows is None: torch.save(dict(about, tokens=read_views(ds, task, [range(len(ds))]*(1+VIEWS))), file)
+    out = torch.load(file) if file.exists() else about
+    tokens = out['tokens'] if file.exists() else read_views(ds, task, rows(out['name']))
+    return {task:tokens.float(), f'{task}_label':out['label'], f'{task}_name':out['name']}
 
 
-def read_all(settings):
-    "Both tasks, and the true AUs of wild clips."
-    out = read_task('fe', settings)|read_task('au', settings)
-    truth = [embedded_data(settings.paths.cache, SMALL).truth(s) for s in ('train', 'test')]
+def read_all(settings, world=0, rows={}):
+    "Both tasks, and the true AUs of wild clips; `world` draws the people; of a task in `rows` only the clips that it names, if they are not in the cache."
+    out = read_task('fe', settings, world, rows.get('fe'))|read_task('au', settings, world, rows.get('au'))
+    truth = [embedded_data(settings.paths.cache, SMALL, world).truth(s) for s in ('train', 'test')]
     out['wild_aus'] = torch.tensor(np.concatenate([t['wild'] for t in truth])[...,COLUMNS]>=PRESENT).float()
     out['wild_person'] = [str(p) for t in truth for p in t['wild_person']]
     assert [int(n) for n in out['fe_name']]==list(range(1, len(out['fe_name'])+1)) # truth and clips in one order
@@ -124,6 +141,20 @@ def parts(settings, data, seed, au_people=0, fe_clips=0):
     return out
 
 
+def one_run(settings, seed, variant, regime):
+    "One cell of the study, as it was stored, for which only the clips that it needs are read (seconds instead of minutes)."
+    tasks = VARIANTS[variant].get('tasks', ('fe', 'au'))
+    of = lambda k,names: parts(settings, {f'{o}_name':names if o==k else [] for o in ('fe', 'au')}, seed, **REGIMES[regime])[k]
+    def needed(k):
+        def rows(names):
+            train,test = of(k, names)
+            return [test, *[train]*VIEWS] if k in tasks else [test[:1], *[test[:0]]*VIEWS] # of the other task nothing is asked
+        return rows
+    data = read_all(settings, rows={k:needed(k) for k in ('fe', 'au')})
+    rows,kind = parts(settings, data, seed, **REGIMES[regime]),VARIANTS[variant]
+    return evaluate(train(data, rows, kind, seed), data, rows, kind)
+
+
 def answers(m, fe=None, au=None, noise=None, kind={}):
     "The model on tokens, with what a variant has."
     z_fe,z_au = m.mapping.exchange(*m.prototypes())
@@ -136,7 +167,7 @@ def answers(m, fe=None, au=None, noise=None, kind={}):
     if fe is not None:
         s = logits_of(v:=m.fe_temporal(x:=read(fe)), z_fe)
         out[:2] = m.fe_head(v)+s,s
-        if kind.get('bridge') or noise is None: wild,_ = au_of(x)
+        if kind.get('bridge') or noise is None: wild,_ = au_of(x if kind.get('tower', True) else x.detach())
         if kind.get('bridge'): out[0] = out[0]+m.bridge.evidence(wild)
     if au is not None: out[2:] = au_of(read(au))
     return SSMOutput(*out, m.mapping.au2fe(), m.mapping.fe2au()),wild
@@ -150,7 +181,7 @@ def shut(m, kind):
     for gate,on in ((m.mapping.alpha, kind.get('au2fe', True)), (m.mapping.beta, kind.get('fe2au', True))):
         if not on: gate.data.fill_(-200.); gate.requires_grad_(False)
     if not kind.get('residuals', True): m.mapping.d1.requires_grad_(False); m.mapping.d2.requires_grad_(False)
-    if kind.get('bridge'): m.bridge = Bridge(m.mapping.prior)
+    if kind.get('bridge'): m.bridge = kind.get('form', Bridge)(m.mapping.prior)
     return [[p for p in g if p.requires_grad] for g in param_groups(m)]
 
 
@@ -248,9 +279,9 @@ def kept():
 def main(seconds=1e9):
     torch.set_num_threads(1)
     settings,begun = load_settings(),time.time()
-    data,lock = read_all(settings),FileLock(f'{RESULTS}.lock')
-    claims = Path(settings.paths.cache)/'study-claims'
+    data,claims = read_all(settings),Path(settings.paths.cache)/'study-claims'
     claims.mkdir(exist_ok=True)
+    lock = FileLock(claims/'results')
     for seed,variant,regime in planned():
         name = f'{seed}-{variant}-{regime}'
         mine = FileLock(claims/name)

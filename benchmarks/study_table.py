@@ -1,14 +1,18 @@
 """What the stored study says: paired differences of variants, with 95 % intervals over seeds (Student t) and over people or clips (bootstrap).
 
-Run: python benchmarks/study_table.py    (reads and completes results/study.json, writes results/study.md)
+Prose that cites a difference names its place behind the number, `+0.103 ± 0.017<!-- study full ssm_bridge-au_only wild_f1 gains -->`, and gets the
+number from here; whether the word (gains, loses, …) still holds is tested.
+
+Run: python benchmarks/study_table.py    (reads and completes results/study.json, writes results/study.md and the numbers in the notebooks' prose)
 """
-import json
+import json, re
 from pathlib import Path
 import numpy as np
 from ssm_nb.core.files import write_json, write_text
 from ssm_nb.evaluation.bootstrap import mean_ci
 
-RESULTS = Path(__file__).parent/'results'/'study.json'
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT/'benchmarks'/'results'/'study.json'
 PAIRS = ('shared-au_only', 'shared-fe_only', 'ssm-au_only', 'ssm-fe_only', 'no_exchange-shared', 'ssm-shared', 'fixed_prior-no_exchange', 'ssm-no_exchange', 'ssm-fixed_prior',
          'ssm-au2fe_only', 'ssm-fe2au_only', 'ssm_uniform-ssm', 'ssm_shuffled-ssm', 'ssm_bridge-au_only', 'ssm_bridge-fe_only', 'ssm_bridge-ssm', 'ssm_bridge-shared',
          'bridge_uniform-ssm_bridge', 'bridge_shuffled-ssm_bridge')
@@ -17,29 +21,37 @@ ALSO = dict(au_only='few_fe', fe_only='few_au')                               # 
 
 
 def mean_f1(counts):
-    "(…, 3, a) hits, false alarms, misses to the mean F1 over AUs; an AU without any of them counts 0, as in the protocol."
+    "(…, 3, a) hits, false alarms, misses to the mean F1 over the AUs that somebody shows."
     hit,false,miss = np.moveaxis(np.asarray(counts, float), -2, 0)
-    return (2*hit/np.maximum(2*hit+false+miss, 1)).mean(-1)
+    shown = hit+miss>0
+    f1 = np.where(shown, 2*hit/np.maximum(2*hit+false+miss, 1), 0)
+    return f1.sum(-1)/np.maximum(shown.sum(-1), 1)
 
 
-def mean_recall(right, pick):
+def mean_recall(answers, pick):
     "UAR of some clips: (n, 2) classes and answers, (…, n) clips."
-    y,predicted = right.T
-    rates = [((y[pick]==e)&(predicted[pick]==e)).sum(-1)/np.maximum((y[pick]==e).sum(-1), 1) for e in np.unique(y)]
-    return np.mean(rates, 0)
+    label,answer = answers.T
+    drawn = [label[pick]==e for e in np.unique(label)]
+    return np.mean([((answer[pick]==label[pick])&o).sum(-1)/np.maximum(o.sum(-1), 1) for o in drawn], axis=0)
 
 
-def resampled(a, b, score, g, draws=400):
-    "Differences of one seed's pair when its test people (AU) or clips (expressions) are drawn again; None where a score has no such unit."
-    if score in ('au_f1', 'wild_f1'):
-        key = score.replace('f1', 'counts')
-        x,y = (np.array([r[key][k] for k in sorted(r[key])]) for r in (a, b))  # (people, 3, a)
-        pick = g.integers(len(x), size=(draws, len(x)))
-        return mean_f1(x[pick].sum(1))-mean_f1(y[pick].sum(1))
-    if score=='uar':
-        x,y = (np.array([r['right'][k] for k in sorted(r['right'])]) for r in (a, b))
-        pick = g.integers(len(x), size=(draws, len(x)))
-        return mean_recall(x, pick)-mean_recall(y, pick)
+def resampled(x, y, draws, rng):
+    "Differences of two runs when their test people (a dict, AU) or clips (a list, expressions) are drawn anew."
+    names = sorted(x) if isinstance(x, dict) else range(len(x))
+    a,b = (np.array([o[k] for k in names]) for o in (x, y))
+    pick = rng.integers(len(a), size=(draws, len(a)))
+    if isinstance(x, dict): return mean_f1(a[pick].sum(1))-mean_f1(b[pick].sum(1))
+    return mean_recall(a, pick)-mean_recall(b, pick)
+
+
+def over_units(both, score):
+    "95 % interval of the mean difference when each seed's test people (AU) or clips (expressions) are drawn again; {} where a score has no such unit."
+    kind = dict(au_f1='au_counts', wild_f1='wild_counts', uar='right').get(score)
+    if kind is None: return {}
+    units = lambda r: r[kind] if score!='uar' else [r[kind][k] for k in sorted(r[kind])]
+    rng = np.random.default_rng(0)
+    again = np.mean([resampled(units(a), units(b), 400, rng) for a,b in both], axis=0)
+    return dict(zip(('low', 'high'), map(float, np.percentile(again, (2.5, 97.5)))))
 
 
 def differences(runs):
@@ -54,10 +66,7 @@ def differences(runs):
             for score in SCORES:
                 d = [x[score]-y[score] for x,y in both if score in x and score in y]
                 if len(d)<2: continue
-                g = np.random.default_rng(0)
-                again = [resampled(x, y, score, g) for x,y in both]
-                units = dict(zip(('low', 'high'), np.percentile(np.mean(again, 0), (2.5, 97.5)))) if again[0] is not None else {}
-                out.append(dict(regime=regime, pair=pair, score=score, **mean_ci(d)._asdict(), **units))
+                out.append(dict(regime=regime, pair=pair, score=score, **mean_ci(d)._asdict(), **over_units(both, score)))
     return out
 
 
@@ -86,12 +95,32 @@ def markdown(kept):
     return '\n'.join(['# The study', '', *kept['setting'], '', f"{len(kept['runs'])} runs. 95 % intervals.", '', *rows, '', *diff, ''])
 
 
+CITED = re.compile(r'([+-]\d\.\d+)( ± \d\.\d+)?(\s*<!-- study (\S+) (\S+) (\S+?)(?: ([^>]+?))? -->)')
+
+
+def cited(text, kept):
+    "The text with the numbers of the study."
+    at = {(o['regime'], o['pair'], o['score']):o for o in kept['differences']}
+    def number(m):
+        o = at[m[4],m[5],m[6]]
+        return f"{o['mean']:+.3f}"+f" ± {o['half']:.3f}"*bool(m[2])+m[3]
+    return CITED.sub(number, text)
+
+
+def prose():
+    "Files whose prose may cite the study."
+    return [*sorted((ROOT/'nbs').rglob('*.ipynb')), *sorted((ROOT/'tutorials').glob('*.ipynb')), ROOT/'README.md']
+
+
 def main():
     kept = json.loads(RESULTS.read_text())
     kept['runs'].sort(key=lambda r: (r['seed'], r['regime'], r['variant']))
     kept |= dict(levels=levels(kept['runs']), differences=differences(kept['runs']))
     write_json(RESULTS, kept)
     write_text(RESULTS.with_suffix('.md'), markdown(kept))
+    for f in prose():
+        text = f.read_text(encoding='utf-8')
+        if (new := cited(text, kept))!=text: write_text(f, new)
 
 
 if __name__=='__main__': main()

@@ -22,6 +22,10 @@ def until(page, script, seconds=20):
         page.wait_for_timeout(50)
     raise AssertionError(f'not within {seconds} s: {script}')
 
+def settle(page):
+    "Wait until what was asked for is drawn: a view is drawn in the next frame"
+    page.evaluate('() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))')
+
 TOOLS = '{compute, cellOf, Face, faceWords, readSpec, unpack, setting, mapsOf, similarities, parts, changes, mount, isDark, SpecError, EditError}'
 
 def module_page(browser, js):

@@ -1,5 +1,5 @@
 "What the explorer computes in a real browser, against the model in PyTorch and the renderer"
-import json
+import base64, gzip, json
 from copy import deepcopy
 from dataclasses import replace
 import numpy as np
@@ -218,6 +218,19 @@ def verdict(d):
     try: check_spec(d); return 'fine'
     except SpecError as e: return str(e)
 
+def impossible(d, x):
+    "Well-formed, but nothing that can be: said twice, out of range, pointing nowhere, missing what another part needs"
+    cell = lambda v: [[v, *[None]*11], *[[None]*12]*6]
+    put = lambda at,v: replaced(d, tuple(int(k) if k.isdigit() else k for k in at.split('.')), v)
+    out = [put('labels.aus.1', d['labels']['aus'][0]), put('labels.expressions.1', d['labels']['expressions'][0]), put('priors.1.name', d['priors'][0]['name']), put('epochs.1.epoch', 1)]
+    out += [put(f'evidence.{k}', cell(-1)) for k in ('support', 'together', 'lift', 'low', 'high')]+[put('evidence.together', cell(3)), put('evidence.cut_au2fe.0.0', '0.1'), put('evidence.support.0.0', True)]
+    out += [put('truth', dict(source='', table=cell(v))) for v in (-.1, 1.5, 'x')]+[put('observed', dict(source='', table=cell(2)))]
+    out += [put('epochs.0.uar', v) for v in (-.1, 1.1, '0.5')]+[put('epochs.0.gram', encode(x.gram*0, 'float32')), put('priors.0.source_of', encode(np.full((7,12), 9), 'uint8'))]
+    out += [put('priors', []), put('epochs', []), put('clips.0.tiles', [0]*16), put('clips.0.frames', 0), put('pictures', dict(jpeg='?', size=8, columns=8)), put('pictures', dict(jpeg='', size=0, columns=8))]
+    huge = encode(np.zeros((7, 12)), 'float32', deflate=True)
+    bomb = encode(np.zeros(4*10**6), 'float32', deflate=True)
+    return out+[put('epochs.0.d1', bomb|dict(shape=[7, 12])), put('epochs.0.d1.shape', [7*10**9, 12]), put('epochs.0.d1', huge|dict(data=huge['data'][:8])), put('title', 12), put('chosen', '1')]
+
 def test_both_sides_say_the_same_of_a_wrong_specification(page, small):
     "Every field in turn: missing, null, of another kind, of another shape, not finite"
     d = small[1].to_dict()
@@ -230,13 +243,38 @@ def test_both_sides_say_the_same_of_a_wrong_specification(page, small):
         for value in (..., None, 'x', -1, 1.5, [], {}, 10**6, True): wrong.append(replaced(d, path, value))
     x = small[1].epochs[0]
     wrong += [replaced(d, ('epochs', 0, 'd1'), encode(v, 'float32')) for v in (x.d1.T, x.d1*np.nan, x.d1[None], np.full((7,12), np.inf))]
-    wrong += [replaced(d, ('epochs', 0, 'd1', k), v) for k,v in (('data', 'AAAA'), ('data', '!'), ('dtype', 'int16'), ('shape', [7, 11]), ('deflate', True))]
+    wrong += [replaced(d, ('epochs', 0, 'd1', k), v) for k,v in (('data', 'AAAA'), ('data', '!'), ('data', 'AAA'), ('dtype', 'int16'), ('shape', [7, 11]), ('shape', [7, -12]),
+                                                                 ('shape', [7, '12']), ('shape', [True, 12]), ('deflate', True), ('deflate', 'yes'), ('deflate', 1))]
     wrong += [replaced(d, ('priors', 0, 'matrix'), encode(-np.ones((7,12)), 'float32')), replaced(d, ('colour',), 'red'), replaced(d, ('evidence', 'lift'), [[1]]), replaced(d, ('clips', 1, 'aus', 0), '01')]
+    wrong += impossible(d, x)
     theirs = page.evaluate('''async all => Promise.all(all.map(async t => { try { await ssm.readSpec(JSON.parse(t)); return 'fine'; } catch (e) { return e instanceof ssm.SpecError ? e.message : 'not a SpecError: ' + e; } }))''', [json.dumps(o) for o in wrong])
     ours = [verdict(o) for o in wrong]
     differ = [(a,b) for a,b in zip(ours, theirs) if a!=b]
     assert not differ, differ[:5]
     assert sum(o!='fine' for o in ours)>.7*len(ours) and all('\n' not in o for o in ours)
+
+def faces_that_cannot_be(f):
+    "The face of a specification with one thing wrong"
+    yield f|dict(light=[0, 1]); yield f|dict(sides=['up', *f['sides'][1:]]); yield f|dict(camera=0); yield f|dict(ambient=2); yield f|dict(aus=[f['aus'][1], *f['aus'][1:]])
+    yield f|dict(triangles=encode(np.full(f['triangles']['shape'], 32000), 'int16')); yield f|dict(triangles=encode(np.full(f['triangles']['shape'], -1), 'int16'))
+    yield f|dict(mean=encode(np.full(f['mean']['shape'], np.nan), 'float32')); yield f|dict(actions=encode(np.full(f['actions']['shape'], np.inf), 'float16', deflate=True))
+
+def test_both_sides_say_the_same_of_a_wrong_face(page):
+    d = prior_spec(ssm_prior(label_space('bp4d', 7))).to_dict()
+    for face in faces_that_cannot_be(d['face']):
+        ours = verdict(d|dict(face=face))
+        assert ours.startswith('face.')
+        assert page.evaluate("async t => { try { await ssm.readSpec(JSON.parse(t)); return 'fine'; } catch (e) { return e.message; } }", json.dumps(d|dict(face=face)))==ours
+
+def test_a_payload_that_was_cut_or_is_something_else(page, small):
+    "Truncated gzip, another file, text that is not JSON, NaN: one sentence, the same on both sides"
+    whole,packed = small[1].payload(),lambda raw: base64.b64encode(gzip.compress(raw)).decode()
+    for text in (whole[:len(whole)//8*4], whole[:40], whole[1:], '', 'AAAA', '!', packed(b'{'), packed(b'{"format": NaN}'), packed(b'\xff\xfe'), packed(b'[]'), packed(b'{}')):
+        with pytest.raises(SpecError) as e: Spec.from_payload(text)
+        assert page.evaluate("async t => { try { await ssm.unpack(t); return 'fine'; } catch (e) { return e instanceof ssm.SpecError ? e.message : 'another error: ' + e; } }", text)==str(e.value)
+
+def test_no_line_of_the_module_is_long():
+    assert max(map(len, explorer_js().splitlines()))<=140
 
 @pytest.mark.parametrize('x', [None, 3, [], 'text', {}, dict(format='ssm-explorer/9')])
 def test_anything_else_is_refused_in_one_sentence(page, x):

@@ -3,7 +3,7 @@ import json, os, shutil, subprocess
 from dataclasses import replace
 from pathlib import Path
 import pytest
-from browser import browser, until
+from browser import browser, settle, until
 from ssm_nb.explore.page import write_explorer
 from ssm_nb.explore.sources import prior_spec
 from ssm_nb.explore.small import explore_aus
@@ -32,23 +32,23 @@ def open_page(chromium, file, viewport=WIDE, dark=False, **context):
     page.on('console', lambda m: page.messages.append(m.text)); page.on('pageerror', lambda e: page.messages.append(str(e)))
     page.on('request', lambda r: page.asked.append(r.url))
     page.goto(file.as_uri())
-    until(page, "!!document.querySelector('.sx, .sx-error')")
-    page.wait_for_timeout(300)
+    page.evaluate('() => globalThis.explorer.then(() => 1)') # built, or refused
+    settle(page)
     return page
 
 def key(page, *names):
     for n in names: page.keyboard.press(n)
-    page.wait_for_timeout(80)
+    settle(page)
 
 def label(page): return page.locator('.sx-cursor').get_attribute('aria-label')
 
 def test_the_page_asks_for_nothing_and_says_nothing(chromium, file):
     page = open_page(chromium, file)
     for name in ('learned', 'prior', 'difference', 'graph', 'expressions → AUs'):
-        page.locator('.sx-card button', has_text=name).first.click(); page.wait_for_timeout(50)
+        page.locator('.sx-card button', has_text=name).first.click(); settle(page)
     page.get_by_role('button', name='Remove', exact=True).click()
     page.locator('input[aria-label=Epoch]').fill('0')
-    page.wait_for_timeout(200)
+    settle(page)
     assert page.messages==[] and page.asked==[file.as_uri()]
     assert file.stat().st_size<1_000_000
     page.close()
@@ -71,7 +71,7 @@ def test_a_keyboard_alone_selects_inspects_removes_compares_and_undoes(chromium,
     key(page, 'Shift+Delete'); assert 'edited: cut' in label(page)
     key(page, 'r'); assert 'edited' not in label(page)
     legend = page.locator('section[aria-label=Map] p').inner_text()
-    page.keyboard.down('p'); page.wait_for_timeout(100); held = page.locator('section[aria-label=Map] p').inner_text(); page.keyboard.up('p'); page.wait_for_timeout(100)
+    page.keyboard.down('p'); settle(page); held = page.locator('section[aria-label=Map] p').inner_text(); page.keyboard.up('p'); settle(page)
     assert held!=legend and page.locator('section[aria-label=Map] p').inner_text()==legend
     key(page, 'Enter'); assert page.evaluate("document.activeElement.tagName")=='H3'
     page.close()
@@ -93,7 +93,7 @@ def test_every_view_follows_an_edit(chromium, file):
     page.locator('input[aria-label="gate AUs → expressions"]').fill('0.97'); page.locator('input[aria-label="gate expressions → AUs"]').fill('0.97')
     page.locator('select[aria-label="Another prior"]').select_option('other')
     page.locator('.sx-lab', has_text='fear').first.click()
-    page.wait_for_timeout(300)
+    settle(page)
     after = dict(page.evaluate(pictures))
     assert [k for k in before if before[k]==after[k]]==['What this can and cannot show']
     assert "dict(kind='prior', name='other')" in page.locator('textarea').input_value()
@@ -102,8 +102,12 @@ def test_every_view_follows_an_edit(chromium, file):
 def test_the_sign_is_visible_without_colour(chromium, file):
     "An increase and a decrease differ in their shape: triangles in the matrix, dashes in the graph, words for a screen reader"
     page = open_page(chromium, file)
-    drawn = page.evaluate('''() => new Promise(done => { const seen = [], own = CanvasRenderingContext2D.prototype.fillText; CanvasRenderingContext2D.prototype.fillText = function (t, ...o) { seen.push(t); return own.call(this, t, ...o); };
-        document.querySelector('.sx-lab').click(); setTimeout(() => done(seen), 200); })''')
+    layer = page.locator('section[aria-label=Map] [aria-label="what is shown"] button')
+    layer.filter(has_text='learned').click(); settle(page)
+    page.evaluate('''globalThis.drawn = []; const own = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (t, ...o) { drawn.push(t); return own.call(this, t, ...o); }; 0''')
+    layer.filter(has_text='difference').click(); settle(page)
+    drawn = page.evaluate('drawn')
     assert any(t.startswith('▲') for t in drawn) and any(t.startswith('▼') for t in drawn)
     assert '▲' in label(page) or '▼' in label(page)
     page.close()
@@ -127,7 +131,7 @@ def test_hostile_labels_are_texts(chromium, tmp_path):
         priors=[replace(spec.priors[0], name=HOSTILE, sources=[HOSTILE]*2), *spec.priors[1:]])
     page = open_page(chromium, write_explorer(tmp_path/'bad.html', bad))
     page.on('dialog', lambda d: page.messages.append('a dialog'))
-    page.locator('.sx-lab').first.click(); page.get_by_role('button', name='Cut', exact=True).click(); page.wait_for_timeout(300)
+    page.locator('.sx-lab').first.click(); page.get_by_role('button', name='Cut', exact=True).click(); settle(page)
     assert page.messages==[] and len(page.asked)==1 and page.locator('img').count()==0 and page.title()==HOSTILE
     assert HOSTILE in page.locator('h2').inner_text()
     page.close()
@@ -143,7 +147,7 @@ def test_without_webgl(chromium, file):
     "The face is drawn without it: no context is ever asked for"
     page = chromium.new_page()
     page.add_init_script("const own = HTMLCanvasElement.prototype.getContext; globalThis.kinds = []; HTMLCanvasElement.prototype.getContext = function (k, ...o) { kinds.push(k); return k === '2d' ? own.call(this, k, ...o) : null; };")
-    page.goto(file.as_uri()); until(page, "!!document.querySelector('.sx-face canvas')"); page.wait_for_timeout(300)
+    page.goto(file.as_uri()); page.evaluate('() => globalThis.explorer.then(() => 1)'); settle(page)
     assert set(page.evaluate('kinds'))=={'2d'}
     assert page.evaluate("(() => { const c = document.querySelector('.sx-face canvas'), d = c.getContext('2d').getImageData(100, 100, 120, 120).data; return new Set(d).size; })()")>50
     page.close()
@@ -151,7 +155,7 @@ def test_without_webgl(chromium, file):
 @pytest.mark.parametrize('make', [lambda: prior_spec(ssm_prior(label_space('bp4d', 7)), emfacs_prior(label_space('bp4d', 7))), lambda: explore_aus().spec], ids=['priors', 'action units'])
 def test_small_explorers(chromium, tmp_path, make):
     page = open_page(chromium, write_explorer(tmp_path/'small.html', make()))
-    page.locator('.sx-lab, .sx-dict button').nth(3).click(); page.wait_for_timeout(200)
+    page.locator('.sx-lab, .sx-dict button').nth(3).click(); settle(page)
     assert page.messages==[] and 'AU' in page.locator('.sx-face canvas').get_attribute('aria-label')
     page.close()
 
@@ -168,7 +172,7 @@ def axe(tmp_path_factory):
 def test_axe_finds_nothing_serious(chromium, file, axe, dark):
     page = open_page(chromium, file, dark=dark)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    page.get_by_role('button', name='Remove', exact=True).click(); page.wait_for_timeout(200)
+    page.get_by_role('button', name='Remove', exact=True).click(); settle(page)
     page.evaluate(axe)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => [v.id, v.nodes.slice(0, 3).map(n => n.html.slice(0, 160))]))")
     assert found==[]

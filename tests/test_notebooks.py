@@ -57,6 +57,18 @@ def test_a_template_keeps_what_the_figure_uses():
             if k not in ('geo', 'mapbox', 'map', 'polar', 'scene', 'smith', 'ternary') or k==subplot: assert kept['layout']['template']['layout'][k]==v
         assert ('scene' in kept['layout']['template']['layout'])==(subplot is not None)
 
+def test_a_picture_is_drawn_on_white():
+    "Figures have no background, so that they fit light and dark pages; their pictures, which are opaque, have a white one"
+    import io, shutil, plotly.graph_objects as go
+    from base64 import b64decode
+    from PIL import Image
+    if not any(map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))): pytest.skip('no chromium on this machine')
+    pytest.importorskip('kaleido')
+    clear = figure(go.Scatter(y=[1, 2]))[N.PLOTLY]
+    clear['layout'].update(paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)')
+    drawn = Image.open(io.BytesIO(b64decode(N.png(clear)))).convert('RGB')
+    assert {drawn.getpixel(at) for at in ((0, 0), (899, 0), (0, 449), (899, 449))}=={(255, 255, 255)}
+
 # style ---------------------------------------------------------------------------------------------------------------
 
 def test_style_counts(nb, tmp_path):

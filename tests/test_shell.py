@@ -3,6 +3,10 @@ import json, os, shutil, subprocess, sys, time
 from pathlib import Path
 import pytest
 from ssm_nb.core.files import write_text
+from ssm_nb.data.doctor import ssm_doctor
+from ssm_nb.explore.page import ssm_explore
+from ssm_nb.runs.commands import main, ssm_evaluate, ssm_folds, ssm_study, ssm_train
+from ssm_nb.runs.predict_command import ssm_predict
 
 ROOT = Path(__file__).parents[1]
 ENV = {k:v for k,v in os.environ.items() if not k.startswith('PYTHONIO')} | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
@@ -34,13 +38,68 @@ DEVICES = {'gpu':'a GPU is called cuda (NVIDIA) or mps (Apple)', 'GPU:0':'a GPU 
 if os.environ.get('CUDA_VISIBLE_DEVICES')!='' and subprocess.run([sys.executable, '-c', 'import sys, torch; sys.exit(torch.cuda.is_available())'], capture_output=True).returncode==0:
     DEVICES['cuda'] = 'this machine has none'
 
+def refused(capsys, command, args):
+    "What a command says that refuses, in this process"
+    with pytest.raises(SystemExit) as e: command([str(o) for o in args])
+    out,err = capsys.readouterr()
+    assert (e.value.code, out)==(2, '') and 'Traceback' not in err
+    return err.strip()
+
 @pytest.mark.parametrize('name', DEVICES)
 @pytest.mark.parametrize('command', ['train', 'evaluate', 'folds'])
-def test_a_device_that_is_not_there(tmp_path, command, name):
+def test_a_device_that_is_not_there(tmp_path, monkeypatch, capsys, command, name):
     if name=='mps' and sys.platform=='darwin': pytest.skip('it is there')
-    status,out,err = finish(start(tmp_path, 'run', '--device', name, command=(*TRAIN[:3], command)))
-    assert (status, out, tree(tmp_path))==(2, '', []) and 'Traceback' not in err
-    assert DEVICES[name] in err.splitlines()[-1] and f'--device {name}' in err.splitlines()[-1]
+    monkeypatch.chdir(tmp_path)
+    folder = '.' if command=='evaluate' else 'run'
+    said = refused(capsys, main, (command, folder, '--device', name))
+    assert tree(tmp_path)==[] and DEVICES[name] in said and f'--device {name}' in said
+
+def test_a_device_that_is_not_there_in_a_process_of_its_own(tmp_path):
+    status,out,err = finish(start(tmp_path, 'run', '--device', 'cuda:77'))
+    assert (status, out, tree(tmp_path))==(2, '', []) and DEVICES['cuda:77'] in err and 'Traceback' not in err
+
+# mistakes --------------------------------------------------------------------------------------------------------------
+
+MISTAKES = [
+    (ssm_train, '--settings absent.ini', '--settings absent.ini: no such file; name another, or leave it out'),
+    (ssm_train, 'run --fe maffw', "argument --fe: invalid choice: 'maffw' (choose from 'dfew', 'ferv39k', 'mafw')"),
+    (ssm_train, 'run --variant smm', "argument --variant: invalid choice: 'smm' (choose from 'au_only'"),
+    (ssm_train, 'run --preset samll', "argument --preset: invalid choice: 'samll'"),
+    (ssm_train, 'run --epochs 0', 'epochs is 0: give 1 or more'),
+    (ssm_train, 'run --epoch three', "invalid int value: 'three'"),
+    (ssm_train, 'notes.txt/run', 'argument FOLDER: notes.txt/run: nothing can be written into'),
+    (ssm_train, '/proc/run', 'argument FOLDER: /proc/run: nothing can be written into /proc'),
+    (ssm_evaluate, 'nowhere', 'argument FOLDER: nowhere: no such folder; give the folder of a run'),
+    (ssm_evaluate, 'notes.txt', 'argument FOLDER: notes.txt: a file, not a folder'),
+    (ssm_evaluate, '. --transfer bp4e', "argument --transfer: invalid choice: 'bp4e' (choose from 'bp4d', 'disfa'"),
+    (ssm_evaluate, '. --zero-shot disfa', "argument --zero-shot: invalid choice: 'disfa' (choose from 'dfew'"),
+    (ssm_folds, 'notes.txt/all', 'nothing can be written into'),
+    (ssm_folds, 'all --au-folds one', "argument --au-folds: invalid int value: 'one'"),
+    (ssm_study, 'absent.ini study', 'absent.ini'),
+    (ssm_study, 'study.ini study', "study.ini:2: 'fe_onyl' is unknown here: did you mean 'fe_only'?"),
+    (ssm_predict, 'absent.mp4', 'absent.mp4: no such file or folder, and no file fits it as a pattern'),
+    (ssm_predict, 'notes.txt', 'notes.txt: neither a video ('),
+    (ssm_predict, 'grey.png --model nobody', 'nobody: no such file; name a model'),
+    (ssm_predict, 'grey.png --zoom -1', '--zoom -1.0: give more than 0'),
+    (ssm_predict, 'grey.png --window 0', '--window 0: give 1 or more'),
+    (ssm_predict, 'grey.png --out notes.txt', 'notes.txt: nothing can be written into'),
+    (ssm_explore, 'nowhere', 'nowhere: no such folder; give the folder of a run'),
+    (ssm_explore, '. --clips 0', '--clips 0: give 1 or more'),
+    (ssm_doctor, 'bp4e', "'bp4e' is not a data set: did you mean 'bp4d'?"),
+    (ssm_doctor, '--settings absent.ini', '--settings absent.ini: no such file'),
+    (ssm_doctor, '--quick 0', '--quick 0: decode one image at least')]
+
+@pytest.mark.parametrize('command,args,why', MISTAKES, ids=[f'{c.__name__} {a}' for c,a,_ in MISTAKES])
+def test_a_mistake_is_one_line_that_names_the_value(tmp_path, monkeypatch, capsys, command, args, why):
+    if '/proc' in args and not Path('/proc').is_dir(): pytest.skip('there is no /proc')
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path/'notes.txt', 'a file')
+    write_text(tmp_path/'study.ini', '[study]\nvariants = fe_onyl\nseeds = 0\n')
+    write_text(tmp_path/'grey.png', 'no picture, and nobody looks: the command line is wrong')
+    before = tree(tmp_path)
+    said = refused(capsys, command, args.split())
+    assert why in said and len(said.splitlines())==1 and said.startswith(command.__name__.replace('_', '-'))
+    assert tree(tmp_path)==before
 
 # terminals -------------------------------------------------------------------------------------------------------------
 
@@ -54,14 +113,19 @@ def test_help_comes_before_pytorch(tmp_path):
     code = "import sys\nfrom ssm_nb.runs.commands import main\ntry: main(['train', '--help'])\nexcept SystemExit: print([m for m in ('torch', 'fastai', 'pandas') if m in sys.modules], file=sys.stderr)"
     assert finish(start(tmp_path, command=(sys.executable, '-c', code)))[2].strip()=='[]'
 
-@pytest.mark.parametrize('encoding', LETTERS)
-def test_names_with_any_letter_on_any_terminal(top, encoding):
-    "A whole run and a refusal; the folder's name has letters of four scripts"
-    folder = top/f'Jürgen → 中, Ελένη ({encoding})'
-    status,out,err = finish(start(top, folder, *TINY, env=terminal(encoding)), encoding)
+@pytest.fixture(scope='module')
+def letters(top):
+    "A run on the poorest terminal; the folder's name has letters of four scripts"
+    folder = top/'Jürgen → 中, Ελένη'
+    status,out,err = finish(start(top, folder, *TINY, env=terminal('ascii')), 'ascii')
     assert status==0 and (folder/'best.safetensors').is_file(), err[-2000:]
-    status,_,err = finish(start(top, folder, *TINY, '--seed', '1', env=terminal(encoding)), encoding)
-    assert status==1 and 'holds another run: seed was 0, is now 1' in err and 'Traceback' not in err
+    return folder
+
+@pytest.mark.parametrize('encoding', LETTERS)
+def test_names_with_any_letter_on_any_terminal(top, letters, encoding):
+    "The name is printed, and the refusal of another run"
+    status,out,err = finish(start(top, letters, *TINY, '--seed', '1', env=terminal(encoding)), encoding)
+    assert status==1 and 'rgen' in out and 'holds another run: seed was 0, is now 1' in err and 'Traceback' not in err
 
 # no home ---------------------------------------------------------------------------------------------------------------
 
@@ -117,11 +181,13 @@ def test_two_runs_start_on_one_empty_cache(tmp_path):
     assert len(weights)==1
 
 def test_two_starts_of_one_run(top):
-    "The second says that the first is at work, and changes nothing"
+    "The second says that the first is at work, and leaves it alone"
     folder = top/'one'
     first = start(top, folder, *TINY, '--epochs', 30, '--every', 1)
     end = time.monotonic()+120
     while not list(folder.glob('checkpoints/step-*')): assert first.poll() is None and time.monotonic()<end; time.sleep(.01)
     status,_,err = finish(start(top, folder, *TINY, '--epochs', 30, '--every', 1))
     assert status==1 and 'another program is training in this folder' in err and 'Traceback' not in err
-    assert finish(first)[0]==0 and len(json.loads((folder/'environment.json').read_text()))==1
+    assert first.poll() is None and len(json.loads((folder/'environment.json').read_text()))==1
+    first.kill()
+    first.communicate()

@@ -117,7 +117,7 @@ def test_somebody_away_for_a_moment_is_the_same_person(frames):
     assert [[x.person for x in f] for f in faces[22:]]==[[0, 1]]*12
 
 def run(*args, **env):
-    return subprocess.run([sys.executable, '-c', 'import sys; from ssm_nb.runs.predicting import ssm_predict; sys.exit(ssm_predict())', *map(str, args), '--settings', os.devnull, '--device', 'cpu'],
+    return subprocess.run([sys.executable, '-c', 'import sys; from ssm_nb.runs.predict_command import ssm_predict; sys.exit(ssm_predict())', *map(str, args), '--settings', os.devnull, '--device', 'cpu'],
         capture_output=True, text=True, env={**os.environ, **env})
 
 def test_the_command_counts_and_loses_only_what_is_broken(frames, tmp_path):
@@ -151,6 +151,6 @@ def test_sources_are_found_once_and_in_order(frames, tmp_path):
 
 def test_a_device_that_is_not_there_writes_nothing(frames, tmp_path):
     Image.fromarray(frames[0]).save(tmp_path/'one.png')
-    done = subprocess.run([sys.executable, '-c', 'import sys; from ssm_nb.runs.predicting import ssm_predict; sys.exit(ssm_predict())', str(tmp_path/'one.png'),
+    done = subprocess.run([sys.executable, '-c', 'import sys; from ssm_nb.runs.predict_command import ssm_predict; sys.exit(ssm_predict())', str(tmp_path/'one.png'),
         '--device', 'gpu', '--out', str(tmp_path/'out'), '--settings', os.devnull], capture_output=True, text=True)
     assert done.returncode==2 and 'a GPU is called cuda' in done.stderr.splitlines()[-1] and not (tmp_path/'out').exists()

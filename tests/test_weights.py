@@ -1,5 +1,5 @@
 """CLIP weights from every layout that is around, from files that mean harm, and without a network"""
-import json,subprocess,sys,time,warnings,zipfile
+import json,subprocess,sys,warnings,zipfile
 from types import SimpleNamespace
 import pytest,torch
 from hypothesis import given,settings,strategies as st
@@ -127,10 +127,9 @@ def test_offline_without_a_file_the_error_says_what_to_do(tmp_path):
     "As a user would meet it: no network, an empty cache, nothing in settings.ini"
     code = f"from ssm_nb.model.weights import clip_weights; clip_weights({FULL_CLIP!r})"
     env = dict(HF_HUB_OFFLINE='1', HF_ENDPOINT='http://localhost:9', HF_HOME=str(tmp_path), PYTHONPATH=':'.join(sys.path))
-    start = time.time()
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
     message = r.stderr[r.stderr.index('ValueError: '):]
-    assert r.returncode==1 and time.time()-start < 60
+    assert r.returncode==1
     for part in (f'The weights of {FULL_CLIP} (openai) are not on this machine', 'https://openaipublic.azureedge.net/clip/models/', 'ViT-B-16.pt',
                  'timm/vit_base_patch16_clip_224.openai/resolve/main/open_clip_model.safetensors', 'settings.ini', '[paths]', 'clip = '): assert part in message
 

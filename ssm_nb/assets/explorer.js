@@ -9,75 +9,171 @@ export const FORMAT = 'ssm-explorer/1';
 // What a specification holds, as ssm_nb.explore.spec says it (a lesson there compares the two).
 /* schema */
 export const SCHEMA = {
-  "Labels": {"aus": "[whole] a", "au_names": "[text] a", "muscles": "[text] a", "expressions": "[text] e", "neutral": "whole?"},
+  "Labels": {"aus": "[whole] a", "au_names": "[text] a", "muscles": "[text] a", "expressions": "[text] e",
+    "neutral": "whole?"},
   "PriorTable": {"name": "text", "matrix": "float32 e a", "sources": "[text]", "source_of": "uint8 e a"},
   "Matrix": {"source": "text", "table": "table e a"},
-  "Epoch": {"epoch": "whole", "d1": "float32 e a", "d2": "float32 a e", "alpha": "number", "beta": "number", "gram": "float32 n n", "taps": "float32 a k", "au_f1": "number?", "uar": "number?", "fe_head": "float32 c e", "fe_dot": "float32 c n", "au_head": "float32 f a", "au_dot": "float32 f n"},
-  "Clip": {"name": "text", "recording": "text", "task": "au|fe", "frames": "whole", "expression": "whole?", "aus": "[text]?", "tiles": "[whole]?"},
+  "Epoch": {"epoch": "whole", "d1": "float32 e a", "d2": "float32 a e", "alpha": "number", "beta": "number",
+    "gram": "float32 n n", "taps": "float32 a k", "au_f1": "number?", "uar": "number?", "fe_head": "float32 c e",
+    "fe_dot": "float32 c n", "au_head": "float32 f a", "au_dot": "float32 f n"},
+  "Clip": {"name": "text", "recording": "text", "task": "au|fe", "frames": "whole", "expression": "whole?",
+    "aus": "[text]?", "tiles": "[whole]?"},
   "Pictures": {"jpeg": "text", "size": "whole", "columns": "whole"},
-  "Evidence": {"source": "text", "support": "table e a", "together": "table e a", "lift": "table e a", "low": "table e a", "high": "table e a", "cut_au2fe": "table e a", "cut_fe2au": "table a e", "cut_on": "text", "seeds": "whole", "seeds_au2fe": "table e a", "seeds_fe2au": "table a e"},
-  "FaceModel": {"aus": "[whole] u", "au_names": "[text] u", "muscles": "[text] u", "regions": "[text] u", "sides": "[text] m", "weights": "float32 u m", "mean": "float32 v 3", "actions": "float16 m v 3", "triangles": "int16 t 3", "uv": "float16 v 2", "atlas": "uint8 h w 3", "folds": "uint8 h w x", "fold_shares": "float32 m x", "light": "[number]", "camera": "number", "field": "number", "ambient": "number", "background": "number"},
-  "Provenance": {"data": "text", "rendered": "yes|no|unknown", "split": "text", "protocol": "text", "seed": "whole?", "versions": "text", "made": "text", "hash": "text"},
-  "Spec": {"format": "text", "title": "text", "labels": "Labels", "priors": "[PriorTable]", "truth": "Matrix?", "observed": "Matrix?", "epochs": "[Epoch]", "chosen": "whole", "smoothing": "pairs|clip", "clips": "[Clip] c", "pictures": "Pictures?", "evidence": "Evidence?", "face": "FaceModel?", "provenance": "Provenance"}
+  "Evidence": {"source": "text", "support": "table e a", "together": "table e a", "lift": "table e a", "low": "table e a",
+    "high": "table e a", "cut_au2fe": "table e a", "cut_fe2au": "table a e", "cut_on": "text", "seeds": "whole",
+    "seeds_au2fe": "table e a", "seeds_fe2au": "table a e"},
+  "FaceModel": {"aus": "[whole] u", "au_names": "[text] u", "muscles": "[text] u", "regions": "[text] u",
+    "sides": "[text] m", "weights": "float32 u m", "mean": "float32 v 3", "actions": "float16 m v 3",
+    "triangles": "int16 t 3", "uv": "float16 v 2", "atlas": "uint8 h w 3", "folds": "uint8 h w x",
+    "fold_shares": "float32 m x", "light": "[number]", "camera": "number", "field": "number", "ambient": "number",
+    "background": "number"},
+  "Provenance": {"data": "text", "rendered": "yes|no|unknown", "split": "text", "protocol": "text", "seed": "whole?",
+    "versions": "text", "made": "text", "hash": "text"},
+  "Spec": {"format": "text", "title": "text", "labels": "Labels", "priors": "[PriorTable]", "truth": "Matrix?",
+    "observed": "Matrix?", "epochs": "[Epoch]", "chosen": "whole", "smoothing": "pairs|clip", "clips": "[Clip] c",
+    "pictures": "Pictures?", "evidence": "Evidence?", "face": "FaceModel?", "provenance": "Provenance"}
 };
 /* end of schema */
 
 export class SpecError extends Error {}
-const fail = (where, what) => { throw new SpecError(`${where} ${what}`); };
+const fail = (where, what) => {
+  throw new SpecError(`${where} ${what}`);
+};
 const shown = shape => `(${shape.join(', ')}${shape.length === 1 ? ',' : ''})`;
 const BYTES = {float32: Float32Array, float16: Uint16Array, int16: Int16Array, uint8: Uint8Array};
 
+// Work is done in slices: whoever awaits `breathe` lets the browser draw and listen, if this slice has lasted long.
+const SLICE = 10; // ms
+let sliceEnds = 0;
+function nextTask() {
+  return new Promise(resolve => {
+    const {port1, port2} = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(0);
+  });
+}
+async function breathe() {
+  if (performance.now() < sliceEnds) return;
+  await nextTask();
+  sliceEnds = performance.now() + SLICE;
+}
+
+function nextFrame() {
+  // a hidden page draws no frames, so a timer waits beside
+  return new Promise(resolve => {
+    const timer = setTimeout(resolve, 100);
+    requestAnimationFrame(() => {
+      clearTimeout(timer);
+      nextTask().then(resolve);
+    });
+  });
+}
+
 function bytesOf(text, where) {
-  let raw;
-  try { raw = atob(text); } catch { fail(where, 'is not base64'); }
-  const bytes = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-  return bytes;
+  if (text.length % 4) fail(where, 'is not base64');
+  try {
+    if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+    return Uint8Array.from(atob(text), c => c.charCodeAt(0));
+  } catch {
+    return fail(where, 'is not base64');
+  }
 }
 
-async function inflate(bytes, format) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream(format));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+const MOST = 256 * 2 ** 20; // bytes: nothing that is shown is larger
+
+async function inflate(bytes, format, where, most = MOST) {
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream(format)).getReader();
+  const parts = [];
+  let n = 0;
+  try {
+    for (let o = await reader.read(); !o.done && n <= most; o = await reader.read()) {
+      parts.push(o.value);
+      n += o.value.length;
+    }
+  } catch {
+    fail(where, 'cannot be inflated');
+  }
+  if (n > most) fail(where, `inflates to more than ${most} bytes`);
+  const out = new Uint8Array(n);
+  parts.reduce((at, o) => (out.set(o, at), at + o.length), 0);
+  return out;
 }
 
-function half(h) { // a 16-bit float as a number
-  const e = (h >> 10) & 31, f = h & 1023, s = h & 0x8000 ? -1 : 1;
+function half(h) {
+  // a 16-bit float as a number
+  const e = (h >> 10) & 31;
+  const f = h & 1023;
+  const s = h & 0x8000 ? -1 : 1;
   if (e === 31) return f ? NaN : s * Infinity;
-  return s * (e ? (1 + f / 1024) * 2 ** (e - 15) : f / 1024 * 2 ** -14);
+  return s * (e ? (1 + f / 1024) * 2 ** (e - 15) : (f / 1024) * 2 ** -14);
 }
 
-const HALVES = Float32Array.from({length: 65536}, (_, h) => half(h));
+let halves = null;
+async function widen(data) {
+  // 16-bit floats as 32-bit ones
+  halves ??= Float32Array.from({length: 65536}, (_, h) => half(h));
+  await breathe();
+  const wide = new Float32Array(data.length);
+  for (let i = 0; i < data.length; i++) wide[i] = halves[data[i]];
+  return wide;
+}
+
+function infiniteAt(data) {
+  for (let i = 0; i < data.length; i++) if (data[i] - data[i] !== 0) return i;
+  return -1;
+}
 
 async function readArray(kind, x, where, dims) {
   const [dtype, ...letters] = kind.split(' ');
-  if (typeof x !== 'object' || !Array.isArray(x.shape) || typeof x.data !== 'string') fail(where, 'is not an array with shape, dtype and data');
+  if (typeof x !== 'object' || !Array.isArray(x.shape) || typeof x.data !== 'string')
+    fail(where, 'is not an array with shape, dtype and data');
+  if (x.shape.some(k => !Number.isInteger(k) || k < 0)) fail(`${where}.shape`, 'is not a list of whole numbers from 0');
+  if (![undefined, true, false].includes(x.deflate)) fail(`${where}.deflate`, 'is neither true nor false');
   if (x.dtype !== dtype) fail(where, `has dtype ${x.dtype}; expected ${dtype}`);
-  const known = letters.map(l => /^\d/.test(l) ? Number(l) : dims[l] ?? '…');
-  if (x.shape.length !== known.length || known.some((k, i) => k !== '…' && k !== x.shape[i])) fail(where, `has shape ${shown(x.shape)}; expected ${shown(known)}`);
-  letters.forEach((l, i) => { dims[l] = x.shape[i]; });
+  const known = letters.map(l => (/^\d/.test(l) ? Number(l) : (dims[l] ?? '…')));
+  if (x.shape.length !== known.length || known.some((k, i) => k !== '…' && k !== x.shape[i]))
+    fail(where, `has shape ${shown(x.shape)}; expected ${shown(known)}`);
+  letters.forEach((l, i) => {
+    dims[l] = x.shape[i];
+  });
+  await breathe();
   let bytes = bytesOf(x.data, where);
-  if (x.deflate) try { bytes = await inflate(bytes, 'deflate'); } catch { fail(where, 'cannot be inflated'); }
-  const type = BYTES[dtype], n = x.shape.reduce((p, q) => p * q, 1);
-  if (bytes.length !== n * type.BYTES_PER_ELEMENT) fail(where, `has ${bytes.length} bytes; expected ${n * type.BYTES_PER_ELEMENT}`);
+  const type = BYTES[dtype];
+  const n = x.shape.reduce((p, q) => p * q, 1);
+  if (x.deflate) bytes = await inflate(bytes, 'deflate', where, n * type.BYTES_PER_ELEMENT);
+  if (bytes.length !== n * type.BYTES_PER_ELEMENT)
+    fail(where, `has ${bytes.length} bytes; expected ${n * type.BYTES_PER_ELEMENT}`);
   let data = new type(bytes.buffer, bytes.byteOffset, n);
-  if (dtype === 'float16') { const wide = new Float32Array(n); for (let i = 0; i < n; i++) wide[i] = HALVES[data[i]]; data = wide; }
-  const bad = dtype.startsWith('float') ? data.findIndex(v => !Number.isFinite(v)) : -1;
+  if (dtype === 'float16') data = await widen(data);
+  const bad = dtype.startsWith('float') ? infiniteAt(data) : -1;
   if (bad >= 0) fail(where, `is not finite at position ${bad}; what was not measured is null`);
   return Object.assign(data, {shape: x.shape});
 }
 
 function readTable(kind, x, where, dims) {
-  const [r, c] = kind.split(' ').slice(1).map(l => dims[l]);
+  const [r, c] = kind
+    .split(' ')
+    .slice(1)
+    .map(l => dims[l]);
   const width = Array.isArray(x) && x.length && Array.isArray(x[0]) ? x[0].length : 0;
-  if (!Array.isArray(x) || x.length !== r || x.some(row => !Array.isArray(row) || row.length !== c)) fail(where, `has shape ${shown([Array.isArray(x) ? x.length : 0, width])}; expected ${shown([r, c])}`);
-  x.forEach((row, i) => row.forEach((v, j) => { if (v !== null && !Number.isFinite(v)) fail(`${where}[${i}][${j}]`, 'is neither a number nor null'); }));
+  if (!Array.isArray(x) || x.length !== r || x.some(row => !Array.isArray(row) || row.length !== c))
+    fail(where, `has shape ${shown([Array.isArray(x) ? x.length : 0, width])}; expected ${shown([r, c])}`);
+  x.forEach((row, i) =>
+    row.forEach((v, j) => {
+      if (v !== null && !Number.isFinite(v)) fail(`${where}[${i}][${j}]`, 'is neither a number nor null');
+    }),
+  );
   return x;
 }
 
 async function readList(kind, x, where, dims) {
   const [, item, letter] = kind.match(/^\[(.+?)\](?: (\w))?$/);
   if (!Array.isArray(x)) fail(where, 'is not a list');
-  if (letter && letter in dims && x.length !== dims[letter]) fail(where, `has ${x.length} entries; expected ${dims[letter]}`);
+  if (letter && letter in dims && x.length !== dims[letter])
+    fail(where, `has ${x.length} entries; expected ${dims[letter]}`);
   if (letter) dims[letter] = x.length;
   const out = [];
   for (let i = 0; i < x.length; i++) out.push(await readKind(item, x[i], `${where}[${i}]`, dims));
@@ -86,7 +182,10 @@ async function readList(kind, x, where, dims) {
 
 async function readKind(kind, x, where, dims) {
   if (x === undefined) fail(where, 'is missing; what was not measured is null');
-  if (kind.endsWith('?')) { if (x === null) return null; kind = kind.slice(0, -1); }
+  if (kind.endsWith('?')) {
+    if (x === null) return null;
+    kind = kind.slice(0, -1);
+  }
   if (x === null) fail(where, 'is null; it is needed');
   if (kind.startsWith('[')) return readList(kind, x, where, dims);
   if (kind in SCHEMA) return readRecord(kind, x, where, dims);
@@ -95,59 +194,189 @@ async function readKind(kind, x, where, dims) {
   if (kind === 'text' && typeof x !== 'string') fail(where, 'is not a text');
   if (kind === 'number' && !Number.isFinite(x)) fail(where, 'is not a finite number');
   if (kind === 'whole' && !(Number.isInteger(x) && x >= 0)) fail(where, 'is not a whole number from 0');
-  if (kind.includes('|') && !kind.split('|').includes(x)) fail(where, `is ${JSON.stringify(x)}; expected ${kind.split('|').join(' or ')}`);
+  if (kind.includes('|') && !kind.split('|').includes(x))
+    fail(where, `is ${JSON.stringify(x)}; expected ${kind.split('|').join(' or ')}`);
   return x;
 }
 
 async function readRecord(kind, x, where, dims) {
   if (typeof x !== 'object' || Array.isArray(x)) fail(where, 'is not a record');
-  const fields = SCHEMA[kind], dot = where ? `${where}.` : '', out = {};
-  for (const k of Object.keys(x)) if (!(k in fields)) fail(`${dot}${k}`, `is not known; ${where || 'a specification'} has ${Object.keys(fields).join(', ')}`);
+  const fields = SCHEMA[kind],
+    dot = where ? `${where}.` : '',
+    out = {};
+  for (const k of Object.keys(x))
+    if (!(k in fields))
+      fail(`${dot}${k}`, `is not known; ${where || 'a specification'} has ${Object.keys(fields).join(', ')}`);
   for (const [k, f] of Object.entries(fields)) out[k] = await readKind(f, x[k], `${dot}${k}`, dims);
   return out;
+}
+
+// What no contract of a field can say, in the order and in the words of ssm_nb.explore.spec.
+
+const once = (values, where) => {
+  const twice = values.find((v, i) => values.indexOf(v) !== i);
+  if (twice !== undefined) fail(where, `holds ${JSON.stringify(twice)} twice`);
+};
+const inside = (v, size, where) => {
+  if (v !== null && v >= size) fail(where, `is ${v}; expected less than ${size}`);
+};
+const atLeast = (v, least, where) => {
+  if (v < least) fail(where, `is ${v}; expected at least ${least}`);
+};
+const share = (v, where) => {
+  if (v !== null && !(v >= 0 && v <= 1)) fail(where, 'is not between 0 and 1');
+};
+const cells = (table, where, wrong, what) =>
+  table.forEach((row, i) => row.forEach((v, j) => v !== null && wrong(v, i, j) && fail(`${where}[${i}][${j}]`, what)));
+
+function checkParts({labels, priors, epochs, clips, chosen}) {
+  const [e, a] = [labels.expressions.length, labels.aus.length];
+  once(labels.aus, 'labels.aus');
+  once(labels.expressions, 'labels.expressions');
+  once(
+    priors.map(o => o.name),
+    'priors',
+  );
+  once(
+    epochs.map(o => o.epoch),
+    'epochs',
+  );
+  inside(labels.neutral, e, 'labels.neutral');
+  if (priors.length && !(e && a)) fail('labels', 'has no expression or no action unit; a prior needs both');
+  if (epochs.length && !priors.length) fail('priors', 'is empty; epochs need the one that the model was trained with');
+  if (clips.length && !epochs.length) fail('epochs', 'is empty; clips need one');
+  if (epochs.length) inside(chosen, epochs.length, 'chosen');
+}
+
+function checkNumbers({priors, truth, observed, epochs}) {
+  priors.forEach((p, i) => {
+    const bad = p.matrix.findIndex(v => v < 0);
+    if (bad >= 0) fail(`priors[${i}].matrix`, `is below 0 at position ${bad}`);
+    inside(Math.max(...p.source_of), p.sources.length, `priors[${i}].source_of`);
+  });
+  for (const [name, o] of [
+    ['truth', truth],
+    ['observed', observed],
+  ])
+    if (o) cells(o.table, `${name}.table`, v => v < 0 || v > 1, 'is not between 0 and 1');
+  epochs.forEach((k, i) => {
+    share(k.au_f1, `epochs[${i}].au_f1`);
+    share(k.uar, `epochs[${i}].uar`);
+    const n = k.gram.shape[0];
+    for (let p = 0; p < n; p++)
+      if (!(k.gram[p * n + p] > 0)) fail(`epochs[${i}].gram`, `is not above 0 on its diagonal, at row ${p}`);
+  });
+}
+
+function checkEvidence(ev) {
+  for (const k of ['support', 'together', 'lift', 'low', 'high'])
+    cells(ev[k], `evidence.${k}`, v => v < 0, 'is below 0');
+  const most = (i, j) => ev.support[i][j] ?? 0;
+  cells(ev.together, 'evidence.together', (v, i, j) => v > most(i, j), 'is more than the support');
+  const low = (i, j) => ev.low[i][j] ?? Infinity;
+  cells(ev.high, 'evidence.high', (v, i, j) => v < low(i, j), 'is below the lower end');
+}
+
+function checkClip(o, where, {labels, smoothing, pictures}) {
+  atLeast(o.frames, 1, `${where}.frames`);
+  inside(o.expression, labels.expressions.length, `${where}.expression`);
+  if (smoothing === 'pairs' && o.frames % 2)
+    fail(`${where}.frames`, `is ${o.frames}; smoothing in pairs needs an even number`);
+  for (const k of ['aus', 'tiles'])
+    if (o[k] && o[k].length !== o.frames) fail(`${where}.${k}`, `has ${o[k].length} entries; expected ${o.frames}`);
+  (o.aus ?? []).forEach((t, k) => {
+    const a = labels.aus.length;
+    if (t.length !== a || /[^01?]/.test(t))
+      fail(`${where}.aus[${k}]`, `is ${JSON.stringify(t)}; expected ${a} letters of 0, 1 and ?`);
+  });
+  if (o.tiles && !pictures) fail(`${where}.tiles`, 'numbers pictures, but there are none');
+}
+
+function checkPictures(o) {
+  atLeast(o.size, 1, 'pictures.size');
+  atLeast(o.columns, 1, 'pictures.columns');
+  bytesOf(o.jpeg, 'pictures.jpeg');
+}
+
+function checkFace(f) {
+  once(f.aus, 'face.aus');
+  f.sides.forEach((s, i) => {
+    if (!['left', 'right', 'centre'].includes(s))
+      fail(`face.sides[${i}]`, `is ${JSON.stringify(s)}; expected left, right or centre`);
+  });
+  const [n] = f.mean.shape;
+  const bad = f.triangles.findIndex(v => v < 0 || v >= n);
+  if (bad >= 0) fail('face.triangles', `is not the number of a vertex at position ${bad}`);
+  if (f.light.length !== 3) fail('face.light', `has ${f.light.length} entries; expected 3`);
+  for (const k of ['camera', 'field']) if (!(f[k] > 0)) fail(`face.${k}`, 'is not above 0');
+  for (const k of ['ambient', 'background']) share(f[k], `face.${k}`);
+  if (!f.atlas.length) fail('face.atlas', 'is empty');
 }
 
 // Checks everything that a specification promises, decodes its arrays, or throws one sentence that names the field.
 export async function readSpec(x) {
   if (typeof x !== 'object' || x === null || Array.isArray(x)) throw new SpecError('the specification is not a record');
   if (x.format !== FORMAT) fail('format', `is ${JSON.stringify(x.format ?? null)}; this explorer reads "${FORMAT}"`);
-  const lab = x.labels ?? {}, n = k => Array.isArray(lab[k]) ? lab[k].length : 0, clips = Array.isArray(x.clips) ? x.clips : [];
-  const e = n('expressions'), a = n('aus');
-  const spec = await readRecord('Spec', x, '', {e, a, n: e + a, c: clips.length, f: clips.reduce((s, o) => s + (Number.isFinite(o?.frames) ? o.frames : 0), 0)});
-  const inside = (v, size, where) => { if (v !== null && v >= size) fail(where, `is ${v}; expected less than ${size}`); };
-  inside(spec.labels.neutral, e, 'labels.neutral');
-  if (spec.epochs.length) inside(spec.chosen, spec.epochs.length, 'chosen');
-  spec.priors.forEach((p, i) => { const bad = p.matrix.findIndex(v => v < 0); if (bad >= 0) fail(`priors[${i}].matrix`, `is below 0 at position ${bad}`); });
-  spec.clips.forEach((o, i) => {
-    inside(o.expression, e, `clips[${i}].expression`);
-    if (spec.smoothing === 'pairs' && o.frames % 2) fail(`clips[${i}].frames`, `is ${o.frames}; smoothing in pairs needs an even number`);
-    if (o.aus && o.aus.length !== o.frames) fail(`clips[${i}].aus`, `has ${o.aus.length} entries; expected ${o.frames}`);
-    (o.aus ?? []).forEach((t, k) => { if (t.length !== a || /[^01?]/.test(t)) fail(`clips[${i}].aus[${k}]`, `is ${JSON.stringify(t)}; expected ${a} letters of 0, 1 and ?`); });
-  });
+  const list = v => (Array.isArray(v) ? v : []);
+  const [e, a] = [list(x.labels?.expressions).length, list(x.labels?.aus).length];
+  const f = list(x.clips).reduce((n, o) => n + (Number.isFinite(o?.frames) ? o.frames : 0), 0);
+  const spec = await readRecord('Spec', x, '', {e, a, n: e + a, c: list(x.clips).length, f});
+  checkParts(spec);
+  checkNumbers(spec);
+  if (spec.evidence) checkEvidence(spec.evidence);
+  spec.clips.forEach((o, i) => checkClip(o, `clips[${i}]`, spec));
+  if (spec.pictures) checkPictures(spec.pictures);
+  if (spec.face) checkFace(spec.face);
   let first = 0;
-  for (const o of spec.clips) { o.first = first; first += o.frames; }
+  for (const o of spec.clips) {
+    o.first = first;
+    first += o.frames;
+  }
   return spec;
 }
 
 // The text that a page or a kernel hands over: gzipped JSON in base64.
 export async function unpack(text) {
-  const bytes = await inflate(bytesOf(text, 'the payload'), 'gzip');
-  return readSpec(JSON.parse(new TextDecoder().decode(bytes)));
+  const bytes = await inflate(bytesOf(text, 'the payload'), 'gzip', 'the payload');
+  await breathe();
+  let x = null;
+  try {
+    x = JSON.parse(new TextDecoder('utf-8', {fatal: true}).decode(bytes));
+  } catch {
+    fail('the payload', 'is not JSON');
+  }
+  return readSpec(x);
 }
 
 // 2 ── the method's maps, prototypes and logits ──────────────────────────────────────────────────────────────────────
 // Way 0 ('au2fe') has rows of expressions and columns of AUs, way 1 ('fe2au') the other way round; maps are flat arrays.
 
 export const WAYS = ['au2fe', 'fe2au'];
-const EPS = 1e-8, TEMPERATURE = 10; // the floor below log; 0.1 / 0.01
+const EPS = 1e-8,
+  TEMPERATURE = 10; // the floor below log; 0.1 / 0.01
 const sigmoid = x => 1 / (1 + Math.exp(-x));
 export class EditError extends Error {}
 
-const sizes = spec => { const e = spec.labels.expressions.length, a = spec.labels.aus.length; return {e, a, n: e + a, shape: [[e, a], [a, e]]}; };
+const sizes = spec => {
+  const e = spec.labels.expressions.length,
+    a = spec.labels.aus.length;
+  return {
+    e,
+    a,
+    n: e + a,
+    shape: [
+      [e, a],
+      [a, e],
+    ],
+  };
+};
 
 // Position in a flat map of the edge that a selection or an edit names.
 export function cellOf(spec, {way, expression, au}) {
-  const w = WAYS.indexOf(way), i = spec.labels.expressions.indexOf(expression), j = spec.labels.aus.indexOf(Number(au)), {e, a} = sizes(spec);
+  const w = WAYS.indexOf(way),
+    i = spec.labels.expressions.indexOf(expression),
+    j = spec.labels.aus.indexOf(Number(au)),
+    {e, a} = sizes(spec);
   if (w < 0) throw new EditError(`way is ${JSON.stringify(way)}; expected au2fe or fe2au`);
   if (i < 0) throw new EditError(`${JSON.stringify(expression)} is not an expression of this model`);
   if (j < 0) throw new EditError(`AU${au} is not an action unit of this model`);
@@ -155,16 +384,31 @@ export function cellOf(spec, {way, expression, au}) {
 }
 
 const EDITS = {
-  cut: (s, spec, o) => { const {w, at} = cellOf(spec, o); s.cut[w][at] = 1; },
-  reweight: (s, spec, o) => {
-    if (!(Number.isFinite(o.factor) && o.factor >= 0)) throw new EditError(`factor is ${o.factor}; expected a number from 0`);
-    const {w, at} = cellOf(spec, o); s.factor[w][at] = o.factor;
+  cut: (s, spec, o) => {
+    const {w, at} = cellOf(spec, o);
+    s.cut[w][at] = 1;
   },
-  restore: (s, spec, o) => { const {w, at} = cellOf(spec, o); s.cut[w][at] = 0; s.factor[w][at] = 1; s.scale[w][at] = 1; },
+  reweight: (s, spec, o) => {
+    if (!(Number.isFinite(o.factor) && o.factor >= 0))
+      throw new EditError(`factor is ${o.factor}; expected a number from 0`);
+    const {w, at} = cellOf(spec, o);
+    s.factor[w][at] = o.factor;
+  },
+  restore: (s, spec, o) => {
+    const {w, at} = cellOf(spec, o);
+    s.cut[w][at] = 0;
+    s.factor[w][at] = 1;
+    s.scale[w][at] = 1;
+  },
   scale: (s, spec, o) => {
     if (!Number.isFinite(o.by)) throw new EditError(`by is ${o.by}; expected a number`);
-    if (o.expression === undefined && o.au === undefined) { if (!WAYS.includes(o.way)) cellOf(spec, o); s.scale[WAYS.indexOf(o.way)].fill(o.by); return; }
-    const {w, at} = cellOf(spec, o); s.scale[w][at] = o.by;
+    if (o.expression === undefined && o.au === undefined) {
+      if (!WAYS.includes(o.way)) cellOf(spec, o);
+      s.scale[WAYS.indexOf(o.way)].fill(o.by);
+      return;
+    }
+    const {w, at} = cellOf(spec, o);
+    s.scale[w][at] = o.by;
   },
   gate: (s, spec, o) => {
     if (!(o.value >= 0 && o.value <= 1)) throw new EditError(`value is ${o.value}; a gate is between 0 and 1`);
@@ -178,17 +422,33 @@ const EDITS = {
   },
   prior: (s, spec, o) => {
     const found = spec.priors.find(k => k.name === o.name);
-    if (!found) throw new EditError(`${JSON.stringify(o.name)} is not a prior here; there are ${spec.priors.map(k => k.name).join(', ')}`);
+    if (!found)
+      throw new EditError(
+        `${JSON.stringify(o.name)} is not a prior here; there are ${spec.priors.map(k => k.name).join(', ')}`,
+      );
     s.prior = found.matrix;
   },
 };
 
 // The model of epoch number `base`, with the edits in order.
 export function setting(spec, base, edits) {
-  const {e, a} = sizes(spec), k = spec.epochs[base], full = v => [0, 1].map(() => new Float64Array(e * a).fill(v));
-  const s = {epoch: k, d: [k.d1, k.d2], gate: [sigmoid(k.alpha), sigmoid(k.beta)], prior: spec.priors[0].matrix, scale: full(1), factor: full(1), cut: full(0)};
+  const {e, a} = sizes(spec),
+    k = spec.epochs[base],
+    full = v => [0, 1].map(() => new Float64Array(e * a).fill(v));
+  const s = {
+    epoch: k,
+    d: [k.d1, k.d2],
+    gate: [sigmoid(k.alpha), sigmoid(k.beta)],
+    prior: spec.priors[0].matrix,
+    scale: full(1),
+    factor: full(1),
+    cut: full(0),
+  };
   for (const o of edits) {
-    if (!(o.kind in EDITS)) throw new EditError(`${JSON.stringify(o.kind)} is not a kind of edit; there are ${Object.keys(EDITS).join(', ')}`);
+    if (!(o.kind in EDITS))
+      throw new EditError(
+        `${JSON.stringify(o.kind)} is not a kind of edit; there are ${Object.keys(EDITS).join(', ')}`,
+      );
     EDITS[o.kind](s, spec, o);
   }
   return s;
@@ -196,28 +456,50 @@ export function setting(spec, base, edits) {
 
 // Both maps: within a row the prior re-weighted by the residual, the row's mass kept, neutral as in the prior; then the cuts.
 export function mapsOf(spec, s) {
-  const {e, a, shape} = sizes(spec), N = spec.labels.neutral;
+  const {e, a, shape} = sizes(spec),
+    N = spec.labels.neutral;
   return [0, 1].map(w => {
-    const [rows, cols] = shape[w], out = new Float64Array(e * a), P = (r, c) => w ? s.prior[c * a + r] : s.prior[r * a + c];
+    const [rows, cols] = shape[w],
+      out = new Float64Array(e * a),
+      P = (r, c) => (w ? s.prior[c * a + r] : s.prior[r * a + c]);
     for (let r = 0; r < rows; r++) {
-      let mass = 0, sum = 0, top = -Infinity;
-      const learned = c => w ? c !== N : r !== N, residual = c => s.scale[w][r * cols + c] * s.d[w][r * cols + c];
-      for (let c = 0; c < cols; c++) if (learned(c)) { mass += P(r, c); if (s.factor[w][r * cols + c] > 0) top = Math.max(top, residual(c)); }
-      for (let c = 0; c < cols; c++) if (learned(c)) sum += out[r * cols + c] = s.factor[w][r * cols + c] ? s.factor[w][r * cols + c] * (P(r, c) + EPS) * Math.exp(residual(c) - top) : 0;
-      if (!(sum > 0) && (w || r !== N)) throw new EditError(`every link of ${rowLabel(spec, w, r)} was re-weighted to 0, but its row keeps its mass; cut one instead`);
-      for (let c = 0; c < cols; c++) out[r * cols + c] = s.cut[w][r * cols + c] ? 0 : learned(c) ? out[r * cols + c] / sum * mass : P(r, c);
+      let mass = 0,
+        sum = 0,
+        top = -Infinity;
+      const learned = c => (w ? c !== N : r !== N),
+        residual = c => s.scale[w][r * cols + c] * s.d[w][r * cols + c];
+      for (let c = 0; c < cols; c++)
+        if (learned(c)) {
+          mass += P(r, c);
+          if (s.factor[w][r * cols + c] > 0) top = Math.max(top, residual(c));
+        }
+      for (let c = 0; c < cols; c++)
+        if (learned(c))
+          sum += out[r * cols + c] = s.factor[w][r * cols + c]
+            ? s.factor[w][r * cols + c] * (P(r, c) + EPS) * Math.exp(residual(c) - top)
+            : 0;
+      if (!(sum > 0) && (w || r !== N))
+        throw new EditError(
+          `every link of ${rowLabel(spec, w, r)} was re-weighted to 0, but its row keeps its mass; cut one instead`,
+        );
+      for (let c = 0; c < cols; c++)
+        out[r * cols + c] = s.cut[w][r * cols + c] ? 0 : learned(c) ? (out[r * cols + c] / sum) * mass : P(r, c);
     }
     return out;
   });
 }
 
-const rowLabel = (spec, w, r) => w ? `AU${spec.labels.aus[r]}` : spec.labels.expressions[r];
+const rowLabel = (spec, w, r) => (w ? `AU${spec.labels.aus[r]}` : spec.labels.expressions[r]);
 
 // Each prototype after the exchange, as weights (own, e + a) of those before it, divided by its length.
 export function exchanged(spec, s, maps) {
-  const {e, a, n, shape} = sizes(spec), G = s.epoch.gram;
+  const {e, a, n, shape} = sizes(spec),
+    G = s.epoch.gram;
   return [0, 1].map(w => {
-    const [own, other] = shape[w], at = [0, e][w], from = [e, 0][w], out = new Float64Array(own * n);
+    const [own, other] = shape[w],
+      at = [0, e][w],
+      from = [e, 0][w],
+      out = new Float64Array(own * n);
     for (let r = 0; r < own; r++) {
       const z = out.subarray(r * n, (r + 1) * n);
       z[at + r] = 1;
@@ -231,64 +513,105 @@ export function exchanged(spec, s, maps) {
   });
 }
 
-function logits(head, dot, z, n) { // head (rows, own) + 10 · dot (rows, n) @ zᵀ (n, own)
-  const own = z.length / n, rows = dot.length / n, out = new Float64Array(rows * own);
-  for (let r = 0; r < rows; r++) for (let i = 0; i < own; i++) {
-    let cos = 0;
-    for (let p = 0; p < n; p++) cos += dot[r * n + p] * z[i * n + p];
-    out[r * own + i] = head[r * own + i] + TEMPERATURE * cos;
-  }
+function logits(head, dot, z, n) {
+  // head (rows, own) + 10 · dot (rows, n) @ zᵀ (n, own)
+  const own = z.length / n,
+    rows = dot.length / n,
+    out = new Float64Array(rows * own);
+  for (let r = 0; r < rows; r++)
+    for (let i = 0; i < own; i++) {
+      let cos = 0;
+      for (let p = 0; p < n; p++) cos += dot[r * n + p] * z[i * n + p];
+      out[r * own + i] = head[r * own + i] + TEMPERATURE * cos;
+    }
   return out;
 }
 
 // One filter an AU, along each clip, or within pairs of frames; zeros beyond the ends.
 function smooth(spec, x, taps) {
-  const {a} = sizes(spec), k = taps.shape[1], mid = k >> 1, out = new Float64Array(x.length);
+  const {a} = sizes(spec),
+    k = taps.shape[1],
+    mid = k >> 1,
+    out = new Float64Array(x.length);
   for (const clip of spec.clips) {
     const step = spec.smoothing === 'pairs' ? 2 : clip.frames;
-    for (let lo = clip.first; lo < clip.first + clip.frames; lo += step) for (let t = lo; t < lo + step; t++) for (let j = 0; j < a; j++) {
-      let sum = 0;
-      for (let q = 0; q < k; q++) { const u = t + q - mid; if (u >= lo && u < lo + step) sum += taps[j * k + q] * x[u * a + j]; }
-      out[t * a + j] = sum;
-    }
+    for (let lo = clip.first; lo < clip.first + clip.frames; lo += step)
+      for (let t = lo; t < lo + step; t++)
+        for (let j = 0; j < a; j++) {
+          let sum = 0;
+          for (let q = 0; q < k; q++) {
+            const u = t + q - mid;
+            if (u >= lo && u < lo + step) sum += taps[j * k + q] * x[u * a + j];
+          }
+          out[t * a + j] = sum;
+        }
   }
   return out;
 }
 
-// Everything that follows from an epoch and its edits.
+let computed = 0;
+
+// Everything that follows from an epoch and its edits. `id` tells results apart.
 export function compute(spec, base, edits) {
-  const {n} = sizes(spec), s = setting(spec, base, edits), maps = mapsOf(spec, s), z = exchanged(spec, s, maps), k = s.epoch;
+  const {n} = sizes(spec),
+    s = setting(spec, base, edits),
+    maps = mapsOf(spec, s),
+    z = exchanged(spec, s, maps),
+    k = s.epoch;
   const fe = spec.clips.length ? logits(k.fe_head, k.fe_dot, z[0], n) : new Float64Array(0);
   const au = spec.clips.length ? smooth(spec, logits(k.au_head, k.au_dot, z[1], n), k.taps) : new Float64Array(0);
-  return {setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
+  return {id: ++computed, setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
 }
 
-export function argmax(x, from, n) { let best = 0; for (let i = 1; i < n; i++) if (x[from + i] > x[from + best]) best = i; return best; }
+export function argmax(x, from, n) {
+  let best = 0;
+  for (let i = 1; i < n; i++) if (x[from + i] > x[from + best]) best = i;
+  return best;
+}
 
 // Mean F1 over AUs (probability ≥ 0.5) and UAR, on the clips that are here; null where undefined.
 function scores(spec, fe, au) {
-  const {e, a} = sizes(spec), f1 = [], recall = [];
+  const {e, a} = sizes(spec),
+    f1 = [],
+    recall = [];
   for (let j = 0; j < a; j++) {
-    let tp = 0, wrong = 0, known = 0;
-    for (const o of spec.clips) if (o.aus) for (let t = 0; t < o.frames; t++) {
-      const y = o.aus[t][j], yes = au[(o.first + t) * a + j] >= 0;
-      if (y === '?') continue;
-      known++; if (yes && y === '1') tp++; else if (yes !== (y === '1')) wrong++;
-    }
-    f1.push(known && tp + wrong ? 2 * tp / (2 * tp + wrong) : null);
+    let tp = 0,
+      wrong = 0,
+      known = 0;
+    for (const o of spec.clips)
+      if (o.aus)
+        for (let t = 0; t < o.frames; t++) {
+          const y = o.aus[t][j],
+            yes = au[(o.first + t) * a + j] >= 0;
+          if (y === '?') continue;
+          known++;
+          if (yes && y === '1') tp++;
+          else if (yes !== (y === '1')) wrong++;
+        }
+    f1.push(known && tp + wrong ? (2 * tp) / (2 * tp + wrong) : null);
   }
   for (let i = 0; i < e; i++) {
     const mine = spec.clips.map((o, c) => [o.expression, c]).filter(([l]) => l === i);
     recall.push(mine.length ? mine.filter(([, c]) => argmax(fe, c * e, e) === i).length / mine.length : null);
   }
-  const mean = x => { const y = x.filter(v => v !== null); return y.length ? y.reduce((p, q) => p + q, 0) / y.length : null; };
+  const mean = x => {
+    const y = x.filter(v => v !== null);
+    return y.length ? y.reduce((p, q) => p + q, 0) / y.length : null;
+  };
   return {f1, recall, meanF1: mean(f1), uar: mean(recall)};
 }
 
 // How one logit comes about: the classifier, its own prototype, and each prototype that the exchange added.
-export function parts(spec, result, way, row, target) { // row: a clip (way 0) or a frame (way 1); target: which class
-  const {e, n} = sizes(spec), w = WAYS.indexOf(way), k = result.setting.epoch, z = result.z[w], own = z.length / n;
-  const head = (w ? k.au_head : k.fe_head)[row * own + target], dot = w ? k.au_dot : k.fe_dot, at = [0, e][w] + target;
+export function parts(spec, result, way, row, target) {
+  // row: a clip (way 0) or a frame (way 1); target: which class
+  const {e, n} = sizes(spec),
+    w = WAYS.indexOf(way),
+    k = result.setting.epoch,
+    z = result.z[w],
+    own = z.length / n;
+  const head = (w ? k.au_head : k.fe_head)[row * own + target],
+    dot = w ? k.au_dot : k.fe_dot,
+    at = [0, e][w] + target;
   const part = p => TEMPERATURE * dot[row * n + p] * z[target * n + p];
   const names = [...spec.labels.expressions, ...spec.labels.aus.map(u => `AU${u}`)];
   const others = names.map((name, p) => ({name, value: part(p)})).filter((o, p) => p !== at && z[target * n + p]);
@@ -297,136 +620,315 @@ export function parts(spec, result, way, row, target) { // row: a clip (way 0) o
 
 // Cosines between all prototypes, before (s null) or after the exchange.
 export function similarities(spec, epoch, z) {
-  const {n} = sizes(spec), G = epoch.gram;
+  const {n} = sizes(spec),
+    G = epoch.gram;
   if (!z) return Float64Array.from(G);
-  const Z = new Float64Array(n * n), H = new Float64Array(n * n), out = new Float64Array(n * n);
-  Z.set(z[0]); Z.set(z[1], z[0].length);
-  const times = (A, B, C, transpose) => { for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) { let v = 0; for (let k = 0; k < n; k++) v += A[i * n + k] * (transpose ? B[j * n + k] : B[k * n + j]); C[i * n + j] = v; } };
-  times(Z, G, H, false); times(H, Z, out, true);
+  const Z = new Float64Array(n * n),
+    H = new Float64Array(n * n),
+    out = new Float64Array(n * n);
+  Z.set(z[0]);
+  Z.set(z[1], z[0].length);
+  const times = (A, B, C, transpose) => {
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < n; j++) {
+        let v = 0;
+        for (let k = 0; k < n; k++) v += A[i * n + k] * (transpose ? B[j * n + k] : B[k * n + j]);
+        C[i * n + j] = v;
+      }
+  };
+  times(Z, G, H, false);
+  times(H, Z, out, true);
   return out;
 }
 
 // 3 ── the face ──────────────────────────────────────────────────────────────────────────────────────────────────────
-// What ssm_nb.faces.render draws of a `still` scene: the same mesh, camera, atlas, folds and light.
+// What ssm_nb.faces.render draws of a `still` scene: the same mesh, camera, atlas, folds and light. A frame allocates
+// nothing. Light and gloss are linear in the normal, so they are computed at vertices and interpolated like the rest.
 
-const SRGB = Uint8Array.from({length: 4096}, (_, i) => Math.round(255 * (i / 4095) ** (2 / 2.2))); // by the root of the light
+const LEVELS = 65535;
+let SRGB = null; // of linear light
+const srgbTable = () => Uint8Array.from({length: LEVELS + 1}, (_, i) => Math.round(255 * (i / LEVELS) ** (1 / 2.2)));
+const OPAQUE = 0xff000000;
+const FACE = 320; // pixels of the face in a page
+const TINY = 1e-12; // keeps a division from 0
 
 export class Face {
   constructor(face) {
+    SRGB ??= srgbTable();
     this.face = face;
     this.n = face.mean.length / 3;
     this.m = face.sides.length;
-    this.verts = new Float32Array(this.n * 3); this.normals = new Float32Array(this.n * 3); this.screen = new Float32Array(this.n * 3);
+    this.verts = new Float32Array(this.n * 3);
+    this.normals = new Float32Array(this.n * 3);
+    this.screen = new Float32Array(this.n * 3); // x and y in pixels, depth in cm
+    this.light = new Float32Array(this.n); // towards the light
+    this.gloss = new Float32Array(this.n); // towards the middle between light and camera
+    this.keep = new Float32Array(face.atlas.length / 3); // the share of light that folds leave, at each texel
+    this.folded = '';
     this.actions = new Float64Array(this.m);
-    this.touched = Array.from({length: this.m}, (_, k) => { // vertices that an action moves
-      const d = face.actions.subarray(k * this.n * 3, (k + 1) * this.n * 3), out = [];
-      for (let v = 0; v < this.n; v++) if (d[3 * v] || d[3 * v + 1] || d[3 * v + 2]) out.push(v);
-      return Uint16Array.from(out);
-    });
+    this.triangles = this.nearestFirst();
+    this.touched = Array.from({length: this.m}, (_, k) => this.movedBy(k));
+  }
+
+  nearestFirst() {
+    // the order in which few pixels are painted twice: by depth at rest
+    const {triangles: T, mean} = this.face;
+    const depth = t => mean[3 * T[t] + 2] + mean[3 * T[t + 1] + 2] + mean[3 * T[t + 2] + 2];
+    const order = Array.from({length: T.length / 3}, (_, k) => [depth(3 * k), 3 * k]).sort((p, q) => p[0] - q[0]);
+    return Uint16Array.from(order.flatMap(([, t]) => [T[t], T[t + 1], T[t + 2]]));
+  }
+
+  movedBy(k) {
+    // vertices that an action moves
+    const d = this.face.actions.subarray(k * this.n * 3, (k + 1) * this.n * 3);
+    const out = [];
+    for (let v = 0; v < this.n; v++) if (d[3 * v] || d[3 * v + 1] || d[3 * v + 2]) out.push(v);
+    return Uint16Array.from(out);
   }
 
   // Mesh actions for AU intensities of the person's left and right side; AUs that share an action add up to at most 1.
   pose(left, right) {
-    const {weights, sides} = this.face, m = this.m;
-    for (let k = 0; k < m; k++) {
+    const {weights, sides} = this.face;
+    for (let k = 0; k < this.m; k++) {
       let sum = 0;
-      for (let u = 0; u < left.length; u++) sum += weights[u * m + k] * (sides[k] === 'left' ? left[u] : sides[k] === 'right' ? right[u] : Math.max(left[u], right[u]));
+      for (let u = 0; u < left.length; u++) {
+        const v = sides[k] === 'left' ? left[u] : sides[k] === 'right' ? right[u] : Math.max(left[u], right[u]);
+        sum += weights[u * this.m + k] * v;
+      }
       this.actions[k] = Math.min(1, sum);
     }
     return this;
   }
 
-  shape(yaw, pitch) {
-    const {mean, actions, triangles} = this.face, v = this.verts, N = this.normals, n = this.n;
+  morph() {
+    // the mean, moved by the actions
+    const {mean, actions} = this.face;
+    const v = this.verts;
     v.set(mean);
     for (let k = 0; k < this.m; k++) {
-      const w = this.actions[k], at = k * n * 3;
-      if (w) for (const i of this.touched[k]) for (let d = 3 * i; d < 3 * i + 3; d++) v[d] += w * actions[at + d];
-    }
-    if (yaw || pitch) {
-      const cy = Math.cos(yaw), sy = Math.sin(yaw), cp = Math.cos(pitch), sp = Math.sin(pitch);
-      for (let i = 0; i < 3 * n; i += 3) {
-        const x = cy * v[i] + sy * v[i + 2], z = cy * v[i + 2] - sy * v[i], y = v[i + 1];
-        v[i] = x; v[i + 1] = cp * y - sp * z; v[i + 2] = sp * y + cp * z;
+      const w = this.actions[k];
+      if (!w) continue;
+      const at = k * this.n * 3;
+      const touched = this.touched[k];
+      for (let i = 0; i < touched.length; i++) {
+        const d = 3 * touched[i];
+        v[d] += w * actions[at + d];
+        v[d + 1] += w * actions[at + d + 1];
+        v[d + 2] += w * actions[at + d + 2];
       }
     }
+  }
+
+  turn(yaw, pitch) {
+    if (!yaw && !pitch) return;
+    const v = this.verts;
+    const [cy, sy, cp, sp] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
+    for (let i = 0; i < v.length; i += 3) {
+      const x = cy * v[i] + sy * v[i + 2];
+      const z = cy * v[i + 2] - sy * v[i];
+      const y = v[i + 1];
+      v[i] = x;
+      v[i + 1] = cp * y - sp * z;
+      v[i + 2] = sp * y + cp * z;
+    }
+  }
+
+  faceNormals() {
+    // sums of the triangles' normals at each vertex, not yet of length 1
+    const {triangles} = this.face;
+    const v = this.verts;
+    const N = this.normals;
     N.fill(0);
     for (let t = 0; t < triangles.length; t += 3) {
-      const a = 3 * triangles[t], b = 3 * triangles[t + 1], c = 3 * triangles[t + 2];
-      const ux = v[c] - v[a], uy = v[c + 1] - v[a + 1], uz = v[c + 2] - v[a + 2], wx = v[b] - v[a], wy = v[b + 1] - v[a + 1], wz = v[b + 2] - v[a + 2];
-      const x = uy * wz - uz * wy, y = uz * wx - ux * wz, z = ux * wy - uy * wx;
-      N[a] += x; N[a + 1] += y; N[a + 2] += z; N[b] += x; N[b + 1] += y; N[b + 2] += z; N[c] += x; N[c + 1] += y; N[c + 2] += z;
+      const a = 3 * triangles[t];
+      const b = 3 * triangles[t + 1];
+      const c = 3 * triangles[t + 2];
+      const ux = v[c] - v[a];
+      const uy = v[c + 1] - v[a + 1];
+      const uz = v[c + 2] - v[a + 2];
+      const wx = v[b] - v[a];
+      const wy = v[b + 1] - v[a + 1];
+      const wz = v[b + 2] - v[a + 2];
+      const x = uy * wz - uz * wy;
+      const y = uz * wx - ux * wz;
+      const z = ux * wy - uy * wx;
+      N[a] += x;
+      N[a + 1] += y;
+      N[a + 2] += z;
+      N[b] += x;
+      N[b + 1] += y;
+      N[b + 2] += z;
+      N[c] += x;
+      N[c + 1] += y;
+      N[c + 2] += z;
     }
-    for (let i = 0; i < 3 * n; i += 3) {
-      const s = 1 / Math.max(1e-12, Math.sqrt(N[i] * N[i] + N[i + 1] * N[i + 1] + N[i + 2] * N[i + 2]));
-      N[i] *= s; N[i + 1] *= s; N[i + 2] *= s;
+  }
+
+  illuminate() {
+    const N = this.normals;
+    const [lx, ly, lz] = this.face.light;
+    const hz = lz - 1; // half-way between the light and the camera
+    const h = 1 / Math.sqrt(lx * lx + ly * ly + hz * hz);
+    for (let i = 0, k = 0; i < this.n; i++, k += 3) {
+      const s = 1 / Math.max(1e-12, Math.sqrt(N[k] * N[k] + N[k + 1] * N[k + 1] + N[k + 2] * N[k + 2]));
+      const plane = N[k] * lx + N[k + 1] * ly;
+      this.light[i] = s * (plane + N[k + 2] * lz);
+      this.gloss[i] = s * h * (plane + N[k + 2] * hz);
+    }
+  }
+
+  project(size) {
+    const {camera, field} = this.face;
+    const v = this.verts;
+    const S = this.screen;
+    for (let i = 0; i < v.length; i += 3) {
+      const s = ((camera / (camera + v[i + 2])) * size) / field;
+      S[i] = size / 2 + v[i] * s;
+      S[i + 1] = size / 2 - v[i + 1] * s;
+      S[i + 2] = v[i + 2];
+    }
+  }
+
+  crease() {
+    // how dark each fold is, where it has changed since the last frame
+    const {fold_shares: shares, folds} = this.face;
+    const k = shares.shape[1];
+    const show = new Array(k).fill(0);
+    for (let i = 0; i < this.m; i++)
+      if (this.actions[i]) for (let j = 0; j < k; j++) show[j] += this.actions[i] * shares[i * k + j];
+    if (this.folded === (this.folded = show.join())) return;
+    this.keep.fill(1);
+    for (let j = 0; j < k; j++) {
+      const s = show[j] / 255;
+      if (s) for (let x = 0, f = j; x < this.keep.length; x++, f += k) this.keep[x] -= s * folds[f];
     }
   }
 
   // A square picture (RGBA bytes), `size` pixels wide.
   draw(size, yaw = 0, pitch = 0) {
-    this.shape(yaw, pitch);
-    const {triangles: T, camera, field} = this.face, v = this.verts, S = this.screen, n = this.n;
-    if (this.size !== size) Object.assign(this, {size, depth: new Float32Array(size * size), owner: new Int32Array(size * size), out: new Uint8ClampedArray(size * size * 4)});
-    const {depth, owner, out} = this;
-    for (let i = 0; i < 3 * n; i += 3) {
-      const s = camera / (camera + v[i + 2]) * size / field;
-      S[i] = size / 2 + v[i] * s; S[i + 1] = size / 2 - v[i + 1] * s; S[i + 2] = v[i + 2];
+    this.prepare(size, yaw, pitch);
+    this.rasterise(0, this.triangles.length);
+    return this.out;
+  }
+
+  // The first picture of a page: the loops are not compiled yet and slow, so it is drawn in slices.
+  async drawFirst(size) {
+    await breathe();
+    this.prepare(size, 0, 0);
+    for (let t = 0; t < this.triangles.length; t += 3 * 500) {
+      await breathe();
+      this.rasterise(t, Math.min(t + 3 * 500, this.triangles.length));
     }
-    depth.fill(Infinity); owner.fill(-1);
-    for (let t = 0; t < T.length; t += 3) this.triangle(t, size);
-    this.paint(size);
-    return out;
+    return this.out;
   }
 
-  triangle(t, size) { // every pixel centre inside, where it is nearer than what is there
-    const {triangles: T} = this.face, S = this.screen, depth = this.depth, owner = this.owner;
-    const a = 3 * T[t], b = 3 * T[t + 1], c = 3 * T[t + 2], x0 = S[a], y0 = S[a + 1], x1 = S[b], y1 = S[b + 1], x2 = S[c], y2 = S[c + 1];
-    const area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0);
-    if (area >= 0) return; // seen from behind
-    const lx = Math.max(0, Math.ceil(Math.min(x0, x1, x2) - .5)), hx = Math.min(size - 1, Math.floor(Math.max(x0, x1, x2) - .5));
-    const ly = Math.max(0, Math.ceil(Math.min(y0, y1, y2) - .5)), hy = Math.min(size - 1, Math.floor(Math.max(y0, y1, y2) - .5));
-    const ax = (y1 - y2) / area, ay = (x2 - x1) / area, bx = (y2 - y0) / area, by = (x0 - x2) / area;
-    const za = S[a + 2] - S[c + 2], zb = S[b + 2] - S[c + 2], zc = S[c + 2];
-    for (let y = ly; y <= hy; y++) for (let x = lx; x <= hx; x++) {
-      const dx = x + .5 - x2, dy = y + .5 - y2, l0 = ax * dx + ay * dy, l1 = bx * dx + by * dy;
-      if (l0 < 0 || l1 < 0 || l0 + l1 > 1) continue;
-      const z = za * l0 + zb * l1 + zc, p = y * size + x;
-      if (z < depth[p]) { depth[p] = z; owner[p] = t; }
-    }
+  prepare(size, yaw, pitch) {
+    if (this.size !== size) this.resize(size);
+    this.morph();
+    this.turn(yaw, pitch);
+    this.faceNormals();
+    this.illuminate();
+    this.project(size);
+    this.crease();
+    const grey = SRGB[Math.round(LEVELS * this.face.background)];
+    this.pixels.fill((OPAQUE | (grey << 16) | (grey << 8) | grey) >>> 0);
+    this.depth.fill(Infinity);
   }
 
-  creases() { // the share of light that folds leave, at each texel
-    const {fold_shares: shares, folds, atlas} = this.face, k = shares.shape[1], n = atlas.length / 3, show = new Float64Array(k);
-    for (let i = 0; i < this.m; i++) if (this.actions[i]) for (let j = 0; j < k; j++) show[j] += this.actions[i] * shares[i * k + j];
-    this.keep ??= new Float64Array(n);
-    this.keep.fill(1);
-    for (let j = 0; j < k; j++) if (show[j]) for (let x = 0; x < n; x++) this.keep[x] -= show[j] * folds[x * k + j] / 255;
-    return this.keep;
+  resize(size) {
+    this.size = size;
+    this.depth = new Float32Array(size * size);
+    this.out = new Uint8ClampedArray(size * size * 4);
+    this.pixels = new Uint32Array(this.out.buffer);
+    return this.out;
   }
 
-  paint(size) { // colours of the nearest triangle at each pixel; what is constant in a triangle is computed once for a run of pixels
-    const {triangles: T, uv, atlas, light, ambient, background} = this.face, S = this.screen, N = this.normals, out = this.out, owner = this.owner;
-    const keep = this.creases(), h = atlas.shape[0], w = atlas.shape[1], grey = Math.round(255 * background ** (1 / 2.2));
-    const [lx, ly, lz] = light, hz = lz - 1, hl = Math.sqrt(lx * lx + ly * ly + hz * hz), wrap = .5 * ambient, lit = (1 - ambient) * 1.4 / (1 + wrap);
-    let last = -1, va, vb, vc, a, b, c, area, ax, ay, bx, by;
-    for (let p = 0, q = 0, y = 0; y < size; y++) for (let x = 0; x < size; x++, p++, q += 4) {
-      const t = owner[p];
-      out[q + 3] = 255;
-      if (t < 0) { out[q] = out[q + 1] = out[q + 2] = grey; continue; }
-      if (t !== last) {
-        last = t; va = T[t]; vb = T[t + 1]; vc = T[t + 2]; a = 3 * va; b = 3 * vb; c = 3 * vc;
-        area = (S[b] - S[a]) * (S[c + 1] - S[a + 1]) - (S[c] - S[a]) * (S[b + 1] - S[a + 1]);
-        ax = (S[b + 1] - S[c + 1]) / area; ay = (S[c] - S[b]) / area; bx = (S[c + 1] - S[a + 1]) / area; by = (S[a] - S[c]) / area;
+  // Every pixel centre inside a triangle, where it is nearer than what is there.
+  rasterise(first, end) {
+    const {size, depth, pixels, keep, light, gloss, screen: S, triangles: T} = this;
+    const {uv, atlas, ambient} = this.face;
+    const rows = atlas.shape[0];
+    const columns = atlas.shape[1];
+    const wrap = 0.5 * ambient;
+    const lit = ((1 - ambient) * 1.4) / (1 + wrap);
+    const shiny = LEVELS * 0.06 * (1 - ambient);
+    const last = size - 1;
+    for (let t = first; t < end; t += 3) {
+      const i = T[t];
+      const j = T[t + 1];
+      const k = T[t + 2];
+      const cx = S[3 * k] - 0.5;
+      const cy = S[3 * k + 1] - 0.5;
+      const x0 = S[3 * i] - 0.5 - cx;
+      const y0 = S[3 * i + 1] - 0.5 - cy;
+      const x1 = S[3 * j] - 0.5 - cx;
+      const y1 = S[3 * j + 1] - 0.5 - cy;
+      const area = y1 * x0 - x1 * y0;
+      if (area >= 0) continue; // seen from behind
+      const left = Math.max(0, Math.ceil(cx + Math.min(x0, x1, 0)));
+      const right = Math.min(last, Math.floor(cx + Math.max(x0, x1, 0)));
+      const top = Math.max(0, Math.ceil(cy + Math.min(y0, y1, 0)));
+      const bottom = Math.min(last, Math.floor(cy + Math.max(y0, y1, 0)));
+      if (left > right || top > bottom) continue;
+      const ax = y1 / area || -TINY; // how much the barycentric coordinates of i and j grow by a pixel
+      const ay = -x1 / area;
+      const bx = -y0 / area || -TINY;
+      const by = x0 / area;
+      const away = ax + bx || TINY;
+      const z2 = S[3 * k + 2];
+      const z0 = S[3 * i + 2] - z2;
+      const z1 = S[3 * j + 2] - z2;
+      const u2 = uv[2 * k];
+      const u0 = uv[2 * i] - u2;
+      const u1 = uv[2 * j] - u2;
+      const v2 = uv[2 * k + 1];
+      const v0 = uv[2 * i + 1] - v2;
+      const v1 = uv[2 * j + 1] - v2;
+      const f2 = light[k] + wrap;
+      const f0 = light[i] + wrap - f2;
+      const f1 = light[j] + wrap - f2;
+      const g2 = gloss[k];
+      const g0 = gloss[i] - g2;
+      const g1 = gloss[j] - g2;
+      for (let y = top; y <= bottom; y++) {
+        const dy = y - cy;
+        const e0 = cx - (ay * dy) / ax; // where the row enters or leaves each edge
+        const e1 = cx - (by * dy) / bx;
+        const e2 = cx + (1 - (ay + by) * dy) / away;
+        let from = left;
+        let to = right;
+        if (ax > 0) from = Math.max(from, Math.ceil(e0));
+        else to = Math.min(to, Math.floor(e0));
+        if (bx > 0) from = Math.max(from, Math.ceil(e1));
+        else to = Math.min(to, Math.floor(e1));
+        if (away < 0) from = Math.max(from, Math.ceil(e2));
+        else to = Math.min(to, Math.floor(e2));
+        let l0 = ax * (from - cx) + ay * dy;
+        let l1 = bx * (from - cx) + by * dy;
+        for (let x = from, p = y * size + from; x <= to; x++, p++, l0 += ax, l1 += bx) {
+          const z = z0 * l0 + z1 * l1 + z2;
+          if (z >= depth[p]) continue;
+          depth[p] = z;
+          const u = u2 + l0 * u0 + l1 * u1;
+          const v = v2 + l0 * v0 + l1 * v1;
+          const column = u <= 0 ? 0 : u >= columns ? columns - 1 : u | 0;
+          const row = v <= 0 ? 0 : v >= rows ? rows - 1 : v | 0;
+          const texel = row * columns + column;
+          const facing = f2 + l0 * f0 + l1 * f1;
+          const shine = ((ambient + (facing > 0 ? lit * facing : 0)) * keep[texel] * LEVELS) / 255;
+          const g = g2 + l0 * g0 + l1 * g1;
+          let glare = 0.5;
+          if (g > 0.5) {
+            const g3 = g * g * g;
+            const g12 = g3 * g3 * g3 * g3;
+            glare += shiny * g12 * g12;
+          }
+          const red = SRGB[Math.min(LEVELS, atlas[3 * texel] * shine + glare) | 0];
+          const green = SRGB[Math.min(LEVELS, atlas[3 * texel + 1] * shine + glare) | 0];
+          const blue = SRGB[Math.min(LEVELS, atlas[3 * texel + 2] * shine + glare) | 0];
+          pixels[p] = OPAQUE | (blue << 16) | (green << 8) | red;
+        }
       }
-      const dx = x + .5 - S[c], dy = y + .5 - S[c + 1], l0 = ax * dx + ay * dy, l1 = bx * dx + by * dy, l2 = 1 - l0 - l1;
-      const u = Math.min(w - 1, Math.max(0, Math.trunc(l0 * uv[2 * va] + l1 * uv[2 * vb] + l2 * uv[2 * vc])));
-      const r = Math.min(h - 1, Math.max(0, Math.trunc(l0 * uv[2 * va + 1] + l1 * uv[2 * vb + 1] + l2 * uv[2 * vc + 1])));
-      const nx = l0 * N[a] + l1 * N[b] + l2 * N[c], ny = l0 * N[a + 1] + l1 * N[b + 1] + l2 * N[c + 1];
-      const nz = l0 * N[a + 2] + l1 * N[b + 2] + l2 * N[c + 2], texel = r * w + u;
-      const g = Math.max(0, (nx * lx + ny * ly + nz * hz) / hl), g3 = g * g * g, g6 = g3 * g3, g12 = g6 * g6, gloss = .06 * (1 - ambient) * g12 * g12;
-      const shine = (ambient + lit * Math.max(0, nx * lx + ny * ly + nz * lz + wrap)) * keep[texel] / 255;
-      for (let d = 0; d < 3; d++) { const v = atlas[3 * texel + d] * shine + gloss; out[q + d] = SRGB[v >= 1 ? 4095 : Math.sqrt(v) * 4095 + .5 | 0]; }
     }
   }
 }
@@ -434,626 +936,2246 @@ export class Face {
 // What the face does, for those who do not see it.
 export function faceWords(face, left, right) {
   const pct = v => `${Math.round(100 * v)}%`;
-  const rows = face.aus.map((u, i) => ({u, i, v: Math.max(left[i], right[i])})).filter(o => o.v >= .05).sort((p, q) => q.v - p.v || p.u - q.u);
-  const side = i => left[i] === right[i] ? '' : !right[i] ? ' on the left' : !left[i] ? ' on the right' : ` on the left, ${pct(right[i])} on the right`;
-  return rows.length ? `A face with ${rows.map(({u, i, v}) => `AU${u} ${face.au_names[i]} ${pct(left[i] || v)}${side(i)}`).join('; ')}.` : 'A face at rest.';
+  const rows = face.aus
+    .map((u, i) => ({u, i, v: Math.max(left[i], right[i])}))
+    .filter(o => o.v >= 0.05)
+    .sort((p, q) => q.v - p.v || p.u - q.u);
+  const side = i =>
+    left[i] === right[i]
+      ? ''
+      : !right[i]
+        ? ' on the left'
+        : !left[i]
+          ? ' on the right'
+          : ` on the left, ${pct(right[i])} on the right`;
+  return rows.length
+    ? `A face with ${rows.map(({u, i, v}) => `AU${u} ${face.au_names[i]} ${pct(left[i] || v)}${side(i)}`).join('; ')}.`
+    : 'A face at rest.';
 }
 
 // 4 ── what is selected and edited ───────────────────────────────────────────────────────────────────────────────────
 
+const posedRow = posed => {
+  // the row of a matrix that a face is posed by
+  const found = posed.match(/^(learned|truth|observed|prior(?::\d+)?) (.+)$/s);
+  return found && {layer: found[1], expression: found[2]};
+};
 const same = (p, q) => JSON.stringify(p) === JSON.stringify(q);
 
 export class Store {
   constructor(spec) {
-    const {e, a} = sizes(spec), trained = spec.epochs.length > 0;
-    Object.assign(this, {spec, trained, base: spec.chosen, edits: [], past: [], future: [], form: 'matrix', clip: 0, frame: 0, held: false, note: '', listeners: new Set(), cache: new Map()});
+    const {e, a} = sizes(spec),
+      trained = spec.epochs.length > 0;
+    Object.assign(this, {
+      spec,
+      trained,
+      base: spec.chosen,
+      edits: [],
+      past: [],
+      future: [],
+      form: 'matrix',
+      clip: 0,
+      frame: 0,
+      held: false,
+      note: '',
+      listeners: new Set(),
+      cache: new Map(),
+    });
     this.layer = trained ? 'difference' : spec.priors.length > 1 ? 'difference' : 'prior';
     this.selection = spec.priors.length ? this.largest('au2fe') : null;
     const n = spec.face ? spec.face.aus.length : 0;
-    this.left = new Float64Array(n); this.right = new Float64Array(n); this.side = 'both'; this.posed = 'by hand';
+    this.left = new Float64Array(n);
+    this.right = new Float64Array(n);
+    this.side = 'both';
+    this.posed = 'by hand';
     if (spec.face && this.selection) this.poseRow('learned', this.selection.expression);
     const first = spec.clips.findIndex(o => o.task === 'au');
     this.go(Math.max(0, first), 0, true);
   }
-  changed() { for (const f of this.listeners) f(); }
-  set(values) { Object.assign(this, values); this.changed(); }
+  changed() {
+    for (const f of this.listeners) f();
+  }
+  set(values) {
+    Object.assign(this, values);
+    if ('base' in values || 'edits' in values) this.follow();
+    this.changed();
+  }
+
+  // A face that is posed by what the model says keeps saying it.
+  follow() {
+    const row = posedRow(this.posed);
+    if (row && ['learned', 'prior'].includes(row.layer.split(':')[0])) this.poseRow(row.layer, row.expression);
+    else if (this.posed === 'frame model') this.poseFrame('model');
+  }
 
   // Results, kept until something they depend on changes.
   at(base, edits) {
     const key = JSON.stringify([base, edits]);
-    if (!this.cache.has(key)) { if (this.cache.size > 40) this.cache.clear(); this.cache.set(key, compute(this.spec, base, edits)); }
+    if (!this.cache.has(key)) {
+      if (this.cache.size > 40) this.cache.clear();
+      this.cache.set(key, compute(this.spec, base, edits));
+    }
     return this.cache.get(key);
   }
-  get result() { return this.at(this.base, this.edits); }
-  get before() { return this.at(this.base, []); }
+  get result() {
+    return this.at(this.base, this.edits);
+  }
+  get before() {
+    return this.at(this.base, []);
+  }
+  get computedAs() {
+    // tells apart what views draw
+    return this.trained
+      ? `${this.result.id}|${this.before.id}|${JSON.stringify(this.selection)}`
+      : JSON.stringify(this.selection);
+  }
 
   // The edge that training moved most; without training, the one on which two priors differ most, or the first link.
   largest(way) {
-    const {e, a} = sizes(this.spec), w = WAYS.indexOf(way), p = this.spec.priors[0].matrix, other = this.spec.priors[1]?.matrix;
+    const {e, a} = sizes(this.spec),
+      w = WAYS.indexOf(way),
+      p = this.spec.priors[0].matrix,
+      other = this.spec.priors[1]?.matrix;
     const m = this.trained ? this.before.maps[w] : null;
-    let best = 0, most = -1;
-    for (let i = 0; i < e; i++) for (let j = 0; j < a; j++) {
-      const size = m ? Math.abs(m[w ? j * e + i : i * a + j] - p[i * a + j]) : other ? Math.abs(other[i * a + j] - p[i * a + j]) : p[i * a + j];
-      if (size > most) { most = size; best = i * a + j; }
-    }
-    return {way, expression: this.spec.labels.expressions[best / a | 0], au: this.spec.labels.aus[best % a]};
+    let best = 0,
+      most = -1;
+    for (let i = 0; i < e; i++)
+      for (let j = 0; j < a; j++) {
+        const size = m
+          ? Math.abs(m[w ? j * e + i : i * a + j] - p[i * a + j])
+          : other
+            ? Math.abs(other[i * a + j] - p[i * a + j])
+            : p[i * a + j];
+        if (size > most) {
+          most = size;
+          best = i * a + j;
+        }
+      }
+    return {way, expression: this.spec.labels.expressions[(best / a) | 0], au: this.spec.labels.aus[best % a]};
   }
-  select(selection) { if (!same(selection, this.selection)) { cellOf(this.spec, selection); this.set({selection: {way: selection.way, expression: selection.expression, au: Number(selection.au)}}); } }
+  select(selection) {
+    if (!same(selection, this.selection)) {
+      cellOf(this.spec, selection);
+      this.set({selection: {way: selection.way, expression: selection.expression, au: Number(selection.au)}});
+    }
+  }
 
   // Edits can be undone; one that the method does not allow is refused with its reason.
   setEdits(edits, remember = true) {
     if (same(edits, this.edits)) return true;
-    try { this.at(this.base, edits); } catch (e) { if (!(e instanceof EditError)) throw e; this.set({note: e.message}); return false; }
-    if (remember) { this.past.push(this.edits); this.future = []; }
+    try {
+      this.at(this.base, edits);
+    } catch (e) {
+      if (!(e instanceof EditError)) throw e;
+      this.set({note: e.message});
+      return false;
+    }
+    if (remember) {
+      this.past.push(this.edits);
+      this.future = [];
+    }
     this.set({edits, note: ''});
     return true;
   }
   // A later edit of the same thing takes the place of the earlier one.
   edit(o) {
-    const key = k => JSON.stringify([k.kind, k.way, k.expression, k.au]), one = o.expression !== undefined;
+    const key = k => JSON.stringify([k.kind, k.way, k.expression, k.au]),
+      one = o.expression !== undefined;
     let kept = this.edits.filter(k => key(k) !== key(o));
-    if (o.kind === 'restore') { kept = kept.filter(k => !(k.way === o.way && k.expression === o.expression && k.au === o.au)); return this.setEdits(this.edits.some(k => k.kind === 'scale' && k.expression === undefined && k.way === o.way) ? [...kept, o] : kept); }
+    if (o.kind === 'restore') {
+      kept = kept.filter(k => !(k.way === o.way && k.expression === o.expression && k.au === o.au));
+      return this.setEdits(
+        this.edits.some(k => k.kind === 'scale' && k.expression === undefined && k.way === o.way) ? [...kept, o] : kept,
+      );
+    }
     if (one) kept = kept.filter(k => !(k.kind === 'restore' && key({...k, kind: o.kind}) === key(o)));
     return this.setEdits([...kept, o]);
   }
-  undo() { if (this.past.length) { this.future.push(this.edits); this.set({edits: this.past.pop(), note: ''}); } }
-  redo() { if (this.future.length) { this.past.push(this.edits); this.set({edits: this.future.pop(), note: ''}); } }
-  python() { const py = v => typeof v === 'string' ? `'${v.replace(/\\/g, '\\\\').replace(/'/g, "\\'")}'` : v; return `edited_model(model, [${this.edits.map(o => `dict(${Object.entries(o).map(([k, v]) => `${k}=${py(v)}`).join(', ')})`).join(', ')}], spec)`; }
+  undo() {
+    if (this.past.length) {
+      this.future.push(this.edits);
+      this.set({edits: this.past.pop(), note: ''});
+    }
+  }
+  redo() {
+    if (this.future.length) {
+      this.past.push(this.edits);
+      this.set({edits: this.future.pop(), note: ''});
+    }
+  }
+  python() {
+    const py = v => (typeof v === 'string' ? `'${v.replace(/\\/g, '\\\\').replace(/'/g, "\\'")}'` : v);
+    return `edited_model(model, [${this.edits
+      .map(
+        o =>
+          `dict(${Object.entries(o)
+            .map(([k, v]) => `${k}=${py(v)}`)
+            .join(', ')})`,
+      )
+      .join(', ')}], spec)`;
+  }
 
   // What a map view shows: values in [0, …], signed differences, or null where nobody measured.
   layers() {
-    const {spec, trained} = this, named = spec.priors.map((p, k) => [`prior:${k}`, k ? p.name : trained ? 'prior' : p.name]);
+    const {spec, trained} = this,
+      named = spec.priors.map((p, k) => [`prior:${k}`, k ? p.name : trained ? 'prior' : p.name]);
     return trained
-      ? [['prior:0', 'prior'], ['learned', 'learned'], ['difference', 'difference'], ...(this.edits.length ? [['edited', 'what edits changed']] : []), ...(spec.observed ? [['observed', 'observed']] : []), ...(spec.truth ? [['truth', 'truth']] : [])]
+      ? [
+          ['prior:0', 'prior'],
+          ['learned', 'learned'],
+          ['difference', 'difference'],
+          ...(this.edits.length ? [['edited', 'what edits changed']] : []),
+          ...(spec.observed ? [['observed', 'observed']] : []),
+          ...(spec.truth ? [['truth', 'truth']] : []),
+        ]
       : [...named, ...(spec.priors.length > 1 ? [['difference', 'difference']] : [])];
   }
   value(layer, way) {
-    const {spec} = this, {e, a} = sizes(spec), w = WAYS.indexOf(way), flat = m => w ? (i, j) => m[j * e + i] : (i, j) => m[i * a + j], table = t => (i, j) => t[i][j];
+    const {spec} = this,
+      {e, a} = sizes(spec),
+      w = WAYS.indexOf(way),
+      flat = m => (w ? (i, j) => m[j * e + i] : (i, j) => m[i * a + j]),
+      table = t => (i, j) => t[i][j];
     if (layer === 'prior') layer = 'prior:0';
     const own = (i, j) => (this.trained ? this.result.setting.prior : spec.priors[0].matrix)[i * a + j];
     if (layer === 'prior:0' && this.trained) return own;
     if (layer.startsWith('prior:')) return (i, j) => spec.priors[Number(layer.slice(6))].matrix[i * a + j];
     if (layer === 'observed') return table(spec.observed.table);
     if (layer === 'truth') return table(spec.truth.table);
-    if (layer === 'difference' && !this.trained) return (i, j) => spec.priors[1].matrix[i * a + j] - spec.priors[0].matrix[i * a + j];
-    const now = flat(this.result.maps[w]), then = flat(this.before.maps[w]);
-    return layer === 'learned' ? now : layer === 'edited' ? (i, j) => now(i, j) - then(i, j) : (i, j) => now(i, j) - own(i, j);
+    if (layer === 'difference' && !this.trained)
+      return (i, j) => spec.priors[1].matrix[i * a + j] - spec.priors[0].matrix[i * a + j];
+    const now = flat(this.result.maps[w]),
+      then = flat(this.before.maps[w]);
+    return layer === 'learned'
+      ? now
+      : layer === 'edited'
+        ? (i, j) => now(i, j) - then(i, j)
+        : (i, j) => now(i, j) - own(i, j);
   }
-  signed(layer) { return layer === 'difference' || layer === 'edited'; }
-  edits_of({way, expression, au}) { return this.edits.filter(o => o.way === way && o.expression === expression && Number(o.au) === au); }
+  signed(layer) {
+    return layer === 'difference' || layer === 'edited';
+  }
+  edits_of({way, expression, au}) {
+    return this.edits.filter(o => o.way === way && o.expression === expression && Number(o.au) === au);
+  }
 
   // The face: a row of a prior or of the learned map, intensities at most 1; or what is said of a frame.
-  pose(values, posed) { // values: AU number -> intensity
-    this.spec.face?.aus.forEach((u, i) => { this.left[i] = this.right[i] = Math.min(1, Math.max(0, values[u] ?? 0)); });
+  pose(values, posed) {
+    // values: AU number -> intensity
+    this.spec.face?.aus.forEach((u, i) => {
+      this.left[i] = this.right[i] = Math.min(1, Math.max(0, values[u] ?? 0));
+    });
     this.posed = posed;
   }
   rowOf(layer, expression) {
-    const i = this.spec.labels.expressions.indexOf(expression), f = this.value(layer, 'au2fe');
+    const i = this.spec.labels.expressions.indexOf(expression),
+      f = this.value(layer, 'au2fe');
     return Object.fromEntries(this.spec.labels.aus.map((u, j) => [u, f(i, j) ?? 0]));
   }
-  poseRow(layer, expression) { if (layer === 'learned' && !this.trained) layer = 'prior:0'; this.pose(this.rowOf(layer, expression), `${layer} ${expression}`); }
-  poseFrame(what) { // 'model' or 'truth'
-    const o = this.spec.clips[this.clip], {a} = sizes(this.spec), at = (o.first + this.frame) * a;
-    this.pose(Object.fromEntries(this.spec.labels.aus.map((u, j) => [u, what === 'truth' ? Number(o.aus[this.frame][j] === '1') : sigmoid(this.result.au[at + j])])), `frame ${what}`);
+  poseRow(layer, expression) {
+    if (layer === 'learned' && !this.trained) layer = 'prior:0';
+    this.pose(this.rowOf(layer, expression), `${layer} ${expression}`);
   }
-  go(clip, frame, quiet) { Object.assign(this, {clip, frame}); if (this.posed.startsWith('frame')) this.poseFrame(this.posed.slice(6) === 'truth' && this.spec.clips[clip].aus ? 'truth' : 'model'); if (!quiet) this.changed(); }
+  poseFrame(what) {
+    // 'model' or 'truth'
+    const o = this.spec.clips[this.clip],
+      {a} = sizes(this.spec),
+      at = (o.first + this.frame) * a;
+    this.pose(
+      Object.fromEntries(
+        this.spec.labels.aus.map((u, j) => [
+          u,
+          what === 'truth' ? Number(o.aus[this.frame][j] === '1') : sigmoid(this.result.au[at + j]),
+        ]),
+      ),
+      `frame ${what}`,
+    );
+  }
+  go(clip, frame, quiet) {
+    Object.assign(this, {clip, frame});
+    if (this.posed.startsWith('frame'))
+      this.poseFrame(this.posed.slice(6) === 'truth' && this.spec.clips[clip].aus ? 'truth' : 'model');
+    if (!quiet) this.changed();
+  }
 }
 
 // 5 ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const FOCUSABLE = ['button', 'select', 'input', 'textarea', 'summary'];
-function h(tag, props = {}, ...children) { // an element; texts are texts, never HTML
+function h(tag, props = {}, ...children) {
+  // an element; texts are texts, never HTML
   const el = document.createElement(tag);
   for (const [k, v] of Object.entries(props)) {
     if (v === undefined || v === null) continue;
-    if (k.startsWith('on')) el.addEventListener(k.slice(2), v); else if (k === 'class') el.className = v; else if (k in el && !k.includes('-') && k !== 'list') el[k] = v; else el.setAttribute(k, v);
+    if (k.startsWith('on')) el.addEventListener(k.slice(2), v);
+    else if (k === 'class') el.className = v;
+    else if (k in el && !k.includes('-') && k !== 'list') el[k] = v;
+    else el.setAttribute(k, v);
   }
   if (FOCUSABLE.includes(tag) || props.tabIndex !== undefined) el.setAttribute('data-lm-suppress-shortcuts', 'true');
   el.append(...children.flat().filter(c => c !== null && c !== undefined));
   return el;
 }
-const text = (el, s) => { if (el.textContent !== s) el.textContent = s; };
-const num = (v, d = 2) => v === null || v === undefined ? 'not measured' : (v < 0 ? '−' : '') + Math.abs(v).toFixed(d);
-const change = (v, d = 2) => v === null || v === undefined ? 'not measured' : `${v > 5e-10 ? '▲' : v < -5e-10 ? '▼' : '='} ${Math.abs(v).toFixed(d)}`;
-const auName = (spec, u) => { const j = spec.labels.aus.indexOf(Number(u)); return `AU${u} ${spec.labels.au_names[j]}`; };
-const arrow = (spec, {way, expression, au}) => way === 'au2fe' ? `${auName(spec, au)} → ${expression}` : `${expression} → ${auName(spec, au)}`;
+const text = (el, s) => {
+  if (el.textContent !== s) el.textContent = s;
+};
+const setValue = (input, v) => {
+  // of a slider, only if it moves: the browser lays it out again
+  if (Math.abs(Number(input.value) - v) > Number(input.step) / 2) input.value = v;
+};
+const num = (v, d = 2) =>
+  v === null || v === undefined ? 'not measured' : (v < 0 ? '−' : '') + Math.abs(v).toFixed(d);
+const change = (v, d = 2) =>
+  v === null || v === undefined
+    ? 'not measured'
+    : `${v > 5e-10 ? '▲' : v < -5e-10 ? '▼' : '='} ${Math.abs(v).toFixed(d)}`;
+const auName = (spec, u) => {
+  const j = spec.labels.aus.indexOf(Number(u));
+  return `AU${u} ${spec.labels.au_names[j]}`;
+};
+const arrow = (spec, {way, expression, au}) =>
+  way === 'au2fe' ? `${auName(spec, au)} → ${expression}` : `${expression} → ${auName(spec, au)}`;
 
-function sizeCanvas(canvas, width, height) { // CSS pixels; sharp on any screen and at any zoom
-  const k = Math.min(3, window.devicePixelRatio || 1), W = Math.max(1, Math.round(width * k)), H = Math.max(1, Math.round(height * k));
-  if (canvas.width !== W || canvas.height !== H) { canvas.width = W; canvas.height = H; canvas.style.height = `${height}px`; }
+function sizeCanvas(canvas, width, height) {
+  // CSS pixels; sharp on any screen and at any zoom
+  const k = Math.min(3, window.devicePixelRatio || 1),
+    W = Math.max(1, Math.round(width * k)),
+    H = Math.max(1, Math.round(height * k));
+  if (canvas.width !== W || canvas.height !== H) {
+    canvas.width = W;
+    canvas.height = H;
+    canvas.style.height = `${height}px`;
+  }
   const ctx = canvas.getContext('2d');
-  ctx.setTransform(k, 0, 0, k, 0, 0); ctx.clearRect(0, 0, width, height);
+  ctx.setTransform(k, 0, 0, k, 0, 0);
+  ctx.clearRect(0, 0, width, height);
   return ctx;
 }
-const colour = (c, alpha) => `color-mix(in srgb, ${c} ${Math.round(100 * alpha)}%, transparent)`;
+function shade(ctx, ink, alpha, x, y, width, height) {
+  ctx.fillStyle = ink;
+  ctx.globalAlpha = alpha;
+  ctx.fillRect(x, y, width, height);
+  ctx.globalAlpha = 1;
+}
+const rgbOf = ink => [1, 3, 5].map(k => parseInt(ink.slice(k, k + 2), 16)); // of '#rrggbb'
 function hatch(ctx, x, y, w, hh, ink) {
-  ctx.save(); ctx.beginPath(); ctx.rect(x, y, w, hh); ctx.clip(); ctx.strokeStyle = ink; ctx.globalAlpha = .35; ctx.lineWidth = 1; ctx.beginPath();
-  for (let s = -hh; s < w; s += 6) { ctx.moveTo(x + s, y + hh); ctx.lineTo(x + s + hh, y); }
-  ctx.stroke(); ctx.restore();
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(x, y, w, hh);
+  ctx.clip();
+  ctx.strokeStyle = ink;
+  ctx.globalAlpha = 0.35;
+  ctx.lineWidth = 1;
+  ctx.beginPath();
+  for (let s = -hh; s < w; s += 6) {
+    ctx.moveTo(x + s, y + hh);
+    ctx.lineTo(x + s + hh, y);
+  }
+  ctx.stroke();
+  ctx.restore();
 }
 
 export function isDark(el) {
-  const root = el.ownerDocument.documentElement, body = el.ownerDocument.body;
+  const root = el.ownerDocument.documentElement,
+    body = el.ownerDocument.body;
   const lab = body.dataset.jpThemeLight ?? root.dataset.jpThemeLight;
   if (lab !== undefined) return lab === 'false'; // JupyterLab, Notebook
   if (root.getAttribute('theme')) return root.getAttribute('theme') === 'dark'; // Colab
   if (/\bvscode-(dark|high-contrast(?!-light))\b/.test(body.className)) return true;
   if (/\bvscode-/.test(body.className)) return false;
   const scheme = getComputedStyle(el.parentElement ?? el).colorScheme;
-  return scheme === 'dark' || scheme !== 'light' && matchMedia('(prefers-color-scheme: dark)').matches;
+  return scheme === 'dark' || (scheme !== 'light' && matchMedia('(prefers-color-scheme: dark)').matches);
 }
 
 const CSS = `
-.sx { --ground:#fff; --card:#f5f7f9; --text:#1b1f24; --soft:#57606a; --line:#d3d9e0; --ink:#1662b8; --up:#a34700; --down:#1a5fb4; --focus:#0a58ca; --on:#fff;
-  container-type: inline-size; background: var(--ground); color: var(--text); font: 14px/1.45 system-ui, sans-serif; text-align: left; color-scheme: light }
-.sx[data-dark=true] { --ground:#14171b; --card:#1d2229; --text:#e8eaed; --soft:#a6b0bb; --line:#39414b; --ink:#7db7ff; --up:#ffb347; --down:#8fbdf5; --focus:#9ecbff; --on:#10151b; color-scheme: dark }
-.sx *, .sx *::before { box-sizing: border-box } .sx [hidden] { display: none !important }
-.sx-head { padding: 12px 14px 6px } .sx h2 { font-size: 19px; line-height: 1.25; margin: 0 0 4px; color: var(--text) } .sx h3 { font-size: 15px; margin: 0 0 6px; color: var(--text) }
-.sx p { margin: 0 0 6px } .sx-story { font-size: 15px; max-width: 62em } .sx-soft { color: var(--soft); font-size: 13px }
-.sx-grid { display: grid; gap: 12px; padding: 6px 14px 14px } .sx-card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0 }
-@container (min-width: 820px) { .sx-grid { grid-template-columns: minmax(0,1.75fr) minmax(270px,1fr) } .sx-wide { grid-column: 1 / -1 } .sx-face { grid-column: 2; grid-row: 1 / span 2 } .sx-drawer dl, .sx-honest dl { grid-template-columns: max-content 1fr } .sx-drawer dt { max-width: 16em } }
+.sx {
+  --ground:#fff; --card:#f5f7f9; --text:#1b1f24; --soft:#57606a; --line:#d3d9e0; --ink:#1662b8; --up:#a34700;
+  --down:#1a5fb4; --focus:#0a58ca; --on:#fff; container-type: inline-size; background: var(--ground); color: var(--text);
+  font: 14px/1.45 system-ui, sans-serif; text-align: left; color-scheme: light }
+.sx[data-dark=true] {
+  --ground:#14171b; --card:#1d2229; --text:#e8eaed; --soft:#a6b0bb; --line:#39414b; --ink:#7db7ff; --up:#ffb347;
+  --down:#8fbdf5; --focus:#9ecbff; --on:#10151b; color-scheme: dark }
+.sx *, .sx *::before { box-sizing: border-box }
+.sx [hidden] { display: none !important }
+.sx-head { padding: 12px 14px 6px }
+.sx h2 { font-size: 19px; line-height: 1.25; margin: 0 0 4px; color: var(--text) }
+.sx h3 { font-size: 15px; margin: 0 0 6px; color: var(--text) }
+.sx p { margin: 0 0 6px }
+.sx-story { font-size: 15px; max-width: 62em }
+.sx-soft { color: var(--soft); font-size: 13px }
+.sx-grid { display: grid; gap: 12px; padding: 6px 14px 14px }
+.sx-card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0 }
+@container (min-width: 820px) {
+  .sx-grid { grid-template-columns: minmax(0,1.75fr) minmax(270px,1fr) }
+  .sx-wide { grid-column: 1 / -1 }
+  .sx-face { grid-column: 2; grid-row: 1 / span 2 }
+  .sx-drawer dl, .sx-honest dl { grid-template-columns: max-content 1fr }
+  .sx-drawer dt { max-width: 16em }
+}
 .sx-bar { display: flex; flex-wrap: wrap; gap: 6px 10px; align-items: center; margin-bottom: 8px }
-.sx button, .sx select, .sx textarea { font: inherit; color: var(--text); background: var(--ground); border: 1px solid var(--line); border-radius: 6px; padding: 3px 9px; min-height: 28px }
-.sx button { cursor: pointer } .sx button:disabled { opacity: .55; cursor: default } .sx button[aria-pressed=true] { background: var(--ink); color: var(--on); border-color: var(--ink) }
-.sx-seg { display: inline-flex; flex-wrap: wrap } .sx-seg button { border-radius: 0; margin-left: -1px } .sx-seg button:first-child { border-radius: 6px 0 0 6px; margin: 0 } .sx-seg button:last-child { border-radius: 0 6px 6px 0 }
-.sx :focus-visible { outline: 3px solid var(--focus); outline-offset: 1px } .sx label { display: inline-flex; gap: 6px; align-items: center } .sx input[type=range] { accent-color: var(--ink); min-width: 60px }
-.sx-badge { display: inline-block; border: 1px solid var(--line); border-radius: 10px; padding: 0 8px; margin: 0 6px 4px 0; font-size: 12px; color: var(--soft); background: var(--card) } .sx-badge.sx-loud { color: var(--on); background: var(--up); border-color: var(--up); font-weight: 600 }
-.sx-map { display: grid; grid-template-columns: max-content minmax(0,1fr) } .sx-cols { display: grid; grid-column: 2 } .sx-rows { display: grid } .sx-stage { position: relative; min-width: 0 } .sx canvas { display: block; width: 100% }
-.sx-map button.sx-lab { border: 0; background: none; padding: 0 5px 0 0; min-height: 24px; text-align: right; color: var(--soft); font-size: 13px; overflow: hidden; white-space: nowrap } .sx-cols button.sx-lab { text-align: center; padding: 0 } .sx-map button.sx-lab.sx-on { color: var(--text); font-weight: 700 }
-.sx .sx-cursor { position: absolute; background: none; border: 2px solid var(--text); border-radius: 4px; padding: 0; min-height: 0 } .sx-tip { position: absolute; z-index: 3; pointer-events: none; background: var(--text); color: var(--ground); font-size: 12px; padding: 3px 7px; border-radius: 5px; max-width: 260px; width: max-content }
-.sx-graph { display: grid; grid-template-columns: max-content minmax(60px,1fr) max-content } .sx-graph .sx-right button.sx-lab { text-align: left; padding: 0 0 0 5px } .sx-short { display: none } @container (max-width: 560px) { .sx-long { display: none } .sx-short { display: inline } .sx-map button.sx-lab { font-size: 12px } .sx-head, .sx-grid { padding-left: 8px; padding-right: 8px } .sx-card { padding: 8px } }
-.sx-face { display: grid; gap: 8px; justify-items: center; align-content: start } .sx-face canvas { width: min(100%, 320px); aspect-ratio: 1; border-radius: 8px; touch-action: none; cursor: grab } .sx-face > * { max-width: 100% } .sx-sliders { width: 100%; max-height: 216px; overflow-y: auto; display: grid; gap: 1px } .sx-sliders label { display: grid; grid-template-columns: minmax(0,1fr) 88px 38px; font-size: 13px; min-height: 24px } .sx-sliders span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap } .sx-sliders input { width: 100%; min-width: 0 } .sx-dict button { text-align: left; width: 100%; margin-bottom: 3px }
-.sx-drawer dl, .sx-honest dl { display: grid; gap: 2px 12px; margin: 0 0 8px } .sx dt { color: var(--soft) } .sx dd { margin: 0 0 4px; overflow-wrap: anywhere } .sx-pics { display: flex; flex-wrap: wrap; gap: 8px } .sx-pics button { display: flex; gap: 8px; align-items: center; text-align: left; padding: 4px 8px } .sx-pics canvas { width: 48px; height: 48px; border-radius: 4px; flex: none }
-.sx-tracks { display: grid; gap: 10px } @container (min-width: 820px) { .sx-tracks { grid-template-columns: minmax(0,1.7fr) minmax(0,1fr) } } .sx-row { display: grid; grid-template-columns: max-content minmax(0,1fr) } .sx-names { font-size: 12px; color: var(--soft); text-align: right; padding-right: 6px }
-.sx table { border-collapse: collapse; width: 100%; font-size: 13px; background: none } .sx table + h3 { margin-top: 10px } .sx th, .sx td { text-align: left; padding: 1px 6px 1px 0; border: 0; background: none; color: var(--text) } .sx td.sx-n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .sx .sx-fill { position: relative; width: 45% } .sx-fill i { position: absolute; top: 4px; bottom: 4px; background: var(--ink); border-radius: 2px } .sx-fill i.sx-was { background: none; border: 1px solid var(--soft); top: 1px; bottom: 1px } .sx-fill i.sx-neg { background: var(--down) } .sx-fill i.sx-pos { background: var(--up) }
-.sx textarea { width: 100%; resize: vertical; font: 12px/1.4 ui-monospace, monospace; min-height: 44px } .sx details > summary { cursor: pointer; color: var(--text); min-height: 24px } .sx kbd { border: 1px solid var(--line); border-radius: 4px; padding: 0 4px; background: var(--ground); color: var(--text); font-size: 12px; box-shadow: none } .sx-say { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) } .sx-note { color: var(--up); font-weight: 600 } .sx-error { padding: 12px; border: 2px solid var(--up); border-radius: 8px }
+.sx button, .sx select, .sx textarea {
+  font: inherit; color: var(--text); background: var(--ground); border: 1px solid var(--line); border-radius: 6px;
+  padding: 3px 9px; min-height: 28px }
+.sx button { cursor: pointer }
+.sx button:disabled { opacity: .55; cursor: default }
+.sx button[aria-pressed=true] { background: var(--ink); color: var(--on); border-color: var(--ink) }
+.sx-seg { display: inline-flex; flex-wrap: wrap }
+.sx-seg button { border-radius: 0; margin-left: -1px }
+.sx-seg button:first-child { border-radius: 6px 0 0 6px; margin: 0 }
+.sx-seg button:last-child { border-radius: 0 6px 6px 0 }
+.sx :focus-visible { outline: 3px solid var(--focus); outline-offset: 1px }
+.sx label { display: inline-flex; gap: 6px; align-items: center }
+.sx label > span { white-space: nowrap }
+.sx input[type=range] { accent-color: var(--ink); min-width: 60px }
+.sx-badge {
+  display: inline-block; border: 1px solid var(--line); border-radius: 10px; padding: 0 8px; margin: 0 6px 4px 0;
+  font-size: 12px; color: var(--soft); background: var(--card) }
+.sx-badge.sx-loud { color: var(--on); background: var(--up); border-color: var(--up); font-weight: 600 }
+.sx-map { display: grid; grid-template-columns: max-content minmax(0,1fr) }
+.sx-cols { display: grid; grid-column: 2 }
+.sx-rows { display: grid }
+.sx-stage { position: relative; min-width: 0 }
+.sx canvas { display: block; width: 100% }
+.sx-map button.sx-lab {
+  border: 0; background: none; padding: 0 5px 0 0; min-height: 24px; text-align: right; color: var(--soft); font-size: 13px;
+  overflow: hidden; white-space: nowrap }
+.sx-cols button.sx-lab { text-align: center; padding: 0 }
+.sx-map button.sx-lab.sx-on { color: var(--text); font-weight: 700 }
+.sx .sx-cursor {
+  position: absolute; background: none; border: 2px solid var(--text); border-radius: 4px; padding: 0; min-height: 0 }
+.sx-tip {
+  position: absolute; z-index: 3; pointer-events: none; background: var(--text); color: var(--ground); font-size: 12px;
+  padding: 3px 7px; border-radius: 5px; max-width: 260px; width: max-content }
+.sx-graph { display: grid; grid-template-columns: max-content minmax(60px,1fr) max-content }
+.sx-graph .sx-right button.sx-lab { text-align: left; padding: 0 0 0 5px }
+.sx-short { display: none }
+@container (max-width: 560px) {
+  .sx-long { display: none }
+  .sx-short { display: inline }
+  .sx-map button.sx-lab { font-size: 12px }
+  .sx-head, .sx-grid { padding-left: 8px; padding-right: 8px }
+  .sx-card { padding: 8px }
+}
+.sx-face { display: grid; gap: 8px; justify-items: center; align-content: start }
+.sx-face canvas { width: min(100%, 320px); aspect-ratio: 1; border-radius: 8px; touch-action: none; cursor: grab }
+.sx-face > * { max-width: 100% }
+.sx-sliders { width: 100%; max-height: 216px; overflow-y: auto; display: grid; gap: 1px }
+.sx-sliders label { display: grid; grid-template-columns: minmax(0,1fr) 88px 38px; font-size: 13px; min-height: 24px }
+.sx-sliders span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.sx-sliders input { width: 100%; min-width: 0 }
+.sx-dict button { text-align: left; width: 100%; margin-bottom: 3px }
+.sx-drawer dl, .sx-honest dl { display: grid; gap: 2px 12px; margin: 0 0 8px }
+.sx dt { color: var(--soft) }
+.sx dd { margin: 0 0 4px; overflow-wrap: anywhere }
+.sx-pics { display: flex; flex-wrap: wrap; gap: 8px }
+.sx-pics button { display: flex; gap: 8px; align-items: center; text-align: left; padding: 4px 8px }
+.sx-pics canvas { width: 48px; height: 48px; border-radius: 4px; flex: none }
+.sx-tracks { display: grid; gap: 10px }
+@container (min-width: 820px) {
+  .sx-tracks { grid-template-columns: minmax(0,1.7fr) minmax(0,1fr) }
+}
+.sx-row { display: grid; grid-template-columns: max-content minmax(0,1fr) }
+.sx-lane { position: relative; min-width: 0 }
+.sx-now { position: absolute; width: 2px; margin-left: -1px; background: var(--text); pointer-events: none }
+.sx-names { font-size: 12px; color: var(--soft); text-align: right; padding-right: 6px }
+.sx table { border-collapse: collapse; width: 100%; font-size: 13px; background: none }
+.sx table + h3 { margin-top: 10px }
+.sx th, .sx td { text-align: left; padding: 1px 6px 1px 0; border: 0; background: none; color: var(--text) }
+.sx td.sx-n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.sx .sx-fill { position: relative; width: 45% }
+.sx-fill i { position: absolute; top: 4px; bottom: 4px; background: var(--ink); border-radius: 2px }
+.sx-fill i.sx-was { background: none; border: 1px solid var(--soft); top: 1px; bottom: 1px }
+.sx-fill i.sx-neg { background: var(--down) }
+.sx-fill i.sx-pos { background: var(--up) }
+.sx textarea { width: 100%; resize: vertical; font: 12px/1.4 ui-monospace, monospace; min-height: 44px }
+.sx details > summary { cursor: pointer; color: var(--text); min-height: 24px }
+.sx kbd {
+  border: 1px solid var(--line); border-radius: 4px; padding: 0 4px; background: var(--ground); color: var(--text);
+  font-size: 12px; box-shadow: none }
+.sx-say { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
+.sx-note { color: var(--up); font-weight: 600 }
+.sx-error { padding: 12px; border: 2px solid var(--up); border-radius: 8px }
 `;
 
-function segmented(name, get, set, options) { // buttons of which one is pressed
+function segmented(name, get, set, options) {
+  // buttons of which one is pressed
   const el = h('span', {class: 'sx-seg', role: 'group', 'aria-label': name});
-  return {el, update() {
-    const now = options();
-    if (el.dataset.keys !== now.map(o => o[0]).join()) { el.dataset.keys = now.map(o => o[0]).join(); el.replaceChildren(...now.map(([k, label]) => h('button', {type: 'button', value: k, onclick: () => set(k)}, label))); }
-    for (const b of el.children) b.setAttribute('aria-pressed', String(b.value === get()));
-  }};
+  return {
+    el,
+    update() {
+      const now = options();
+      if (el.dataset.keys !== now.map(o => o[0]).join()) {
+        el.dataset.keys = now.map(o => o[0]).join();
+        el.replaceChildren(
+          ...now.map(([k, label]) => h('button', {type: 'button', value: k, onclick: () => set(k)}, label)),
+        );
+      }
+      for (const b of el.children) b.setAttribute('aria-pressed', String(b.value === get()));
+    },
+  };
 }
 
 // 6 ── the views ─────────────────────────────────────────────────────────────────────────────────────────────────────
 // Each is a function of the store and a context (colours, requests to redraw) that returns an element and its update.
 
 function mapView(store, ui) {
-  const {spec} = store, {e, a} = sizes(spec), canvas = h('canvas', {'aria-hidden': 'true'}), tip = h('div', {class: 'sx-tip', hidden: true});
-  const cursor = h('button', {type: 'button', class: 'sx-cursor', 'aria-describedby': ui.id('keys')}), stage = h('div', {class: 'sx-stage'}, canvas, cursor, tip);
-  const cols = h('div', {class: 'sx-cols'}), rows = h('div', {class: 'sx-rows'}), right = h('div', {class: 'sx-rows sx-right'}), map = h('div', {class: 'sx-map'}), legend = h('p', {class: 'sx-soft'});
-  const way = segmented('direction', () => store.selection.way, k => store.select({...store.selection, way: k}), () => [['au2fe', 'AUs → expressions'], ['fe2au', 'expressions → AUs']]);
-  const layer = segmented('what is shown', () => store.layer, k => store.set({layer: k}), () => store.layers());
-  const form = segmented('form', () => store.form, k => store.set({form: k}), () => [['matrix', 'matrix'], ['graph', 'graph']]);
-  const el = h('section', {class: 'sx-card', 'aria-label': 'Map'}, h('div', {class: 'sx-bar'}, store.trained ? way.el : null, layer.el, form.el), map, legend);
-  let built = '', box = null, hover = null;
+  const {spec} = store,
+    {e, a} = sizes(spec),
+    canvas = h('canvas', {'aria-hidden': 'true'}),
+    tip = h('div', {class: 'sx-tip', hidden: true});
+  const cursor = h('button', {type: 'button', class: 'sx-cursor', 'aria-describedby': ui.id('keys')}),
+    stage = h('div', {class: 'sx-stage'}, canvas, cursor, tip);
+  const cols = h('div', {class: 'sx-cols'}),
+    rows = h('div', {class: 'sx-rows'}),
+    right = h('div', {class: 'sx-rows sx-right'}),
+    map = h('div', {class: 'sx-map'}),
+    legend = h('p', {class: 'sx-soft'});
+  const way = segmented(
+    'direction',
+    () => store.selection.way,
+    k => store.select({...store.selection, way: k}),
+    () => [
+      ['au2fe', 'AUs → expressions'],
+      ['fe2au', 'expressions → AUs'],
+    ],
+  );
+  const layer = segmented(
+    'what is shown',
+    () => store.layer,
+    k => store.set({layer: k}),
+    () => store.layers(),
+  );
+  const form = segmented(
+    'form',
+    () => store.form,
+    k => store.set({form: k}),
+    () => [
+      ['matrix', 'matrix'],
+      ['graph', 'graph'],
+    ],
+  );
+  const el = h(
+    'section',
+    {class: 'sx-card', 'aria-label': 'Map'},
+    h('div', {class: 'sx-bar'}, store.trained ? way.el : null, layer.el, form.el),
+    map,
+    legend,
+  );
+  let built = '',
+    box = null,
+    hover = null;
 
-  const expressionButton = (i, matrix) => h('button', {type: 'button', class: 'sx-lab', 'data-i': i, title: spec.labels.expressions[i], onclick: () => { store.poseRow('learned', spec.labels.expressions[i]); store.select({...store.selection, expression: spec.labels.expressions[i]}); store.changed(); }},
-    h('span', {class: 'sx-long'}, spec.labels.expressions[i]), h('span', {class: 'sx-short'}, spec.labels.expressions[i].slice(0, matrix ? 4 : 9)));
-  const auButton = (j, long) => h('button', {type: 'button', class: 'sx-lab', 'data-j': j, title: auName(spec, spec.labels.aus[j]), 'aria-label': auName(spec, spec.labels.aus[j]), onclick: () => { const u = spec.labels.aus[j]; store.pose({[u]: 1}, `AU${u}`); store.select({...store.selection, au: u}); store.changed(); }},
-    h('span', {class: 'sx-long'}, long ? auName(spec, spec.labels.aus[j]) : `AU${spec.labels.aus[j]}`), h('span', {class: 'sx-short'}, long ? `AU${spec.labels.aus[j]}` : String(spec.labels.aus[j])));
+  const expressionButton = (i, matrix) =>
+    h(
+      'button',
+      {
+        type: 'button',
+        class: 'sx-lab',
+        'data-i': i,
+        title: spec.labels.expressions[i],
+        onclick: () => {
+          store.poseRow('learned', spec.labels.expressions[i]);
+          store.select({...store.selection, expression: spec.labels.expressions[i]});
+          store.changed();
+        },
+      },
+      h('span', {class: 'sx-long'}, spec.labels.expressions[i]),
+      h('span', {class: 'sx-short'}, spec.labels.expressions[i].slice(0, matrix ? 4 : 9)),
+    );
+  const auButton = (j, long) =>
+    h(
+      'button',
+      {
+        type: 'button',
+        class: 'sx-lab',
+        'data-j': j,
+        title: auName(spec, spec.labels.aus[j]),
+        'aria-label': auName(spec, spec.labels.aus[j]),
+        onclick: () => {
+          const u = spec.labels.aus[j];
+          store.pose({[u]: 1}, `AU${u}`);
+          store.select({...store.selection, au: u});
+          store.changed();
+        },
+      },
+      h('span', {class: 'sx-long'}, long ? auName(spec, spec.labels.aus[j]) : `AU${spec.labels.aus[j]}`),
+      h('span', {class: 'sx-short'}, long ? `AU${spec.labels.aus[j]}` : String(spec.labels.aus[j])),
+    );
   const many = (n, f) => Array.from({length: n}, (_, k) => f(k));
 
-  function build(w) { // labels of rows and columns, as buttons
-    const graph = store.form === 'graph', key = `${graph}${w}`;
+  function build(w) {
+    // labels of rows and columns, as buttons
+    const graph = store.form === 'graph',
+      key = `${graph}${w}`;
     if (key === built) return;
     built = key;
     map.className = graph ? 'sx-map sx-graph' : 'sx-map';
-    if (graph) { rows.replaceChildren(...many(e, i => expressionButton(i))); right.replaceChildren(...many(a, j => auButton(j, true))); map.replaceChildren(rows, stage, right); return; }
-    rows.replaceChildren(...many(w ? a : e, k => w ? auButton(k, true) : expressionButton(k))); cols.replaceChildren(...many(w ? e : a, k => w ? expressionButton(k, true) : auButton(k)));
+    if (graph) {
+      rows.replaceChildren(...many(e, i => expressionButton(i)));
+      right.replaceChildren(...many(a, j => auButton(j, true)));
+      map.replaceChildren(rows, stage, right);
+      return;
+    }
+    rows.replaceChildren(...many(w ? a : e, k => (w ? auButton(k, true) : expressionButton(k))));
+    cols.replaceChildren(...many(w ? e : a, k => (w ? expressionButton(k, true) : auButton(k))));
     cols.style.gridTemplateColumns = `repeat(${w ? e : a}, minmax(0, 1fr))`;
     map.replaceChildren(h('span'), cols, rows, stage);
   }
 
   // Where everything is: a cell of the matrix, or an edge of the graph.
   function geometry(w) {
-    const width = Math.max(120, stage.clientWidth), nr = w ? a : e, nc = w ? e : a, graph = store.form === 'graph', rh = w ? 27 : 36;
-    const height = graph ? Math.max(e, a) * 30 : nr * rh, ye = i => (i + .5) * height / e, ya = j => (j + .5) * height / a;
-    return {graph, width, height, nr, nc, cw: width / nc, rh, ye, ya, cell: (i, j) => w ? [i * width / nc, j * rh] : [j * width / nc, i * rh]};
+    const width = Math.max(120, ui.width(stage)),
+      nr = w ? a : e,
+      nc = w ? e : a,
+      graph = store.form === 'graph',
+      rh = w ? 27 : 36;
+    const height = graph ? Math.max(e, a) * 30 : nr * rh,
+      ye = i => ((i + 0.5) * height) / e,
+      ya = j => ((j + 0.5) * height) / a;
+    return {
+      graph,
+      width,
+      height,
+      nr,
+      nc,
+      cw: width / nc,
+      rh,
+      ye,
+      ya,
+      cell: (i, j) => (w ? [(i * width) / nc, j * rh] : [(j * width) / nc, i * rh]),
+    };
   }
   const fixed = (w, i) => i === spec.labels.neutral && store.trained;
 
   function draw() {
-    const w = WAYS.indexOf(store.selection.way), c = ui.colours(), layerNow = store.held ? 'prior' : store.layer, f = store.value(layerNow, store.selection.way), signed = store.signed(layerNow);
+    const w = WAYS.indexOf(store.selection.way),
+      c = ui.colours(),
+      layerNow = store.held ? 'prior' : store.layer,
+      f = store.value(layerNow, store.selection.way),
+      signed = store.signed(layerNow);
     box = geometry(w);
-    const ctx = sizeCanvas(canvas, box.width, box.height), all = [];
+    const ctx = sizeCanvas(canvas, box.width, box.height),
+      all = [];
     for (let i = 0; i < e; i++) for (let j = 0; j < a; j++) all.push({i, j, v: f(i, j)});
-    const shared = layerNow === 'learned' || layerNow.startsWith('prior') ? ['prior', ...(store.trained ? ['learned'] : [])].map(k => store.value(k, store.selection.way)) : [f];
+    const shared =
+      layerNow === 'learned' || layerNow.startsWith('prior')
+        ? ['prior', ...(store.trained ? ['learned'] : [])].map(k => store.value(k, store.selection.way))
+        : [f];
     const top = Math.max(1e-9, ...shared.flatMap(g => all.map(o => Math.abs(g(o.i, o.j) ?? 0))));
     (box.graph ? drawGraph : drawMatrix)(ctx, all, w, c, signed, top);
     return {signed, layerNow};
   }
   function drawMatrix(ctx, all, w, c, signed, top) {
-    const {cw, rh} = box, small = cw < 40;
-    ctx.font = `${small ? 11 : 12.5}px system-ui, sans-serif`; ctx.textAlign = 'center'; ctx.textBaseline = 'middle';
+    const {cw, rh} = box,
+      small = cw < 40;
+    ctx.font = `${small ? 11 : 12.5}px system-ui, sans-serif`;
+    ctx.textAlign = 'center';
+    ctx.textBaseline = 'middle';
     for (const {i, j, v} of all) {
-      const [x, y] = box.cell(i, j), strong = v === null ? 0 : Math.min(1, Math.abs(v) / top), ink = signed ? (v > 0 ? c.up : c.down) : c.ink;
-      ctx.fillStyle = c.ground; ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2);
-      if (strong > .01 && Math.abs(v) >= .005) { ctx.fillStyle = colour(ink, .08 + .87 * strong); ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2); }
+      const [x, y] = box.cell(i, j),
+        strong = v === null ? 0 : Math.min(1, Math.abs(v) / top),
+        ink = signed ? (v > 0 ? c.up : c.down) : c.ink;
+      ctx.fillStyle = c.ground;
+      ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2);
+      if (strong > 0.01 && Math.abs(v) >= 0.005) shade(ctx, ink, 0.08 + 0.87 * strong, x + 1, y + 1, cw - 2, rh - 2);
       if (v === null || fixed(w, i)) hatch(ctx, x + 1, y + 1, cw - 2, rh - 2, c.soft);
-      ctx.fillStyle = strong > .55 ? c.on : c.text;
-      const tiny = v !== null && Math.abs(v) < .005, said = v === null ? '?' : signed ? (tiny ? '' : `${v > 0 ? '▲' : '▼'}${small ? '' : Math.abs(v).toFixed(2).replace(/^0/, '')}`) : tiny ? '' : small ? v.toFixed(1).replace(/^0/, '') : v.toFixed(2).replace(/^0/, '');
+      ctx.fillStyle = strong > 0.55 ? c.on : c.text;
+      const tiny = v !== null && Math.abs(v) < 0.005,
+        said =
+          v === null
+            ? '?'
+            : signed
+              ? tiny
+                ? ''
+                : `${v > 0 ? '▲' : '▼'}${small ? '' : Math.abs(v).toFixed(2).replace(/^0/, '')}`
+              : tiny
+                ? ''
+                : small
+                  ? v.toFixed(1).replace(/^0/, '')
+                  : v.toFixed(2).replace(/^0/, '');
       if (said) ctx.fillText(said, x + cw / 2, y + rh / 2);
-      mark(ctx, x + 1, y + 1, cw - 2, rh - 2, store.edits_of({way: WAYS[w], expression: spec.labels.expressions[i], au: spec.labels.aus[j]}), c);
+      mark(
+        ctx,
+        x + 1,
+        y + 1,
+        cw - 2,
+        rh - 2,
+        store.edits_of({way: WAYS[w], expression: spec.labels.expressions[i], au: spec.labels.aus[j]}),
+        c,
+      );
     }
   }
-  function mark(ctx, x, y, w, hh, edits, c) { // an edited edge: a frame, and a cross if it is gone
+  function mark(ctx, x, y, w, hh, edits, c) {
+    // an edited edge: a frame, and a cross if it is gone
     if (!edits.length) return;
-    ctx.strokeStyle = c.text; ctx.lineWidth = 1.5; ctx.setLineDash([4, 3]); ctx.strokeRect(x + 2, y + 2, w - 4, hh - 4); ctx.setLineDash([]);
-    if (edits.some(o => o.kind === 'cut' || o.factor === 0)) { ctx.beginPath(); ctx.moveTo(x + 4, y + 4); ctx.lineTo(x + w - 4, y + hh - 4); ctx.moveTo(x + w - 4, y + 4); ctx.lineTo(x + 4, y + hh - 4); ctx.stroke(); }
-  }
-  function curve(ctx, i, j) { const y0 = box.ye(i), y1 = box.ya(j), m = box.width / 2; ctx.beginPath(); ctx.moveTo(0, y0); ctx.bezierCurveTo(m, y0, m, y1, box.width, y1); }
-  function drawGraph(ctx, all, w, c, signed, top) { // as wide as strong; a decrease is dashed
-    const is = o => spec.labels.expressions[o.i] === store.selection.expression && spec.labels.aus[o.j] === store.selection.au, near = o => hover && hover.i === o.i && hover.j === o.j;
-    for (const o of all.sort((p, q) => Math.abs(p.v ?? 0) - Math.abs(q.v ?? 0))) {
-      const strong = Math.min(1, Math.abs(o.v ?? 0) / top), edits = store.edits_of({way: WAYS[w], expression: spec.labels.expressions[o.i], au: spec.labels.aus[o.j]});
-      if (strong < .04 && !is(o) && !edits.length) continue;
-      ctx.strokeStyle = is(o) || near(o) ? c.text : signed ? (o.v > 0 ? c.up : c.down) : c.ink; ctx.globalAlpha = is(o) || near(o) ? 1 : .25 + .6 * strong; ctx.lineWidth = 1 + 7 * strong;
-      ctx.setLineDash(signed && o.v < 0 ? [7, 4] : edits.length ? [2, 3] : []); curve(ctx, o.i, o.j); ctx.stroke();
+    ctx.strokeStyle = c.text;
+    ctx.lineWidth = 1.5;
+    ctx.setLineDash([4, 3]);
+    ctx.strokeRect(x + 2, y + 2, w - 4, hh - 4);
+    ctx.setLineDash([]);
+    if (edits.some(o => o.kind === 'cut' || o.factor === 0)) {
+      ctx.beginPath();
+      ctx.moveTo(x + 4, y + 4);
+      ctx.lineTo(x + w - 4, y + hh - 4);
+      ctx.moveTo(x + w - 4, y + 4);
+      ctx.lineTo(x + 4, y + hh - 4);
+      ctx.stroke();
     }
-    ctx.setLineDash([]); ctx.globalAlpha = 1;
   }
-  function hit(ev) { // the cell or edge under the pointer
-    const r = canvas.getBoundingClientRect(), x = ev.clientX - r.left, y = ev.clientY - r.top, w = WAYS.indexOf(store.selection.way);
-    if (!box.graph) { const c = Math.floor(x / box.cw), k = Math.floor(y / box.rh), [i, j] = w ? [c, k] : [k, c]; return i >= 0 && j >= 0 && i < e && j < a ? {i, j, x, y} : null; }
-    const t = x / box.width, s = t * t * (3 - 2 * t), f = store.value(store.layer, store.selection.way);
+  function curve(ctx, i, j) {
+    const y0 = box.ye(i),
+      y1 = box.ya(j),
+      m = box.width / 2;
+    ctx.beginPath();
+    ctx.moveTo(0, y0);
+    ctx.bezierCurveTo(m, y0, m, y1, box.width, y1);
+  }
+  function drawGraph(ctx, all, w, c, signed, top) {
+    // as wide as strong; a decrease is dashed
+    const is = o =>
+        spec.labels.expressions[o.i] === store.selection.expression && spec.labels.aus[o.j] === store.selection.au,
+      near = o => hover && hover.i === o.i && hover.j === o.j;
+    for (const o of all.sort((p, q) => Math.abs(p.v ?? 0) - Math.abs(q.v ?? 0))) {
+      const strong = Math.min(1, Math.abs(o.v ?? 0) / top),
+        edits = store.edits_of({way: WAYS[w], expression: spec.labels.expressions[o.i], au: spec.labels.aus[o.j]});
+      if (strong < 0.04 && !is(o) && !edits.length) continue;
+      ctx.strokeStyle = is(o) || near(o) ? c.text : signed ? (o.v > 0 ? c.up : c.down) : c.ink;
+      ctx.globalAlpha = is(o) || near(o) ? 1 : 0.25 + 0.6 * strong;
+      ctx.lineWidth = 1 + 7 * strong;
+      ctx.setLineDash(signed && o.v < 0 ? [7, 4] : edits.length ? [2, 3] : []);
+      curve(ctx, o.i, o.j);
+      ctx.stroke();
+    }
+    ctx.setLineDash([]);
+    ctx.globalAlpha = 1;
+  }
+  function hit(ev) {
+    // the cell or edge under the pointer
+    const r = canvas.getBoundingClientRect(),
+      x = ev.clientX - r.left,
+      y = ev.clientY - r.top,
+      w = WAYS.indexOf(store.selection.way);
+    if (!box.graph) {
+      const c = Math.floor(x / box.cw),
+        k = Math.floor(y / box.rh),
+        [i, j] = w ? [c, k] : [k, c];
+      return i >= 0 && j >= 0 && i < e && j < a ? {i, j, x, y} : null;
+    }
+    const t = x / box.width,
+      s = t * t * (3 - 2 * t),
+      f = store.value(store.layer, store.selection.way);
     let best = null;
-    for (let i = 0; i < e; i++) for (let j = 0; j < a; j++) { const d = Math.abs(box.ye(i) * (1 - s) + box.ya(j) * s - y) - 4 * Math.abs(f(i, j) ?? 0); if (!best || d < best.d) best = {i, j, d, x, y}; }
+    for (let i = 0; i < e; i++)
+      for (let j = 0; j < a; j++) {
+        const d = Math.abs(box.ye(i) * (1 - s) + box.ya(j) * s - y) - 4 * Math.abs(f(i, j) ?? 0);
+        if (!best || d < best.d) best = {i, j, d, x, y};
+      }
     return best.d < 14 ? best : null;
   }
   const at = o => ({way: store.selection.way, expression: spec.labels.expressions[o.i], au: spec.labels.aus[o.j]});
-  const words = (s, layers = ['prior', ...(store.trained ? ['learned'] : [])]) => { const {i, j} = cellOf(spec, s); return layers.map(k => `${k} ${num(store.value(k, s.way)(i, j))}`).join(', '); };
+  const words = (s, layers = ['prior', ...(store.trained ? ['learned'] : [])]) => {
+    const {i, j} = cellOf(spec, s);
+    return layers.map(k => `${k} ${num(store.value(k, s.way)(i, j))}`).join(', ');
+  };
   function point(o) {
     hover = o;
     tip.hidden = !o;
-    if (o) { text(tip, `${arrow(spec, at(o))}: ${words(at(o))}`); const left = o.x > box.width / 2; tip.style.left = left ? '' : `${o.x + 12}px`; tip.style.right = left ? `${box.width - o.x + 12}px` : ''; tip.style.top = `${Math.min(o.y + 12, box.height - 20)}px`; }
+    if (o) {
+      text(tip, `${arrow(spec, at(o))}: ${words(at(o))}`);
+      const left = o.x > box.width / 2;
+      tip.style.left = left ? '' : `${o.x + 12}px`;
+      tip.style.right = left ? `${box.width - o.x + 12}px` : '';
+      tip.style.top = `${Math.min(o.y + 12, box.height - 20)}px`;
+    }
     if (box?.graph) draw();
   }
-  stage.addEventListener('pointermove', ev => point(hit(ev))); stage.addEventListener('pointerleave', () => point(null));
-  stage.addEventListener('click', ev => { const o = ev.detail ? hit(ev) : null; if (o) { store.select(at(o)); cursor.focus({preventScroll: true}); } });
+  stage.addEventListener('pointermove', ev => point(hit(ev)));
+  stage.addEventListener('pointerleave', () => point(null));
+  stage.addEventListener('click', ev => {
+    const o = ev.detail ? hit(ev) : null;
+    if (o) {
+      store.select(at(o));
+      cursor.focus({preventScroll: true});
+    }
+  });
   cursor.addEventListener('keydown', ev => {
-    const {i, j, w} = cellOf(spec, store.selection), graph = store.form === 'graph', move = (di, dj) => { ev.preventDefault(); store.select(at({i: (i + di + e) % e, j: (j + dj + a) % a})); };
-    const vertical = w && !graph ? [0, 1] : [1, 0], across = w && !graph ? [1, 0] : [0, 1], keys = {ArrowDown: vertical, ArrowUp: vertical.map(v => -v), ArrowRight: across, ArrowLeft: across.map(v => -v)};
+    const {i, j, w} = cellOf(spec, store.selection),
+      graph = store.form === 'graph',
+      move = (di, dj) => {
+        ev.preventDefault();
+        store.select(at({i: (i + di + e) % e, j: (j + dj + a) % a}));
+      };
+    const vertical = w && !graph ? [0, 1] : [1, 0],
+      across = w && !graph ? [1, 0] : [0, 1],
+      keys = {ArrowDown: vertical, ArrowUp: vertical.map(v => -v), ArrowRight: across, ArrowLeft: across.map(v => -v)};
     if (ev.ctrlKey || ev.metaKey || ev.altKey) return;
     if (keys[ev.key]) move(...keys[ev.key]);
-    else if (store.trained && (ev.key === 'Delete' || ev.key === 'Backspace')) { ev.preventDefault(); store.edit({kind: ev.shiftKey ? 'cut' : 'reweight', ...store.selection, ...(ev.shiftKey ? {} : {factor: 0})}); }
-    else if (store.trained && ev.key === 'r') store.edit({kind: 'restore', ...store.selection});
-    else if (ev.key === 'Enter' || ev.key === ' ') { ev.preventDefault(); ui.inspect(); }
+    else if (store.trained && (ev.key === 'Delete' || ev.key === 'Backspace')) {
+      ev.preventDefault();
+      store.edit({kind: ev.shiftKey ? 'cut' : 'reweight', ...store.selection, ...(ev.shiftKey ? {} : {factor: 0})});
+    } else if (store.trained && ev.key === 'r') store.edit({kind: 'restore', ...store.selection});
+    else if (ev.key === 'Enter' || ev.key === ' ') {
+      ev.preventDefault();
+      ui.inspect();
+    }
   });
 
-  return {el, focus: () => cursor.focus(), update() {
-    const w = WAYS.indexOf(store.selection.way), {i, j} = cellOf(spec, store.selection);
-    for (const o of [way, layer, form]) o.update();
-    if (!store.layers().some(([k]) => k === store.layer)) store.layer = 'difference';
-    build(w);
-    const g = geometry(w);
-    rows.style.gridTemplateRows = `repeat(${rows.children.length}, ${g.height / rows.children.length}px)`;
-    if (g.graph) right.style.gridTemplateRows = `repeat(${a}, ${g.height / a}px)`;
-    const {signed, layerNow} = draw();
-    for (const b of map.querySelectorAll('.sx-lab')) b.classList.toggle('sx-on', b.dataset.i !== undefined ? Number(b.dataset.i) === i : Number(b.dataset.j) === j);
-    const [x, y] = g.graph ? [g.width / 2 - 12, (g.ye(i) + g.ya(j)) / 2 - 12] : g.cell(i, j);
-    Object.assign(cursor.style, {left: `${x}px`, top: `${y}px`, width: `${g.graph ? 24 : g.cw}px`, height: `${g.graph ? 24 : g.rh}px`});
-    const value = store.value(layerNow, store.selection.way)(i, j), edited = store.edits_of(store.selection).map(o => o.kind).join(', ');
-    cursor.setAttribute('aria-label', `${arrow(spec, store.selection)}: ${words(store.selection)}${signed ? `, ${layerNow} ${change(value)}` : ''}${fixed(w, i) ? ', kept fixed by the method' : ''}${edited ? `, edited: ${edited}` : ''}`);
-    const what = {learned: 'The map after training, and after your edits.', difference: store.trained ? '▲ above the prior, ▼ below it.' : `▲ more in ${spec.priors[1]?.name}, ▼ less.`, edited: '▲ more than the trained map, ▼ less.', observed: spec.observed?.source, truth: spec.truth?.source};
-    const fixedNote = store.trained && spec.labels.neutral !== null ? ' Hatched: neutral is kept at the prior by the method.' : '';
-    text(legend, `${store.held ? 'While the key is held: the prior.' : (what[layerNow] ?? spec.priors[Number(layerNow.slice(6)) || 0]?.sources.slice(-1)[0] ?? '') + (layerNow === 'observed' || layerNow === 'truth' ? '. ? = not measured.' : '')}${store.form === 'graph' && signed ? ' Dashed: less.' : ''}${fixedNote}`);
-  }};
+  return {
+    el,
+    key: () => `${store.computedAs}|${store.layer}|${store.form}|${store.held}`,
+    focus: () => cursor.focus(),
+    update() {
+      const w = WAYS.indexOf(store.selection.way),
+        {i, j} = cellOf(spec, store.selection);
+      for (const o of [way, layer, form]) o.update();
+      if (!store.layers().some(([k]) => k === store.layer)) store.layer = 'difference';
+      build(w);
+      const g = geometry(w);
+      rows.style.gridTemplateRows = `repeat(${rows.children.length}, ${g.height / rows.children.length}px)`;
+      if (g.graph) right.style.gridTemplateRows = `repeat(${a}, ${g.height / a}px)`;
+      const {signed, layerNow} = draw();
+      for (const b of map.querySelectorAll('.sx-lab'))
+        b.classList.toggle('sx-on', b.dataset.i !== undefined ? Number(b.dataset.i) === i : Number(b.dataset.j) === j);
+      const [x, y] = g.graph ? [g.width / 2 - 12, (g.ye(i) + g.ya(j)) / 2 - 12] : g.cell(i, j);
+      Object.assign(cursor.style, {
+        left: `${x}px`,
+        top: `${y}px`,
+        width: `${g.graph ? 24 : g.cw}px`,
+        height: `${g.graph ? 24 : g.rh}px`,
+      });
+      const value = store.value(layerNow, store.selection.way)(i, j),
+        edited = store
+          .edits_of(store.selection)
+          .map(o => o.kind)
+          .join(', ');
+      cursor.setAttribute(
+        'aria-label',
+        `${arrow(spec, store.selection)}: ${words(store.selection)}` +
+          (signed ? `, ${layerNow} ${change(value)}` : '') +
+          (fixed(w, i) ? ', kept fixed by the method' : '') +
+          (edited ? `, edited: ${edited}` : ''),
+      );
+      const what = {
+        learned: 'The map after training, and after your edits.',
+        difference: store.trained ? '▲ above the prior, ▼ below it.' : `▲ more in ${spec.priors[1]?.name}, ▼ less.`,
+        edited: '▲ more than the trained map, ▼ less.',
+        observed: spec.observed?.source,
+        truth: spec.truth?.source,
+      };
+      const fixedNote =
+        store.trained && spec.labels.neutral !== null ? ' Hatched: neutral is kept at the prior by the method.' : '';
+      const source = what[layerNow] ?? spec.priors[Number(layerNow.slice(6)) || 0]?.sources.slice(-1)[0] ?? '';
+      const gaps = ['observed', 'truth'].includes(layerNow) ? '. ? = not measured.' : '';
+      const dashed = store.form === 'graph' && signed ? ' Dashed: less.' : '';
+      text(legend, (store.held ? 'While the key is held: the prior.' : source + gaps) + dashed + fixedNote);
+    },
+  };
 }
 
-function faceView(store, ui) {
-  const {spec} = store, face = spec.face, drawer = new Face(face), canvas = h('canvas', {width: 320, height: 320, role: 'img'}), ctx = canvas.getContext('2d'), words = h('p', {class: 'sx-soft', 'aria-live': 'off'});
-  const dictionary = !spec.priors.length, shown = dictionary || !store.trained ? face.aus.map((_, i) => i) : [...face.aus.keys()].sort((p, q) => spec.labels.aus.includes(face.aus[q]) - spec.labels.aus.includes(face.aus[p]));
-  let yaw = 0, pitch = 0, drag = null;
-  const sliders = h('div', {class: dictionary ? 'sx-sliders sx-dict' : 'sx-sliders', role: 'group', 'aria-label': dictionary ? 'Action units' : 'Intensity of each action unit', tabIndex: 0});
+function posedBy({spec, posed}) {
+  const row = posedRow(posed);
+  if (!row) return posed.startsWith('frame') ? 'Posed by the frame below. ' : '';
+  const names = {learned: 'the learned map', truth: 'the truth', observed: 'what was observed'};
+  const source = names[row.layer] ?? `the prior ${spec.priors[Number(row.layer.slice(6)) || 0].name}`;
+  return `Posed by the row ${row.expression} of ${source}. `;
+}
+
+function faceView(store, ui, drawer) {
+  const {spec} = store,
+    face = spec.face,
+    canvas = h('canvas', {width: FACE, height: FACE, role: 'img'}),
+    ctx = canvas.getContext('2d', {willReadFrequently: true}), // kept where it is written
+    picture = new ImageData(drawer.resize(FACE), FACE, FACE),
+    words = h('p', {class: 'sx-soft', 'aria-live': 'off'});
+  const dictionary = !spec.priors.length,
+    shown =
+      dictionary || !store.trained
+        ? face.aus.map((_, i) => i)
+        : [...face.aus.keys()].sort(
+            (p, q) => spec.labels.aus.includes(face.aus[q]) - spec.labels.aus.includes(face.aus[p]),
+          );
+  let yaw = 0,
+    pitch = 0,
+    drag = null;
+  const sliders = h('div', {
+    class: dictionary ? 'sx-sliders sx-dict' : 'sx-sliders',
+    role: 'group',
+    'aria-label': dictionary ? 'Action units' : 'Intensity of each action unit',
+    tabIndex: 0,
+  });
   const inputs = new Map();
-  const setAU = (i, v) => { if (store.side !== 'right') store.left[i] = v; if (store.side !== 'left') store.right[i] = v; store.posed = 'by hand'; store.changed(); };
+  const setAU = (i, v) => {
+    if (store.side !== 'right') store.left[i] = v;
+    if (store.side !== 'left') store.right[i] = v;
+    store.posed = 'by hand';
+    store.changed();
+  };
   for (const i of shown) {
-    const u = face.aus[i], title = `AU${u} ${face.au_names[i]}: ${face.muscles[i]}`;
-    if (dictionary) { sliders.append(h('button', {type: 'button', 'data-u': u, title, onclick: () => { store.pose({[u]: 1}, `AU${u}`); store.changed(); }}, `AU${u} ${face.au_names[i]}`)); continue; }
-    const input = h('input', {type: 'range', min: 0, max: 1, step: .01, 'aria-label': title, oninput: () => setAU(i, Number(input.value))}), out = h('span', {class: 'sx-soft'});
-    inputs.set(i, [input, out]); sliders.append(h('label', {title}, h('span', {}, `AU${u} ${face.au_names[i]}`), input, out));
+    const u = face.aus[i],
+      title = `AU${u} ${face.au_names[i]}: ${face.muscles[i]}`;
+    if (dictionary) {
+      sliders.append(
+        h(
+          'button',
+          {
+            type: 'button',
+            'data-u': u,
+            title,
+            onclick: () => {
+              store.pose({[u]: 1}, `AU${u}`);
+              store.changed();
+            },
+          },
+          `AU${u} ${face.au_names[i]}`,
+        ),
+      );
+      continue;
+    }
+    const input = h('input', {
+        type: 'range',
+        min: 0,
+        max: 1,
+        step: 0.01,
+        'aria-label': title,
+        oninput: () => setAU(i, Number(input.value)),
+      }),
+      out = h('span', {class: 'sx-soft'});
+    inputs.set(i, [input, out]);
+    sliders.append(h('label', {title}, h('span', {}, `AU${u} ${face.au_names[i]}`), input, out));
   }
-  const presets = h('select', {'aria-label': 'Pose the face', onchange: () => { const [kind, layer, name] = JSON.parse(presets.value); if (kind === 'row') store.poseRow(layer, name); else if (kind === 'frame') store.poseFrame(layer); store.changed(); }});
+  const presets = h('select', {
+    'aria-label': 'Pose the face',
+    onchange: () => {
+      const [kind, layer, name] = JSON.parse(presets.value);
+      if (kind === 'row') store.poseRow(layer, name);
+      else if (kind === 'frame') store.poseFrame(layer);
+      store.changed();
+    },
+  });
   const options = () => {
-    const group = (label, items) => items.length ? h('optgroup', {label}, items.map(([v, t]) => h('option', {value: JSON.stringify(v)}, t))) : null, rows = (layer, label) => group(label, spec.labels.expressions.map(x => [['row', layer, x], x]));
-    const layers = [...(store.trained ? [['learned', 'Learned map']] : []), ...spec.priors.map((p, k) => [`prior:${k}`, `Prior: ${p.name}`]), ...(spec.truth ? [['truth', 'Truth']] : []), ...(spec.observed ? [['observed', 'Observed']] : [])];
-    return [h('option', {value: JSON.stringify(['hand'])}, 'by hand'), ...layers.map(([k, t]) => rows(k, t)), ...(spec.clips.length ? [group('The frame below', [[['frame', 'model'], 'as the model sees it'], ...(spec.clips.some(o => o.aus) ? [[['frame', 'truth'], 'as it is labelled']] : [])])] : [])].filter(Boolean);
+    const group = (label, items) =>
+        items.length
+          ? h(
+              'optgroup',
+              {label},
+              items.map(([v, t]) => h('option', {value: JSON.stringify(v)}, t)),
+            )
+          : null,
+      rows = (layer, label) =>
+        group(
+          label,
+          spec.labels.expressions.map(x => [['row', layer, x], x]),
+        );
+    const layers = [
+      ...(store.trained ? [['learned', 'Learned map']] : []),
+      ...spec.priors.map((p, k) => [`prior:${k}`, `Prior: ${p.name}`]),
+      ...(spec.truth ? [['truth', 'Truth']] : []),
+      ...(spec.observed ? [['observed', 'Observed']] : []),
+    ];
+    return [
+      h('option', {value: JSON.stringify(['hand'])}, 'by hand'),
+      ...layers.map(([k, t]) => rows(k, t)),
+      ...(spec.clips.length
+        ? [
+            group('The frame below', [
+              [['frame', 'model'], 'as the model sees it'],
+              ...(spec.clips.some(o => o.aus) ? [[['frame', 'truth'], 'as it is labelled']] : []),
+            ]),
+          ]
+        : []),
+    ].filter(Boolean);
   };
   presets.append(...options());
-  const side = segmented('side', () => store.side, k => store.set({side: k}), () => [['both', 'both sides'], ['left', 'left'], ['right', 'right']]);
-  const reset = h('button', {type: 'button', onclick: () => { yaw = pitch = 0; store.pose({}, 'by hand'); store.changed(); }}, 'Reset');
-  const ask = ui.link?.ask ? h('button', {type: 'button', onclick: () => ui.ask()}, 'Ask the model') : null, answer = h('p', {class: 'sx-soft', role: 'status'});
-  const el = h('section', {class: 'sx-card sx-face', 'aria-label': 'Face'}, h('h3', {}, 'Face'), canvas, words, dictionary ? null : h('label', {}, 'Pose', presets), h('div', {class: 'sx-bar'}, dictionary ? null : side.el, reset, ask), sliders, answer);
-  canvas.addEventListener('pointerdown', ev => { drag = [ev.clientX, ev.clientY, yaw, pitch]; canvas.setPointerCapture(ev.pointerId); });
-  canvas.addEventListener('pointermove', ev => { if (drag) { yaw = Math.max(-1, Math.min(1, drag[2] + (ev.clientX - drag[0]) / 160)); pitch = Math.max(-.6, Math.min(.6, drag[3] + (ev.clientY - drag[1]) / 160)); ui.redraw(); } });
-  canvas.addEventListener('pointerup', () => { drag = null; });
-  const known = () => { const [kind, layer, name] = store.posed.startsWith('frame') ? ['frame', store.posed.slice(6)] : ['row', ...store.posed.split(' ')]; return JSON.stringify(kind === 'frame' ? [kind, layer] : [kind, layer === 'prior' ? 'prior:0' : layer, name]); };
-  return {el, answer, update() {
-    let {left, right} = store;
-    if (store.held && store.selection) { const row = store.rowOf('prior', store.selection.expression); left = right = Float64Array.from(face.aus, u => Math.min(1, row[u] ?? 0)); }
-    const key = `${[...left]}|${[...right]}|${yaw}|${pitch}`;
-    if (key !== this.key) { this.key = key; drawer.pose(left, right); ctx.putImageData(new ImageData(drawer.draw(320, yaw, pitch), 320, 320), 0, 0); }
-    const said = faceWords(face, left, right), row = store.posed.match(/^(learned|prior(?::\d+)?|truth|observed) (.+)$/), from = row ? `Posed by the row ${row[2]} of ${row[1] === 'learned' ? 'the learned map' : row[1].startsWith('prior') ? `the prior ${spec.priors[Number(row[1].slice(6)) || 0].name}` : row[1] === 'truth' ? 'the truth' : 'what was observed'}. ` : store.posed.startsWith('frame') ? 'Posed by the frame below. ' : '';
-    const one = dictionary && face.aus.findIndex(u => store.posed === `AU${u}`), muscle = dictionary && one >= 0 ? ` Muscle: ${face.muscles[one]}.` : '';
-    text(words, from + said + muscle); canvas.setAttribute('aria-label', said);
-    for (const [i, [input, out]] of inputs) { const v = store.side === 'right' ? right[i] : store.side === 'left' ? left[i] : Math.max(left[i], right[i]); if (input.value !== String(v)) input.value = v; text(out, left[i] === right[i] ? `${Math.round(100 * v)}%` : 'L≠R'); }
-    if (dictionary) for (const b of sliders.children) b.setAttribute('aria-pressed', String(store.posed === `AU${b.dataset.u}`));
-    else { const k = known(); presets.value = [...presets.options].some(o => o.value === k) ? k : JSON.stringify(['hand']); side.update(); }
-  }};
+  const side = segmented(
+    'side',
+    () => store.side,
+    k => store.set({side: k}),
+    () => [
+      ['both', 'both sides'],
+      ['left', 'left'],
+      ['right', 'right'],
+    ],
+  );
+  const reset = h(
+    'button',
+    {
+      type: 'button',
+      onclick: () => {
+        yaw = pitch = 0;
+        store.pose({}, 'by hand');
+        store.changed();
+      },
+    },
+    'Reset',
+  );
+  const ask = ui.link?.ask
+      ? h('button', {type: 'button', class: 'sx-ask', onclick: () => ui.ask()}, 'Ask the model')
+      : null,
+    answer = h('p', {class: 'sx-soft', role: 'status'});
+  const el = h(
+    'section',
+    {class: 'sx-card sx-face', 'aria-label': 'Face'},
+    h('h3', {}, 'Face'),
+    canvas,
+    words,
+    dictionary ? null : h('label', {}, 'Pose', presets),
+    h('div', {class: 'sx-bar'}, dictionary ? null : side.el, reset, ask),
+    sliders,
+    answer,
+  );
+  canvas.addEventListener('pointerdown', ev => {
+    drag = [ev.clientX, ev.clientY, yaw, pitch];
+    canvas.setPointerCapture(ev.pointerId);
+  });
+  canvas.addEventListener('pointermove', ev => {
+    if (drag) {
+      yaw = Math.max(-1, Math.min(1, drag[2] + (ev.clientX - drag[0]) / 160));
+      pitch = Math.max(-0.6, Math.min(0.6, drag[3] + (ev.clientY - drag[1]) / 160));
+      ui.redraw();
+    }
+  });
+  canvas.addEventListener('pointerup', () => {
+    drag = null;
+  });
+  const preset = () => {
+    // the entry that says how the face is posed
+    const row = posedRow(store.posed);
+    if (row) return JSON.stringify(['row', row.layer === 'prior' ? 'prior:0' : row.layer, row.expression]);
+    return JSON.stringify(store.posed.startsWith('frame') ? ['frame', store.posed.slice(6)] : ['hand']);
+  };
+  return {
+    el,
+    answer,
+    key: () =>
+      `${store.selection?.expression}|${[...store.left, ...store.right]}|${yaw}|${pitch}|${store.held}|${store.side}|${store.posed}`,
+    update() {
+      let {left, right} = store;
+      if (store.held && store.selection) {
+        const row = store.rowOf('prior', store.selection.expression);
+        left = right = Float64Array.from(face.aus, u => Math.min(1, row[u] ?? 0));
+      }
+      const key = `${[...left]}|${[...right]}|${yaw}|${pitch}`;
+      if (key !== this.shown) {
+        this.shown = key;
+        drawer.pose(left, right);
+        drawer.draw(FACE, yaw, pitch);
+        ctx.putImageData(picture, 0, 0);
+      }
+      const said = faceWords(face, left, right),
+        from = posedBy(store);
+      const one = dictionary && face.aus.findIndex(u => store.posed === `AU${u}`),
+        muscle = dictionary && one >= 0 ? ` Muscle: ${face.muscles[one]}.` : '';
+      text(words, from + said + muscle);
+      canvas.setAttribute('aria-label', said);
+      for (const [i, [input, out]] of inputs) {
+        const v = store.side === 'right' ? right[i] : store.side === 'left' ? left[i] : Math.max(left[i], right[i]);
+        setValue(input, v);
+        text(out, left[i] === right[i] ? `${Math.round(100 * v)}%` : 'L≠R');
+      }
+      if (dictionary)
+        for (const b of sliders.children) b.setAttribute('aria-pressed', String(store.posed === `AU${b.dataset.u}`));
+      else {
+        const k = preset();
+        presets.value = [...presets.options].some(o => o.value === k) ? k : JSON.stringify(['hand']);
+        side.update();
+      }
+    },
+  };
 }
 
 function epochView(store, ui) {
-  const {spec} = store, last = spec.epochs.length - 1, slider = h('input', {type: 'range', min: 0, max: last, step: 1, 'aria-label': 'Epoch', oninput: () => ui.epoch(Number(slider.value))});
-  const said = h('span', {'aria-live': 'polite'}), canvas = h('canvas', {role: 'img'}), swap = h('select', {'aria-label': 'Another prior', onchange: () => store.edit({kind: 'prior', name: swap.value})}, spec.priors.map(p => h('option', {}, p.name)));
-  const gate = WAYS.map((way, w) => { const out = h('span'), input = h('input', {type: 'range', min: 0, max: 1, step: .01, 'aria-label': `gate ${w ? 'expressions → AUs' : 'AUs → expressions'}`, oninput: () => store.edit({kind: 'gate', way, value: Number(input.value)})}); return {input, out, el: h('label', {}, w ? 'Gate expressions → AUs' : 'Gate AUs → expressions', input, out)}; });
-  const scale = WAYS.map((way, w) => { const out = h('span'), input = h('input', {type: 'range', min: 0, max: 2, step: .05, 'aria-label': `residual ${w ? 'expressions → AUs' : 'AUs → expressions'}`, oninput: () => store.edit({kind: 'scale', way, by: Number(input.value)})}); return {input, out, el: h('label', {}, w ? 'Residual expressions → AUs' : 'Residual AUs → expressions', input, out)}; });
-  const transplant = h('select', {'aria-label': 'Maps of another epoch', onchange: () => { if (transplant.value) store.edit({kind: 'epoch', epoch: Number(transplant.value)}); else store.setEdits(store.edits.filter(o => o.kind !== 'epoch')); }}, h('option', {value: ''}, 'its own'), spec.epochs.map(k => h('option', {value: k.epoch}, `epoch ${k.epoch}`)));
-  const el = h('section', {class: 'sx-card sx-wide', 'aria-label': 'Epochs, gates, prior'}, h('div', {class: 'sx-bar'}, h('label', {}, h('b', {}, 'Epoch'), slider), said), canvas,
-    h('details', {}, h('summary', {}, 'Change gates, residuals, prior'), h('div', {class: 'sx-bar'}, ...gate.map(g => g.el), ...scale.map(g => g.el), h('label', {}, 'Prior', swap), h('label', {}, 'Maps and gates of', transplant))));
-  const lines = [['UAR', k => k.uar, []], ['AU F1', k => k.au_f1, [6, 3]], ['gate AUs → expressions', k => sigmoid(k.alpha), [2, 2]], ['gate expressions → AUs', k => sigmoid(k.beta), [1, 4]]];
-  return {el, update() {
-    const k = spec.epochs[store.base], c = ui.colours(), width = Math.max(160, el.clientWidth - 26), height = 84, ctx = sizeCanvas(canvas, width, height), r = store.result, right = width > 500 ? 190 : 0;
-    slider.value = store.base;
-    text(said, `${k.epoch} of ${spec.epochs[last].epoch}${store.base === spec.chosen ? ', the one that was chosen' : ''}. Held out: UAR ${num(k.uar)}, AU F1 ${num(k.au_f1)}.`);
-    const x = i => 12 + (last ? i / last : .5) * (width - right - 24), y = v => height - 10 - v * (height - 20);
-    ctx.strokeStyle = c.line; ctx.lineWidth = 1; for (const v of [0, .5, 1]) { ctx.beginPath(); ctx.moveTo(8, y(v)); ctx.lineTo(width - right - 8, y(v)); ctx.stroke(); }
-    ctx.strokeStyle = c.soft; ctx.beginPath(); ctx.moveTo(x(store.base), 2); ctx.lineTo(x(store.base), height - 2); ctx.stroke();
-    ctx.font = '12px system-ui, sans-serif'; ctx.textBaseline = 'middle';
-    lines.forEach(([name, f, dash], n) => {
-      const ink = [c.ink, c.up, c.text, c.soft][n];
-      ctx.strokeStyle = ink; ctx.fillStyle = ink; ctx.lineWidth = 2; ctx.setLineDash(dash); ctx.beginPath();
-      spec.epochs.forEach((o, i) => { const v = f(o); if (v !== null) { ctx[i ? 'lineTo' : 'moveTo'](x(i), y(v)); } }); ctx.stroke(); ctx.setLineDash([]);
-      spec.epochs.forEach((o, i) => { const v = f(o); if (v !== null) { ctx.beginPath(); ctx.arc(x(i), y(v), 2.5, 0, 7); ctx.fill(); } });
-      if (right) { const ly = 12 + n * 20; ctx.setLineDash(dash); ctx.beginPath(); ctx.moveTo(width - right + 4, ly); ctx.lineTo(width - right + 30, ly); ctx.stroke(); ctx.setLineDash([]); ctx.fillStyle = c.text; ctx.fillText(name, width - right + 36, ly); }
+  const {spec} = store,
+    last = spec.epochs.length - 1,
+    slider = h('input', {
+      type: 'range',
+      min: 0,
+      max: last,
+      step: 1,
+      'aria-label': 'Epoch',
+      oninput: () => ui.epoch(Number(slider.value)),
     });
-    canvas.setAttribute('aria-label', spec.epochs.map(o => `epoch ${o.epoch}: UAR ${num(o.uar)}, AU F1 ${num(o.au_f1)}`).join('; '));
-    gate.forEach((g, w) => { g.input.value = r.setting.gate[w]; text(g.out, num(r.setting.gate[w])); });
-    scale.forEach((g, w) => { const o = store.edits.find(q => q.kind === 'scale' && q.way === WAYS[w] && q.expression === undefined); g.input.value = o ? o.by : 1; text(g.out, `× ${num(o ? o.by : 1)}`); });
-    swap.value = spec.priors.find(p => p.matrix === r.setting.prior).name; transplant.value = String(store.edits.find(o => o.kind === 'epoch')?.epoch ?? '');
-  }};
+  const said = h('span', {'aria-live': 'polite'}),
+    canvas = h('canvas', {role: 'img'}),
+    stage = h('div', {}, canvas),
+    swap = h(
+      'select',
+      {'aria-label': 'Another prior', onchange: () => store.edit({kind: 'prior', name: swap.value})},
+      spec.priors.map(p => h('option', {}, p.name)),
+    );
+  const gate = WAYS.map((way, w) => {
+    const out = h('span'),
+      input = h('input', {
+        type: 'range',
+        min: 0,
+        max: 1,
+        step: 0.01,
+        'aria-label': `gate ${w ? 'expressions → AUs' : 'AUs → expressions'}`,
+        oninput: () => store.edit({kind: 'gate', way, value: Number(input.value)}),
+      });
+    return {input, out, el: h('label', {}, w ? 'Gate expressions → AUs' : 'Gate AUs → expressions', input, out)};
+  });
+  const scale = WAYS.map((way, w) => {
+    const out = h('span'),
+      input = h('input', {
+        type: 'range',
+        min: 0,
+        max: 2,
+        step: 0.05,
+        'aria-label': `residual ${w ? 'expressions → AUs' : 'AUs → expressions'}`,
+        oninput: () => store.edit({kind: 'scale', way, by: Number(input.value)}),
+      });
+    return {
+      input,
+      out,
+      el: h('label', {}, w ? 'Residual expressions → AUs' : 'Residual AUs → expressions', input, out),
+    };
+  });
+  const transplant = h(
+    'select',
+    {
+      'aria-label': 'Maps of another epoch',
+      onchange: () => {
+        if (transplant.value) store.edit({kind: 'epoch', epoch: Number(transplant.value)});
+        else store.setEdits(store.edits.filter(o => o.kind !== 'epoch'));
+      },
+    },
+    h('option', {value: ''}, 'its own'),
+    spec.epochs.map(k => h('option', {value: k.epoch}, `epoch ${k.epoch}`)),
+  );
+  const el = h(
+    'section',
+    {class: 'sx-card sx-wide', 'aria-label': 'Epochs, gates, prior'},
+    h('div', {class: 'sx-bar'}, h('label', {}, h('b', {}, 'Epoch'), slider), said),
+    stage,
+    h(
+      'details',
+      {},
+      h('summary', {}, 'Change gates, residuals, prior'),
+      h(
+        'div',
+        {class: 'sx-bar'},
+        ...gate.map(g => g.el),
+        ...scale.map(g => g.el),
+        h('label', {}, 'Prior', swap),
+        h('label', {}, 'Maps and gates of', transplant),
+      ),
+    ),
+  );
+  const lines = [
+    ['UAR', k => k.uar, []],
+    ['AU F1', k => k.au_f1, [6, 3]],
+    ['gate AUs → expressions', k => sigmoid(k.alpha), [2, 2]],
+    ['gate expressions → AUs', k => sigmoid(k.beta), [1, 4]],
+  ];
+  return {
+    el,
+    key: () => store.computedAs,
+    update() {
+      const k = spec.epochs[store.base],
+        c = ui.colours(),
+        width = Math.max(160, ui.width(stage)),
+        height = 84,
+        wide = width > 500, // the legend stands beside the lines, or below them
+        ctx = sizeCanvas(canvas, width, height + (wide ? 0 : 84)),
+        r = store.result,
+        right = wide ? 190 : 0;
+      setValue(slider, store.base);
+      text(
+        said,
+        `${k.epoch} of ${spec.epochs[last].epoch}${store.base === spec.chosen ? ', the one that was chosen' : ''}. ` +
+          `Held out: UAR ${num(k.uar)}, AU F1 ${num(k.au_f1)}.`,
+      );
+      const x = i => 12 + (last ? i / last : 0.5) * (width - right - 24),
+        y = v => height - 10 - v * (height - 20);
+      ctx.strokeStyle = c.line;
+      ctx.lineWidth = 1;
+      for (const v of [0, 0.5, 1]) {
+        ctx.beginPath();
+        ctx.moveTo(8, y(v));
+        ctx.lineTo(width - right - 8, y(v));
+        ctx.stroke();
+      }
+      ctx.strokeStyle = c.soft;
+      ctx.beginPath();
+      ctx.moveTo(x(store.base), 2);
+      ctx.lineTo(x(store.base), height - 2);
+      ctx.stroke();
+      ctx.font = '12px system-ui, sans-serif';
+      ctx.textBaseline = 'middle';
+      lines.forEach(([name, f, dash], n) => {
+        const ink = [c.ink, c.up, c.text, c.soft][n];
+        ctx.strokeStyle = ink;
+        ctx.fillStyle = ink;
+        ctx.lineWidth = 2;
+        ctx.setLineDash(dash);
+        ctx.beginPath();
+        spec.epochs.forEach((o, i) => {
+          const v = f(o);
+          if (v !== null) {
+            ctx[i ? 'lineTo' : 'moveTo'](x(i), y(v));
+          }
+        });
+        ctx.stroke();
+        ctx.setLineDash([]);
+        spec.epochs.forEach((o, i) => {
+          const v = f(o);
+          if (v !== null) {
+            ctx.beginPath();
+            ctx.arc(x(i), y(v), 2.5, 0, 7);
+            ctx.fill();
+          }
+        });
+        const [lx, ly] = wide ? [width - right + 4, 12 + n * 20] : [12, height + 12 + n * 20];
+        ctx.setLineDash(dash);
+        ctx.beginPath();
+        ctx.moveTo(lx, ly);
+        ctx.lineTo(lx + 26, ly);
+        ctx.stroke();
+        ctx.setLineDash([]);
+        ctx.fillStyle = c.text;
+        ctx.fillText(name, lx + 32, ly);
+      });
+      canvas.setAttribute(
+        'aria-label',
+        spec.epochs.map(o => `epoch ${o.epoch}: UAR ${num(o.uar)}, AU F1 ${num(o.au_f1)}`).join('; '),
+      );
+      gate.forEach((g, w) => {
+        setValue(g.input, r.setting.gate[w]);
+        text(g.out, num(r.setting.gate[w]));
+      });
+      scale.forEach((g, w) => {
+        const o = store.edits.find(q => q.kind === 'scale' && q.way === WAYS[w] && q.expression === undefined);
+        setValue(g.input, o ? o.by : 1);
+        text(g.out, `× ${num(o ? o.by : 1)}`);
+      });
+      swap.value = spec.priors.find(p => p.matrix === r.setting.prior).name;
+      transplant.value = String(store.edits.find(o => o.kind === 'epoch')?.epoch ?? '');
+    },
+  };
 }
 
 // How much of what the model says changes.
 export function changes(store) {
-  const {spec} = store, {e, a} = sizes(spec), [p, q] = [store.before, store.result], rows = [];
+  const {spec} = store,
+    {e, a} = sizes(spec),
+    [p, q] = [store.before, store.result],
+    rows = [];
   let flips = 0;
   spec.clips.forEach((o, c) => {
-    let most = 0, at = o.first * a, aus = 0;
-    for (let k = o.first * a; k < (o.first + o.frames) * a; k++) { if ((p.au[k] >= 0) !== (q.au[k] >= 0)) aus++; const d = Math.abs(p.au[k] - q.au[k]); if (d > most) { most = d; at = k; } }
+    let most = 0,
+      at = o.first * a,
+      aus = 0;
+    for (let k = o.first * a; k < (o.first + o.frames) * a; k++) {
+      if (p.au[k] >= 0 !== q.au[k] >= 0) aus++;
+      const d = Math.abs(p.au[k] - q.au[k]);
+      if (d > most) {
+        most = d;
+        at = k;
+      }
+    }
     for (let i = 0; i < e; i++) most = Math.max(most, Math.abs(p.fe[c * e + i] - q.fe[c * e + i]));
     flips += aus;
-    rows.push({c, most, aus, frame: Math.floor(at / a) - o.first, was: argmax(p.fe, c * e, e), is: argmax(q.fe, c * e, e)});
+    rows.push({
+      c,
+      most,
+      aus,
+      frame: Math.floor(at / a) - o.first,
+      was: argmax(p.fe, c * e, e),
+      is: argmax(q.fe, c * e, e),
+    });
   });
-  return {flips, answers: rows.filter(o => o.was !== o.is).length, rows: rows.filter(o => o.most > 1e-9).sort((x, y) => y.most - x.most)};
+  return {
+    flips,
+    answers: rows.filter(o => o.was !== o.is).length,
+    rows: rows.filter(o => o.most > 1e-9).sort((x, y) => y.most - x.most),
+  };
+}
+
+// What speaks for an edge: pairs of a heading and a sentence.
+function evidenceOf(store) {
+  const {spec, selection: s} = store;
+  const {i, j, w, at} = cellOf(spec, s);
+  const ij = i * spec.labels.aus.length + j;
+  const prior = store.trained ? store.result.setting.prior : spec.priors[0].matrix;
+  const table = spec.priors.find(o => o.matrix === prior);
+  const sourced = o => `${num(o.matrix[ij])}, ${o.sources[o.source_of[ij]]}`;
+  if (!store.trained) return [['Prior', sourced(table)], ...spec.priors.slice(1).map(o => [o.name, sourced(o)])];
+  const [then, now] = [store.before.maps[w][at], store.result.maps[w][at]];
+  const moved = then - prior[ij];
+  const edited = now === then ? '' : `; now ${num(now)}`;
+  const fixed = i === spec.labels.neutral ? '. Neutral is kept at the prior.' : '';
+  return [
+    ['Prior', sourced(table)],
+    ['Learned', `${num(then)} (${change(moved)} against the prior)${edited}${fixed}`],
+    ...(spec.evidence ? measuredOf(spec.evidence, s, w, i, j, moved) : [['Evidence', 'not measured']]),
+    ...(spec.truth ? [['Truth', `P(AU${s.au} | ${s.expression}) = ${num(spec.truth.table[i][j])}`]] : []),
+  ];
+}
+
+function measuredOf(ev, s, w, i, j, moved) {
+  const support =
+    ev.support[i][j] === null
+      ? 'not measured'
+      : `the AU was seen in ${ev.together[i][j] ?? 0} of ${ev.support[i][j]} ${s.expression} clips`;
+  const [lift, low, high] = [ev.lift[i][j], ev.low[i][j], ev.high[i][j]];
+  const interval =
+    low === null || high === null
+      ? ', no interval: too few clips, or all alike'
+      : ` (95 % interval ${num(low)} to ${num(high)}${low > 1 || high < 1 ? '' : ', includes 1'})`;
+  const effect = w ? ev.cut_fe2au[j][i] : ev.cut_au2fe[i][j];
+  const sd = w ? ev.seeds_fe2au[j][i] : ev.seeds_au2fe[i][j];
+  const seeds =
+    ev.seeds < 2 || sd === null
+      ? `not measured: ${ev.seeds < 2 ? 'one run' : 'no value'}`
+      : `standard deviation ${num(sd, 3)} over ${ev.seeds} runs${Math.abs(moved) < sd ? '; more than this edge moved' : ''}`;
+  return [
+    ['Support', support],
+    ['Lift', lift === null ? 'undefined: too little was seen' : num(lift) + interval],
+    [`Cut, on ${ev.cut_on}`, effect === null ? 'not measured' : `${w ? 'AU F1' : 'UAR'} ${change(effect, 3)}`],
+    ['Over seeds', seeds],
+  ];
+}
+
+function impactOf(store, changed) {
+  // what the edits do to answers and scores, in a sentence
+  const n = store.spec.clips.length;
+  if (!n) return '';
+  const [b, q] = [store.before, store.result];
+  if (!changed)
+    return `On the ${n} clips here: UAR ${num(b.uar)}, AU F1 ${num(b.meanF1)}. Remove the edge to see what changes.`;
+  const then = (x, y) => num(x) + (Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same');
+  return (
+    `This trained model with another map (not retraining). On the ${n} clips here: ${changed.answers} expression ` +
+    `answers and ${changed.flips} AU decisions change; UAR ${then(b.uar, q.uar)}; AU F1 ${then(b.meanF1, q.meanF1)}.`
+  );
+}
+
+function clipWords({labels, clips}, o) {
+  // a clip that an edit changed
+  const c = clips[o.c];
+  const name = c.task === 'fe' && c.expression !== null ? labels.expressions[c.expression] : c.recording;
+  const answers = `${labels.expressions[o.was]} → ${labels.expressions[o.is]}`;
+  const what = o.was !== o.is ? answers : o.aus ? `${o.aus} AU decisions` : 'same answers';
+  return `${name}: ${what}, logits by up to ${num(o.most)}`;
+}
+
+// Buttons and a slider that edit the chosen edge, and the edits as Python.
+function editBar(store, ui) {
+  const press = (label, title, onclick) => h('button', {type: 'button', title, onclick}, label);
+  const edit = o => store.edit({...o, ...store.selection});
+  const remove = press('Remove', 'The weight becomes 0; the row keeps its mass, so its other links gain (Delete)', () =>
+    edit({kind: 'reweight', factor: 0}),
+  );
+  const cut = press('Cut', 'The entry becomes 0; the row loses this mass (Shift+Delete)', () => edit({kind: 'cut'}));
+  const restore = press('Restore', 'As it was learned (r)', () => edit({kind: 'restore'}));
+  const slider = h('input', {
+    type: 'range',
+    min: 0,
+    max: 2,
+    step: 0.05,
+    'aria-label': 'Scale the residual of this edge',
+  });
+  slider.addEventListener('input', () => edit({kind: 'scale', by: Number(slider.value)}));
+  const out = h('span');
+  const undo = press('Undo', 'Ctrl+Z', () => store.undo());
+  const redo = press('Redo', 'Ctrl+Shift+Z', () => store.redo());
+  const clear = press('Remove all edits', '', () => store.setEdits([]));
+  const code = h('textarea', {readOnly: true, rows: 2, 'aria-label': 'The edits as one Python call'});
+  const call = h(
+    'div',
+    {},
+    code,
+    press('Copy as one Python call', '', () => ui.copy(code)),
+  );
+  return {
+    bars: [
+      h('div', {class: 'sx-bar'}, remove, cut, restore, h('label', {}, 'residual', slider, out)),
+      h('div', {class: 'sx-bar'}, undo, redo, clear),
+    ],
+    call,
+    update() {
+      const edits = store.edits_of(store.selection);
+      const by = edits.find(o => o.kind === 'scale')?.by ?? 1;
+      setValue(slider, by);
+      text(out, `× ${num(by)}`);
+      restore.disabled = !edits.length;
+      undo.disabled = !store.past.length;
+      redo.disabled = !store.future.length;
+      clear.disabled = !store.edits.length;
+      call.hidden = !store.edits.length;
+      code.value = store.python();
+    },
+  };
 }
 
 function drawerView(store, ui) {
-  const {spec} = store, heading = h('h3', {tabIndex: -1, id: ui.id('edge')}), list = h('dl'), pics = h('div', {class: 'sx-pics'}), impact = h('p', {'aria-live': 'polite'}), note = h('p', {class: 'sx-note', role: 'alert'});
-  const button = (label, title, edit) => h('button', {type: 'button', title, onclick: () => store.edit(edit())}, label);
-  const remove = button('Remove', 'The weight becomes 0; the row keeps its mass, so its other links gain (Delete)', () => ({kind: 'reweight', ...store.selection, factor: 0}));
-  const cut = button('Cut', 'The entry becomes 0; the row loses this mass (Shift+Delete)', () => ({kind: 'cut', ...store.selection})), restore = button('Restore', 'As it was learned (r)', () => ({kind: 'restore', ...store.selection}));
-  const out = h('span'), slider = h('input', {type: 'range', min: 0, max: 2, step: .05, 'aria-label': 'Scale the residual of this edge', oninput: () => store.edit({kind: 'scale', ...store.selection, by: Number(slider.value)})});
-  const undo = h('button', {type: 'button', title: 'Ctrl+Z', onclick: () => store.undo()}, 'Undo'), redo = h('button', {type: 'button', title: 'Ctrl+Shift+Z', onclick: () => store.redo()}, 'Redo'), clear = h('button', {type: 'button', onclick: () => store.setEdits([])}, 'Remove all edits');
-  const code = h('textarea', {readOnly: true, rows: 2, 'aria-label': 'The edits as one Python call'}), copy = h('button', {type: 'button', onclick: () => ui.copy(code)}, 'Copy as one Python call'), call = h('div', {}, code, copy);
-  const el = h('section', {class: 'sx-card sx-drawer', 'aria-labelledby': ui.id('edge')}, heading, list, store.trained ? [h('div', {class: 'sx-bar'}, remove, cut, restore, h('label', {}, 'residual', slider, out)), h('div', {class: 'sx-bar'}, undo, redo, clear), note, impact, pics, call] : []);
-  const row = (k, v) => [h('dt', {}, k), h('dd', {}, v)];
-  return {el, focus: () => heading.focus(), update() {
-    const s = store.selection, {i, j, w, at} = cellOf(spec, s), ev = spec.evidence, p = store.trained ? store.result.setting.prior : spec.priors[0].matrix, table = spec.priors.find(o => o.matrix === p), {a} = sizes(spec), edits = store.edits_of(s);
-    text(heading, arrow(spec, s));
-    const items = row('Prior', `${num(p[i * a + j])}, ${table.sources[table.source_of[i * a + j]]}`);
-    if (!store.trained) { for (const o of spec.priors.slice(1)) items.push(...row(o.name, `${num(o.matrix[i * a + j])}, ${o.sources[o.source_of[i * a + j]]}`)); list.replaceChildren(...items); return; }
-    const then = store.before.maps[w][at], now = store.result.maps[w][at];
-    items.push(...row('Learned', `${num(then)} (${change(then - p[i * a + j])} against the prior)${now !== then ? `; now ${num(now)}` : ''}${i === spec.labels.neutral ? '. Neutral is kept at the prior.' : ''}`));
-    if (ev) {
-      const lift = ev.lift[i][j], lo = ev.low[i][j], hi = ev.high[i][j], effect = w ? ev.cut_fe2au[j][i] : ev.cut_au2fe[i][j], sd = w ? ev.seeds_fe2au[j][i] : ev.seeds_au2fe[i][j];
-      items.push(...row('Support', ev.support[i][j] === null ? 'not measured' : `the AU was seen in ${ev.together[i][j]} of ${ev.support[i][j]} ${s.expression} clips`),
-        ...row('Lift', lift === null ? 'undefined: too little was seen' : `${num(lift)}${lo === null ? ', no interval: too few clips, or all alike' : ` (95 % interval ${num(lo)} to ${num(hi)}${lo > 1 || hi < 1 ? '' : ', includes 1'})`}`),
-        ...row(`Cut, on ${ev.cut_on}`, effect === null ? 'not measured' : `${w ? 'AU F1' : 'UAR'} ${change(effect, 3)}`), ...row('Over seeds', ev.seeds < 2 ? 'not measured: one run' : `standard deviation ${num(sd, 3)} over ${ev.seeds} runs${Math.abs(then - p[i * a + j]) < sd ? '; more than this edge moved' : ''}`));
-    } else items.push(...row('Evidence', 'not measured'));
-    if (spec.truth) items.push(...row('Truth', `P(${`AU${s.au}`} | ${s.expression}) = ${num(spec.truth.table[i][j])}`));
-    list.replaceChildren(...items);
-    const scaled = edits.find(o => o.kind === 'scale'); slider.value = scaled ? scaled.by : 1; text(out, `× ${num(scaled ? scaled.by : 1)}`);
-    restore.disabled = !edits.length; undo.disabled = !store.past.length; redo.disabled = !store.future.length; clear.disabled = !store.edits.length; call.hidden = !store.edits.length;
-    code.value = store.python(); text(note, store.note);
-    const q = store.result, b = store.before, ch = store.edits.length ? changes(store) : null, n = spec.clips.length, of = (x, y) => `${num(x)}${Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same'}`;
-    text(impact, !n ? '' : ch ? `This trained model with another map (not retraining). On the ${n} clips here: ${ch.answers} expression answers and ${ch.flips} AU decisions change; UAR ${of(b.uar, q.uar)}; AU F1 ${of(b.meanF1, q.meanF1)}.` : `On the ${n} clips here: UAR ${num(b.uar)}, AU F1 ${num(b.meanF1)}. Remove the edge to see what changes.`);
-    pics.replaceChildren(...(ch ? ch.rows.slice(0, 4) : []).map(o => { const c = spec.clips[o.c], pic = ui.tile(o.c, o.frame), ex = spec.labels.expressions; return h('button', {type: 'button', onclick: () => store.go(o.c, o.frame)}, pic, h('span', {}, `${c.task === 'fe' && c.expression !== null ? `${ex[c.expression]}: ` : `${c.recording}: `}${o.was !== o.is ? `${ex[o.was]} → ${ex[o.is]}` : o.aus ? `${o.aus} AU decisions` : 'same answers'}, logits by up to ${num(o.most)}`)); }));
-  }};
+  const {spec} = store;
+  const heading = h('h3', {tabIndex: -1, id: ui.id('edge')});
+  const list = h('dl');
+  const pics = h('div', {class: 'sx-pics'});
+  const impact = h('p', {'aria-live': 'polite'});
+  const note = h('p', {class: 'sx-note', role: 'alert'});
+  const bar = editBar(store, ui);
+  const editing = store.trained ? [...bar.bars, note, impact, pics, bar.call] : [];
+  const el = h('section', {class: 'sx-card sx-drawer', 'aria-labelledby': ui.id('edge')}, heading, list, editing);
+  const picture = o => {
+    const go = () => store.go(o.c, o.frame);
+    return h('button', {type: 'button', onclick: go}, ui.tile(o.c, o.frame), h('span', {}, clipWords(spec, o)));
+  };
+  return {
+    el,
+    key: () => `${store.computedAs}|${store.note}|${store.past.length}|${store.future.length}`,
+    focus: () => heading.focus(),
+    update() {
+      text(heading, arrow(spec, store.selection));
+      list.replaceChildren(...evidenceOf(store).flatMap(([k, v]) => [h('dt', {}, k), h('dd', {}, v)]));
+      if (!store.trained) return;
+      bar.update();
+      text(note, store.note);
+      const changed = store.edits.length ? changes(store) : null;
+      text(impact, impactOf(store, changed));
+      pics.replaceChildren(...(changed?.rows.slice(0, 4) ?? []).map(picture));
+    },
+  };
+}
+
+// The clips of a recording, one after the other.
+class Film {
+  constructor(store) {
+    this.store = store;
+    this.recordings = new Map();
+    store.spec.clips.forEach((o, c) => {
+      if (!this.recordings.has(o.recording)) this.recordings.set(o.recording, []);
+      this.recordings.get(o.recording).push(c);
+    });
+  }
+  frames(c) {
+    return this.store.spec.clips[c].frames;
+  }
+  get name() {
+    return this.store.spec.clips[this.store.clip].recording;
+  }
+  get clips() {
+    return this.recordings.get(this.name);
+  }
+  get total() {
+    return this.clips.reduce((s, c) => s + this.frames(c), 0);
+  }
+  get now() {
+    const before = this.clips.slice(0, this.clips.indexOf(this.store.clip));
+    return before.reduce((s, c) => s + this.frames(c), 0) + this.store.frame;
+  }
+  find(t) {
+    // the clip that holds frame `t` of the recording, and the frame within
+    for (const c of this.clips) {
+      if (t < this.frames(c)) return [c, t];
+      t -= this.frames(c);
+    }
+    const last = this.clips[this.clips.length - 1];
+    return [last, this.frames(last) - 1];
+  }
+  go(t) {
+    this.store.go(...this.find(t));
+  }
+  label(recording) {
+    const {clips, labels} = this.store.spec;
+    const o = clips[this.recordings.get(recording)[0]];
+    const known = o.task === 'fe' && o.expression !== null;
+    return known ? `${labels.expressions[o.expression]} (${recording})` : `AU recording ${recording}`;
+  }
+}
+
+// Rows of a name, a bar and a number; made once, filled again and again.
+function bars(n) {
+  const rows = Array.from({length: n}, () => {
+    const [name, was, now, said] = [
+      h('th', {scope: 'row'}),
+      h('i', {class: 'sx-was'}),
+      h('i'),
+      h('td', {class: 'sx-n'}),
+    ];
+    return {name, was, now, said, el: h('tr', {}, name, h('td', {class: 'sx-fill'}, was, now), said)};
+  });
+  const place = (el, from, size) => {
+    el.style.left = `${100 * from}%`;
+    el.style.width = `${100 * size}%`;
+  };
+  return {
+    el: h(
+      'table',
+      {},
+      rows.map(r => r.el),
+    ),
+    fill(items) {
+      // name, value from -1 to 1, said; was: the value before; from: where 0 stands
+      rows.forEach((r, k) => {
+        const o = items[k];
+        r.el.hidden = !o;
+        if (!o) return;
+        const from = o.from ?? 0;
+        text(r.name, o.name);
+        text(r.said, o.said);
+        r.now.className = !from ? '' : o.value < 0 ? 'sx-neg' : 'sx-pos';
+        place(r.now, Math.min(from, from + o.value), Math.max(0.005, Math.abs(o.value)));
+        r.was.hidden = o.was === undefined;
+        if (!r.was.hidden) place(r.was, from, o.was);
+      });
+    },
+  };
+}
+
+function softmax(x, at, n) {
+  let most = -Infinity;
+  for (let i = 0; i < n; i++) most = Math.max(most, x[at + i]);
+  const z = Array.from({length: n}, (_, i) => Math.exp(x[at + i] - most));
+  const sum = z.reduce((p, q) => p + q, 0);
+  return z.map(v => v / sum);
+}
+
+const TRACK = 16; // pixels of an AU's row
+const STRIP = 48; // of the pictures above
+const FOOT = 20; // of the answers below
+
+function tracksView(store, ui, film) {
+  const {spec} = store;
+  const {e, a} = sizes(spec);
+  const canvas = h('canvas', {role: 'img'});
+  const strip = h('canvas', {'aria-hidden': 'true'});
+  const line = h('i', {class: 'sx-now', style: `height:${a * TRACK}px`});
+  const lane = h('div', {class: 'sx-lane'}, strip, canvas, line);
+  const style = `height:${TRACK}px;line-height:${TRACK}px`;
+  const names = h(
+    'div',
+    {class: 'sx-names', 'aria-hidden': 'true'},
+    spec.labels.aus.map(u => h('div', {style}, `AU${u}`)),
+  );
+  const grain = h('canvas');
+  canvas.addEventListener('pointerdown', ev => {
+    const r = canvas.getBoundingClientRect();
+    const t = Math.floor(((ev.clientX - r.left) / r.width) * film.total);
+    film.go(Math.min(film.total - 1, Math.max(0, t)));
+  });
+  const walk = f => {
+    // every clip, with the frame of the recording that it starts at
+    let x = 0;
+    for (const c of film.clips) {
+      f(spec.clips[c], c, x);
+      x += film.frames(c);
+    }
+  };
+
+  function drawPictures(width) {
+    const ctx = sizeCanvas(strip, width, STRIP);
+    const n = Math.max(1, Math.floor(width / STRIP));
+    for (let k = 0; k < n; k++) {
+      const [c, t] = film.find(Math.floor(((k + 0.5) / n) * film.total));
+      ui.paint(ctx, c, t, (k * width) / n, 0, Math.min(STRIP, width / n));
+    }
+  }
+  function drawProbabilities(ctx, width, ink) {
+    // a pixel a frame and AU, then stretched
+    const [red, green, blue] = rgbOf(ink);
+    const picture = new ImageData(film.total, a);
+    walk((o, c, x0) => {
+      for (let t = 0; t < o.frames; t++)
+        for (let j = 0; j < a; j++) {
+          const at = 4 * (j * film.total + x0 + t);
+          const p = sigmoid(store.result.au[(o.first + t) * a + j]);
+          picture.data.set([red, green, blue, 255 * (0.06 + 0.8 * p)], at);
+        }
+    });
+    [grain.width, grain.height] = [film.total, a];
+    grain.getContext('2d').putImageData(picture, 0, 0);
+    ctx.imageSmoothingEnabled = false;
+    for (let j = 0; j < a; j++) ctx.drawImage(grain, 0, j, film.total, 1, 0, j * TRACK + 1, width, TRACK - 5);
+  }
+  function drawLabels(ctx, fw, ink) {
+    // a line below a row, where the AU is labelled active
+    ctx.fillStyle = ink;
+    walk((o, c, x0) => {
+      for (let t = 0; o.aus && t < o.frames; t++)
+        for (let j = 0; j < a; j++)
+          if (o.aus[t][j] === '1') ctx.fillRect((x0 + t) * fw, (j + 1) * TRACK - 3, fw + 0.3, 2);
+    });
+  }
+  function drawFlips(ctx, fw, colours) {
+    // a triangle, where an edit changed the decision
+    const [now, then] = [store.result.au, store.before.au];
+    walk((o, c, x0) => {
+      for (let t = 0; now !== then && t < o.frames; t++)
+        for (let j = 0; j < a; j++) {
+          const at = (o.first + t) * a + j;
+          const up = now[at] >= 0;
+          if (up === then[at] >= 0) continue;
+          const x = (x0 + t + 0.5) * fw;
+          const [tip, base] = up ? [2, 9] : [TRACK - 5, 4];
+          ctx.fillStyle = up ? colours.up : colours.text;
+          ctx.beginPath();
+          ctx.moveTo(x, j * TRACK + tip);
+          ctx.lineTo(x - 4, j * TRACK + base);
+          ctx.lineTo(x + 4, j * TRACK + base);
+          ctx.fill();
+        }
+    });
+  }
+  function drawAnswers(ctx, fw, colours) {
+    // what the model calls each clip
+    const {expressions} = spec.labels;
+    walk((o, c, x0) => {
+      const [is, was] = [argmax(store.result.fe, c * e, e), argmax(store.before.fe, c * e, e)];
+      ctx.save();
+      ctx.beginPath();
+      ctx.rect(x0 * fw, a * TRACK, o.frames * fw - 2, FOOT);
+      ctx.clip();
+      ctx.fillStyle = colours.text;
+      const said = was === is ? expressions[is] : `${expressions[was]} → ${expressions[is]}`;
+      ctx.fillText(said, x0 * fw + 3, a * TRACK + 11);
+      ctx.restore();
+      ctx.strokeStyle = colours.line;
+      ctx.strokeRect(x0 * fw + 0.5, a * TRACK + 0.5, o.frames * fw - 1, FOOT - 1);
+    });
+  }
+  function describe() {
+    const clip = spec.clips[store.clip];
+    const at = (clip.first + store.frame) * a;
+    const list = f =>
+      spec.labels.aus
+        .filter((_, j) => f(j))
+        .map(u => `AU${u}`)
+        .join(', ');
+    const seen = list(j => store.result.au[at + j] >= 0) || 'no AU';
+    const labelled = clip.aus ? `; labelled ${list(j => clip.aus[store.frame][j] === '1') || 'none'}` : '';
+    const called = spec.labels.expressions[argmax(store.result.fe, store.clip * e, e)];
+    return `Frame ${film.now + 1}: the model sees ${seen}${labelled}; it calls this clip ${called}`;
+  }
+
+  return {
+    el: h('div', {class: 'sx-row'}, h('div', {class: 'sx-names'}, h('div', {class: 'sx-gap'}), names), lane),
+    update() {
+      const width = Math.max(120, ui.width(lane));
+      const sheet = ui.sheet();
+      line.style.left = `${(100 * (film.now + 0.5)) / film.total}%`;
+      canvas.setAttribute('aria-label', describe());
+      const key = `${film.name}|${store.result.id}|${store.before.id}|${ui.version()}`;
+      if (key === this.shown) return;
+      this.shown = key;
+      strip.hidden = !sheet;
+      this.el.firstChild.firstChild.style.height = sheet ? `${STRIP}px` : 0;
+      line.style.top = sheet ? `${STRIP}px` : 0;
+      if (sheet) drawPictures(width);
+      const colours = ui.colours();
+      const ctx = sizeCanvas(canvas, width, a * TRACK + FOOT);
+      const fw = width / film.total;
+      ctx.font = '12px system-ui, sans-serif';
+      ctx.textBaseline = 'middle';
+      ctx.textAlign = 'left';
+      ctx.lineWidth = 1;
+      drawProbabilities(ctx, width, colours.ink);
+      drawLabels(ctx, fw, colours.text);
+      drawFlips(ctx, fw, colours);
+      drawAnswers(ctx, fw, colours);
+    },
+  };
+}
+
+// The expression of a clip: how probable each is, and how a logit comes about.
+function answersView(store) {
+  const {spec} = store;
+  const {e} = sizes(spec);
+  const {expressions} = spec.labels;
+  const head = h('h3');
+  const why = h('h3');
+  const probabilities = bars(e);
+  const reasons = bars(8);
+
+  function showProbabilities(clip) {
+    const labelled = clip.expression === null ? ' (not labelled)' : `, labelled ${expressions[clip.expression]}`;
+    text(head, `Expression of this clip${labelled}`);
+    const now = softmax(store.result.fe, store.clip * e, e);
+    const was = store.edits.length ? softmax(store.before.fe, store.clip * e, e) : [];
+    probabilities.fill(
+      expressions.map((x, i) => {
+        const name = `${x}${clip.expression === i ? ' ✓' : ''}`;
+        return {name, value: now[i], was: was[i], said: `${Math.round(100 * now[i])}%`};
+      }),
+    );
+  }
+  function showReasons(clip) {
+    const s = store.selection;
+    const {w, i, j} = cellOf(spec, s);
+    const rows = parts(spec, store.result, s.way, w ? clip.first + store.frame : store.clip, w ? j : i);
+    const most = Math.max(1e-9, ...rows.map(o => Math.abs(o.value)));
+    const sum = rows.reduce((p, o) => p + o.value, 0);
+    const what = w ? `AU${s.au}, in this frame` : `${s.expression}, in this clip`;
+    text(why, `Why ${what}: logit ${num(sum)}${w ? ' before smoothing' : ''}`);
+    const largest = rows.slice(2).sort((x, y) => Math.abs(y.value) - Math.abs(x.value));
+    reasons.fill(
+      [rows[0], rows[1], ...largest.slice(0, 6)].map(o => {
+        const said = `${o.value < 0 ? '−' : '+'} ${Math.abs(o.value).toFixed(2)}`;
+        return {name: o.name, value: o.value / most / 2, from: 0.5, said};
+      }),
+    );
+  }
+  return {
+    el: h('div', {}, head, probabilities.el, why, reasons.el),
+    update() {
+      const clip = spec.clips[store.clip];
+      showProbabilities(clip);
+      showReasons(clip);
+    },
+  };
 }
 
 function clipView(store, ui) {
-  const {spec} = store, {e, a} = sizes(spec), recordings = [...new Set(spec.clips.map(o => o.recording))], of = r => spec.clips.map((o, c) => [o, c]).filter(([o]) => o.recording === r);
-  const label = r => { const [o] = of(r)[0]; return o.task === 'fe' && o.expression !== null ? `${spec.labels.expressions[o.expression]} (${r})` : `AU recording ${r}`; };
-  const choose = h('select', {'aria-label': 'Clip', onchange: () => store.go(of(choose.value)[0][1], 0)}, recordings.map(r => h('option', {value: r}, label(r))));
-  const frame = h('input', {type: 'range', min: 0, step: 1, 'aria-label': 'Frame', oninput: () => go(Number(frame.value))}), said = h('span', {class: 'sx-soft'}), canvas = h('canvas', {role: 'img'}), strip = h('canvas', {'aria-hidden': 'true'}), names = h('div', {class: 'sx-names', 'aria-hidden': 'true'}), play = h('button', {type: 'button', onclick: () => toggle()}, 'Play');
-  const table = h('table'), head = h('h3'), fall = h('table'), fallHead = h('h3');
-  const el = h('section', {class: 'sx-card sx-wide', 'aria-label': 'Clips'}, h('div', {class: 'sx-bar'}, h('label', {}, h('b', {}, 'Clip'), choose), play, h('label', {}, 'Frame', frame), said),
-    h('div', {class: 'sx-tracks'}, h('div', {}, h('div', {class: 'sx-row'}, h('span'), strip, names, canvas), h('p', {class: 'sx-soft'}, 'Filled: the probability that the model gives. Line below a row: labelled active. A triangle: your edits changed the decision there.')), h('div', {}, head, table, fallHead, fall)));
-  let timer = null, clips = [], total = 0;
-  const place = () => clips.findIndex(([, c]) => c === store.clip), go = t => { let k = 0, left = t; while (k < clips.length - 1 && left >= clips[k][0].frames) left -= clips[k++][0].frames; store.go(clips[k][1], left); };
-  const now = () => clips.slice(0, place()).reduce((s, [o]) => s + o.frames, 0) + store.frame;
-  const stop = () => { clearInterval(timer); timer = null; text(play, 'Play'); }, toggle = () => { if (timer) return stop(); text(play, 'Pause'); timer = setInterval(() => { if (!el.isConnected) return stop(); go((now() + 1) % total); }, 120); };
-  canvas.addEventListener('pointerdown', ev => { const r = canvas.getBoundingClientRect(); go(Math.min(total - 1, Math.max(0, Math.floor((ev.clientX - r.left) / r.width * total)))); });
-  const bar = (v, was, cls, from = 0) => h('td', {class: 'sx-fill'}, was === null ? null : h('i', {class: 'sx-was', style: `left:${100 * from}%;width:${100 * was}%`}), h('i', {class: cls, style: `left:${100 * Math.min(from, from + v)}%;width:${Math.max(.5, 100 * Math.abs(v))}%`}));
-  const softmax = (x, at) => { const m = Math.max(...x.slice(at, at + e)), z = Array.from({length: e}, (_, i) => Math.exp(x[at + i] - m)), s = z.reduce((p, q) => p + q, 0); return z.map(v => v / s); };
-  return {el, stop, update() {
-    const clip = spec.clips[store.clip], c = ui.colours(), q = store.result, b = store.before, rh = 16, fh = 48;
-    clips = of(clip.recording); total = clips.reduce((s, [o]) => s + o.frames, 0);
-    choose.value = clip.recording; frame.max = total - 1; frame.value = now();
-    text(said, `${now() + 1} of ${total}, ${clip.task === 'au' ? 'AUs are labelled, the expression is not' : clip.aus ? '' : 'the expression is labelled, AUs are not'}`);
-    if (names.children.length !== a) names.replaceChildren(...spec.labels.aus.map(u => h('div', {style: `height:${rh}px;line-height:${rh}px`}, `AU${u}`)));
-    const width = Math.max(120, canvas.parentElement.clientWidth - names.offsetWidth), fw = width / total, sheet = ui.sheet();
-    strip.hidden = !sheet;
-    if (sheet) {
-      const s = sizeCanvas(strip, width, fh), k = Math.max(1, Math.floor(width / fh));
-      for (let n = 0; n < k; n++) { let t = Math.floor((n + .5) / k * total), [o, i] = clips[0]; for (const pair of clips) { [o, i] = pair; if (t < o.frames) break; t -= o.frames; } ui.paint(s, i, Math.min(t, o.frames - 1), n * width / k, 0, Math.min(fh, width / k)); }
-    }
-    const ctx = sizeCanvas(canvas, width, a * rh + 20);
-    ctx.font = '12px system-ui, sans-serif'; ctx.textBaseline = 'middle';
-    let x0 = 0;
-    for (const [o, i] of clips) {
-      for (let t = 0; t < o.frames; t++) for (let j = 0; j < a; j++) {
-        const at = (o.first + t) * a + j, p = sigmoid(q.au[at]), x = (x0 + t) * fw, y = j * rh;
-        ctx.fillStyle = colour(c.ink, .06 + .8 * p); ctx.fillRect(x, y + 1, fw + .3, rh - 5);
-        if (o.aus && o.aus[t][j] === '1') { ctx.fillStyle = c.text; ctx.fillRect(x, y + rh - 3, fw + .3, 2); }
-        if ((q.au[at] >= 0) !== (b.au[at] >= 0)) { const up = q.au[at] >= 0, m = x + fw / 2; ctx.fillStyle = up ? c.up : c.text; ctx.beginPath(); ctx.moveTo(m, up ? y + 2 : y + rh - 5); ctx.lineTo(m - 4, up ? y + 9 : y + 4); ctx.lineTo(m + 4, up ? y + 9 : y + 4); ctx.fill(); }
-      }
-      const best = argmax(q.fe, i * e, e), was = argmax(b.fe, i * e, e), wide = o.frames * fw, word = was === best ? spec.labels.expressions[best] : `${spec.labels.expressions[was]} → ${spec.labels.expressions[best]}`;
-      ctx.fillStyle = c.text; ctx.textAlign = 'left'; ctx.save(); ctx.beginPath(); ctx.rect(x0 * fw, a * rh, wide - 2, 20); ctx.clip(); ctx.fillText(word, x0 * fw + 3, a * rh + 11); ctx.restore();
-      ctx.strokeStyle = c.line; ctx.lineWidth = 1; ctx.strokeRect(x0 * fw + .5, a * rh + .5, wide - 1, 19);
-      x0 += o.frames;
-    }
-    const xf = (now() + .5) * fw; ctx.strokeStyle = c.text; ctx.lineWidth = 1.5; ctx.beginPath(); ctx.moveTo(xf, 0); ctx.lineTo(xf, a * rh); ctx.stroke();
-    const at = (clip.first + store.frame) * a, active = spec.labels.aus.filter((_, j) => q.au[at + j] >= 0).map(u => `AU${u}`);
-    canvas.setAttribute('aria-label', `Frame ${now() + 1}: the model sees ${active.join(', ') || 'no AU'}${clip.aus ? `; labelled ${spec.labels.aus.filter((_, j) => clip.aus[store.frame][j] === '1').map(u => `AU${u}`).join(', ') || 'none'}` : ''}; it calls this clip ${spec.labels.expressions[argmax(q.fe, store.clip * e, e)]}`);
-    const pq = softmax(q.fe, store.clip * e), pb = softmax(b.fe, store.clip * e);
-    text(head, clip.expression === null ? 'Expression of this clip (not labelled)' : `Expression of this clip, labelled ${spec.labels.expressions[clip.expression]}`);
-    table.replaceChildren(...spec.labels.expressions.map((x, i) => h('tr', {}, h('th', {scope: 'row'}, `${x}${clip.expression === i ? ' ✓' : ''}`), bar(pq[i], store.edits.length ? pb[i] : null, ''), h('td', {class: 'sx-n'}, `${Math.round(100 * pq[i])}%`))));
-    const s = store.selection, {w, i, j} = cellOf(spec, s), rows = parts(spec, q, s.way, w ? clip.first + store.frame : store.clip, w ? j : i), most = Math.max(1e-9, ...rows.map(o => Math.abs(o.value))), sum = rows.reduce((p, o) => p + o.value, 0);
-    text(fallHead, `Why ${w ? `AU${s.au}, in this frame` : `${s.expression}, in this clip`}: logit ${num(sum)}${w ? ' before smoothing' : ''}`);
-    fall.replaceChildren(...[rows[0], rows[1], ...rows.slice(2).sort((x, y) => Math.abs(y.value) - Math.abs(x.value)).slice(0, 6)].map(o => h('tr', {}, h('th', {scope: 'row'}, o.name), bar(o.value / most / 2, null, o.value < 0 ? 'sx-neg' : 'sx-pos', .5), h('td', {class: 'sx-n'}, `${o.value < 0 ? '−' : '+'} ${Math.abs(o.value).toFixed(2)}`))));
-  }};
+  const {spec} = store;
+  const film = new Film(store);
+  const options = [...film.recordings.keys()].map(r => h('option', {value: r}, film.label(r)));
+  const choose = h('select', {'aria-label': 'Clip'}, options);
+  choose.addEventListener('change', () => store.go(film.recordings.get(choose.value)[0], 0));
+  const frame = h('input', {type: 'range', min: 0, step: 1, 'aria-label': 'Frame'});
+  frame.addEventListener('input', () => film.go(Number(frame.value)));
+  const play = h('button', {type: 'button', onclick: () => (timer ? stop() : start())}, 'Play');
+  const said = h('span', {class: 'sx-soft'});
+  const tracks = tracksView(store, ui, film);
+  const answers = answersView(store);
+  let timer = null;
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    text(play, 'Play');
+  };
+  const start = () => {
+    text(play, 'Pause');
+    timer = setInterval(() => (el.isConnected ? film.go((film.now + 1) % film.total) : stop()), 120);
+  };
+  const legend =
+    'Filled: the probability that the model gives. Line below a row: labelled active. ' +
+    'A triangle: your edits changed the decision there.';
+  const el = h(
+    'section',
+    {class: 'sx-card sx-wide', 'aria-label': 'Clips'},
+    h('div', {class: 'sx-bar'}, h('label', {}, h('b', {}, 'Clip'), choose), play, h('label', {}, 'Frame', frame), said),
+    h('div', {class: 'sx-tracks'}, h('div', {}, tracks.el, h('p', {class: 'sx-soft'}, legend)), answers.el),
+  );
+  const labels = clip => {
+    if (clip.task === 'au') return ', AUs are labelled, the expression is not';
+    return clip.aus ? '' : ', the expression is labelled, AUs are not';
+  };
+  return {
+    el,
+    stop,
+    key: () => `${store.computedAs}|${store.clip}|${store.frame}`,
+    update() {
+      choose.value = film.name;
+      if (Number(frame.max) !== film.total - 1) frame.max = film.total - 1;
+      setValue(frame, film.now);
+      text(said, `${film.now + 1} of ${film.total}${labels(spec.clips[store.clip])}`);
+      tracks.update();
+      answers.update();
+    },
+  };
 }
 
 function prototypeView(store, ui) {
-  const {spec} = store, {n, e} = sizes(spec), canvas = h('canvas', {role: 'img'}), said = h('p', {class: 'sx-soft'}), names = [...spec.labels.expressions, ...spec.labels.aus.map(u => `AU${u}`)];
-  const open = h('details', {ontoggle: () => ui.redraw()}, h('summary', {}, h('b', {}, 'Prototypes: how alike are they, before and after the exchange?')), canvas, said), el = h('section', {class: 'sx-card sx-wide', 'aria-label': 'Prototypes'}, open);
+  const {spec} = store,
+    {n, e} = sizes(spec),
+    canvas = h('canvas', {role: 'img'}),
+    stage = h('div', {}, canvas),
+    said = h('p', {class: 'sx-soft'}),
+    names = [...spec.labels.expressions, ...spec.labels.aus.map(u => `AU${u}`)];
+  const open = h(
+      'details',
+      {ontoggle: () => ui.redraw()},
+      h('summary', {}, h('b', {}, 'Prototypes: how alike are they, before and after the exchange?')),
+      stage,
+      said,
+    ),
+    el = h('section', {class: 'sx-card sx-wide', 'aria-label': 'Prototypes'}, open);
   if (!spec.clips.length) open.open = true;
-  return {el, update() {
-    if (!open.open) return;
-    const c = ui.colours(), width = Math.max(200, Math.min(720, el.clientWidth - 26)), left = 84, side = (width - left) / n, top = 46, ctx = sizeCanvas(canvas, width, top + n * side + 4);
-    canvas.style.width = `${width}px`;
-    const b = similarities(spec, store.result.setting.epoch, null), q = similarities(spec, store.result.setting.epoch, store.result.z);
-    ctx.font = `${Math.min(12, side * .75)}px system-ui, sans-serif`; ctx.fillStyle = c.text; ctx.textBaseline = 'middle';
-    names.forEach((x, i) => { ctx.textAlign = 'right'; ctx.fillText(x.slice(0, 12), left - 6, top + (i + .5) * side); ctx.save(); ctx.translate(left + (i + .5) * side, top - 6); ctx.rotate(-Math.PI / 3); ctx.textAlign = 'left'; ctx.fillText(x.slice(0, 6), 0, 0); ctx.restore(); });
-    let most = 0, pair = [0, 1];
-    for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) {
-      const v = i === j ? 1 : j > i ? q[i * n + j] : b[i * n + j], d = q[i * n + j] - b[i * n + j];
-      if (Math.abs(d) > Math.abs(most)) { most = d; pair = [i, j]; }
-      ctx.fillStyle = colour(v < 0 ? c.down : c.ink, Math.min(1, Math.abs(v))); ctx.fillRect(left + j * side + .5, top + i * side + .5, side - 1, side - 1);
-    }
-    ctx.strokeStyle = c.text; ctx.lineWidth = 1; ctx.strokeRect(left + .5, top + .5, n * side - 1, n * side - 1); ctx.beginPath(); ctx.moveTo(left, top); ctx.lineTo(left + n * side, top + n * side); ctx.moveTo(left + e * side, top); ctx.lineTo(left + e * side, top + n * side); ctx.moveTo(left, top + e * side); ctx.lineTo(left + n * side, top + e * side); ctx.stroke();
-    const line = `Cosines; below the diagonal before the exchange, above it after. The gates stand at ${num(store.result.setting.gate[0])} and ${num(store.result.setting.gate[1])}. Most changed: ${names[pair[0]]} and ${names[pair[1]]}, ${num(b[pair[0] * n + pair[1]])} → ${num(q[pair[0] * n + pair[1]])}.`;
-    text(said, line); canvas.setAttribute('aria-label', line);
-  }};
+  return {
+    el,
+    key: () => `${store.computedAs}|${open.open}`,
+    update() {
+      if (!open.open) return;
+      const c = ui.colours(),
+        width = Math.max(200, Math.min(720, ui.width(stage))),
+        left = 84,
+        side = (width - left - 22) / n, // the last name leans over
+        top = 46,
+        ctx = sizeCanvas(canvas, width, top + n * side + 4);
+      canvas.style.width = `${width}px`;
+      const b = similarities(spec, store.result.setting.epoch, null),
+        q = similarities(spec, store.result.setting.epoch, store.result.z);
+      ctx.font = `${Math.min(12, side * 0.75)}px system-ui, sans-serif`;
+      ctx.fillStyle = c.text;
+      ctx.textBaseline = 'middle';
+      names.forEach((x, i) => {
+        ctx.textAlign = 'right';
+        ctx.fillText(x.slice(0, 12), left - 6, top + (i + 0.5) * side);
+        ctx.save();
+        ctx.translate(left + (i + 0.5) * side, top - 6);
+        ctx.rotate(-Math.PI / 3);
+        ctx.textAlign = 'left';
+        ctx.fillText(x.slice(0, 6), 0, 0);
+        ctx.restore();
+      });
+      let most = 0,
+        pair = [0, 1];
+      for (let i = 0; i < n; i++)
+        for (let j = 0; j < n; j++) {
+          const v = i === j ? 1 : j > i ? q[i * n + j] : b[i * n + j],
+            d = q[i * n + j] - b[i * n + j];
+          if (Math.abs(d) > Math.abs(most)) {
+            most = d;
+            pair = [i, j];
+          }
+          const [x, y] = [left + j * side + 0.5, top + i * side + 0.5];
+          shade(ctx, v < 0 ? c.down : c.ink, Math.min(1, Math.abs(v)), x, y, side - 1, side - 1);
+        }
+      ctx.strokeStyle = c.text;
+      ctx.lineWidth = 1;
+      ctx.strokeRect(left + 0.5, top + 0.5, n * side - 1, n * side - 1);
+      ctx.beginPath();
+      ctx.moveTo(left, top);
+      ctx.lineTo(left + n * side, top + n * side);
+      ctx.moveTo(left + e * side, top);
+      ctx.lineTo(left + e * side, top + n * side);
+      ctx.moveTo(left, top + e * side);
+      ctx.lineTo(left + n * side, top + e * side);
+      ctx.stroke();
+      const [before, after] = [b, q].map(x => num(x[pair[0] * n + pair[1]]));
+      const line =
+        'Cosines; below the diagonal before the exchange, above it after. ' +
+        `The gates stand at ${store.result.setting.gate.map(v => num(v)).join(' and ')}. ` +
+        `Most changed: ${names[pair[0]]} and ${names[pair[1]]}, ${before} → ${after}.`;
+      text(said, line);
+      canvas.setAttribute('aria-label', line);
+    },
+  };
 }
 
-function honestView(store) {
-  const {spec} = store, p = spec.provenance, fe = spec.clips.filter(o => o.expression !== null).length, frames = spec.clips.reduce((s, o) => s + (o.aus ? o.frames : 0), 0), row = (k, v) => [h('dt', {}, k), h('dd', {}, v)];
-  const facts = [row('Faces', p.rendered === 'yes' ? 'drawn by a computer: real faces vary in more ways' : p.rendered === 'no' ? 'of real people' : 'unknown'), row('Expressions', 'are what faces show, not what people feel'), row('Data', p.data), row('Scores', `${p.split}; protocol ${p.protocol}`)];
-  if (spec.clips.length) facts.push(row('Small numbers', `scores that follow your edits are over ${fe} labelled expression clips and ${frames} labelled frames: single clips move them`), row('Exact', 'maps, prototypes, logits, decisions and scores here are computed in your browser, as the model computes them'), row('Computed before', 'support, lift, effect of a cut: when this page was made'), row('What an edit is', 'this trained model with another map; not retraining. AU outputs do not feed expression logits: an edge moves a prototype. “What if AU12 were stronger in the picture” means drawing and running again, with a kernel'));
-  if (spec.evidence) facts.push(row('Evidence', `${spec.evidence.source}. An association, not a cause.`));
-  facts.push(row('Made', `${p.made}${p.seed === null ? '' : `, seed ${p.seed}`}, ${p.versions}, SHA-256 ${p.hash.slice(0, 16)}`));
-  return {el: h('section', {class: 'sx-card sx-wide sx-honest', 'aria-label': 'What this can and cannot show'}, h('details', {open: !spec.epochs.length ? null : true}, h('summary', {}, h('b', {}, 'What this can and cannot show')), h('dl', {}, facts.flat()))), update() {}};
+function honestView({spec}) {
+  const p = spec.provenance;
+  const labelled = spec.clips.filter(o => o.expression !== null).length;
+  const frames = spec.clips.reduce((n, o) => n + (o.aus ? o.frames : 0), 0);
+  const faces = {yes: 'drawn by a computer: real faces vary in more ways', no: 'of real people', unknown: 'unknown'};
+  const facts = [
+    ['Faces', faces[p.rendered]],
+    ['Expressions', 'are what faces show, not what people feel'],
+    ['Data', p.data],
+    ['Scores', `${p.split}; protocol ${p.protocol}`],
+  ];
+  if (spec.clips.length)
+    facts.push(
+      [
+        'Small numbers',
+        `scores that follow your edits are over ${labelled} labelled expression clips and ${frames} labelled frames: ` +
+          'single clips move them',
+      ],
+      ['Exact', 'maps, prototypes, logits, decisions and scores here are computed in your browser, as the model does'],
+      ['Computed before', 'support, lift, effect of a cut: when this page was made'],
+      [
+        'What an edit is',
+        'this trained model with another map; not retraining. AU outputs do not feed expression logits: an edge moves ' +
+          'a prototype. “What if AU12 were stronger in the picture” means drawing and running again, with a kernel',
+      ],
+    );
+  if (spec.evidence) facts.push(['Evidence', `${spec.evidence.source}. An association, not a cause.`]);
+  const seed = p.seed === null ? '' : `, seed ${p.seed}`;
+  facts.push(['Made', `${p.made}${seed}, ${p.versions}, SHA-256 ${p.hash.slice(0, 16)}`]);
+  const list = h(
+    'dl',
+    {},
+    facts.flatMap(([k, v]) => [h('dt', {}, k), h('dd', {}, v)]),
+  );
+  const title = 'What this can and cannot show';
+  const open = spec.epochs.length ? true : null;
+  const el = h(
+    'section',
+    {class: 'sx-card sx-wide sx-honest', 'aria-label': title},
+    h('details', {open}, h('summary', {}, h('b', {}, title)), list),
+  );
+  return {el, key: () => '', update() {}};
 }
 
 // 7 ── putting it together ───────────────────────────────────────────────────────────────────────────────────────────
 
 let instances = 0;
 
-// Shows a specification in an element. `link` is what a kernel adds: ask(pose), and callbacks for selection and edits.
-export function mount(root, spec, link = null) {
-  const me = `sx${++instances}`, store = new Store(spec), box = h('div', {class: 'sx'}), style = h('style', {}, CSS), views = [];
-  let palette = null, sheet = null, queued = 0, face = null, drawer = null, map = null;
-  const ui = {
-    link, id: k => `${me}-${k}`,
-    colours() { if (!palette) { const s = getComputedStyle(box); palette = Object.fromEntries(['ground', 'card', 'text', 'soft', 'line', 'ink', 'up', 'down', 'on'].map(k => [k, s.getPropertyValue(`--${k}`).trim()])); } return palette; },
-    redraw() { if (!queued) queued = requestAnimationFrame(() => { queued = 0; update(); }); },
-    inspect: () => drawer?.focus(), epoch: base => { store.set({base}); link?.changed?.(store); },
-    sheet: () => sheet,
-    paint(ctx, clip, frame, x, y, size) { const {size: s, columns} = spec.pictures, k = spec.clips[clip].tiles[frame]; ctx.drawImage(sheet, k % columns * s, Math.floor(k / columns) * s, s, s, x, y, size, size); },
-    tile(clip, frame) { if (!sheet || !spec.clips[clip].tiles) return null; const c = h('canvas', {width: 96, height: 96, 'aria-hidden': 'true'}); ui.paint(c.getContext('2d'), clip, frame, 0, 0, 96); return c; },
-    copy(area) { area.focus(); area.select(); document.execCommand('copy'); say('Copied.'); },
-    ask() { const {left, right} = store; if (face) { text(face.answer, 'The model is looking …'); link.ask({aus: spec.face.aus, left: [...left], right: [...right]}); } },
-  };
-  const title = h('h2', {}, spec.title), story = h('p', {class: 'sx-story'}), badges = h('p'), polite = h('div', {class: 'sx-say', role: 'status'}), lost = h('span', {class: 'sx-badge sx-loud', role: 'status', hidden: true}, 'kernel not answering: what is here goes on working, “Ask the model” rests');
-  const say = s => text(polite, s), editBadge = h('span', {class: 'sx-badge sx-loud', hidden: true});
-  badges.append(editBadge, lost, ...[spec.provenance.rendered === 'yes' ? 'drawn faces' : spec.provenance.rendered === 'no' ? 'real faces' : null, spec.epochs.length ? `scores on ${spec.provenance.split}` : null, 'an expression is not an emotion', spec.epochs.length ? 'association, not cause' : null].filter(Boolean).map(s => h('span', {class: 'sx-badge'}, s)));
-  const keys = h('details', {class: 'sx-soft', id: ui.id('keys')}, h('summary', {}, 'Keys'), h('p', {}, 'On the map: ', h('kbd', {}, 'arrows'), ' select, ', h('kbd', {}, 'Enter'), ' inspect, ', h('kbd', {}, 'Delete'), ' remove, ', h('kbd', {}, 'Shift+Delete'), ' cut, ', h('kbd', {}, 'r'), ' restore. Anywhere: ', h('kbd', {}, 'p'), ' held compares with the prior, ', h('kbd', {}, 'u'), ' or ', h('kbd', {}, 'Ctrl+Z'), ' undo, ', h('kbd', {}, 'Ctrl+Shift+Z'), ' redo.'));
-  const grid = h('div', {class: 'sx-grid'});
-  const intro = spec.epochs.length && spec.clips.length ? 'A model has learned how facial movements (action units, AUs) and expressions go together. Choose a link, see it on the face, take it away: what would the model answer then?' : spec.priors.length > 1 ? 'Where two sources agree, and where they do not. Choose a link, and pose the face by a row.' : !spec.priors.length ? 'Each action unit is the work of few muscles. Press one.' : '';
-  box.append(style, h('div', {class: 'sx-head'}, title, h('p', {class: 'sx-soft'}, intro), story, badges, keys), grid, polite);
-  root.replaceChildren(box);
-  const add = v => { views.push(v); grid.append(v.el); return v; };
-  if (spec.priors.length) map = add(mapView(store, ui));
-  if (spec.face) face = add(faceView(store, ui));
-  if (spec.priors.length) drawer = add(drawerView(store, ui));
-  if (spec.epochs.length) add(epochView(store, ui));
-  if (spec.clips.length) add(clipView(store, ui));
-  if (spec.epochs.length) add(prototypeView(store, ui));
-  add(honestView(store));
-
-  function tell() { // the first sentence: what this is about
-    if (!store.selection) return store.posed.startsWith('AU') ? '' : 'Choose an action unit to see it on the face.';
-    const {i, j} = cellOf(spec, store.selection), p = store.value('prior', store.selection.way)(i, j), {a} = sizes(spec);
-    if (!store.trained) return spec.priors.length > 1 ? `${arrow(spec, store.selection)}: ${spec.priors[0].name} says ${num(p)}, ${spec.priors[1].name} says ${num(spec.priors[1].matrix[i * a + j])}.` : `${arrow(spec, store.selection)}: ${num(p)}.`;
-    const {w, at} = cellOf(spec, store.selection), own = spec.priors[0].matrix[i * a + j], v = store.before.maps[w][at], now = store.result.maps[w][at], d = v - own;
-    const moved = Math.abs(d) < .005 ? `left the link ${arrow(spec, store.selection)} at ${num(own)}` : `${d > 0 ? 'strengthened' : 'weakened'} the link ${arrow(spec, store.selection)}: ${num(own)} before, ${num(v)} after (${change(d)})`;
-    return `Training ${moved}${Math.abs(now - v) < .005 ? '' : `; your edits make it ${num(now)}`}.`;
-  }
-  function update() {
-    text(story, tell()); text(editBadge, `${store.edits.length} edit${store.edits.length === 1 ? '' : 's'}: this trained model with another map; not retraining`); editBadge.hidden = !store.edits.length;
-    for (const v of views) v.update();
-  }
-  let sent = JSON.stringify([store.selection, store.edits]);
-  store.listeners.add(() => { ui.redraw(); const now = JSON.stringify([store.selection, store.edits]); if (now !== sent) { sent = now; link?.changed?.(store); } });
-
-  const typing = t => t.matches('textarea, select') || t.matches('input:not([type=range])');
-  const onKey = ev => {
-    ev.stopPropagation(); // no shortcut of the notebook
-    if ((ev.ctrlKey || ev.metaKey) && ev.key.toLowerCase() === 'z') { ev.preventDefault(); if (ev.shiftKey) store.redo(); else store.undo(); say(`${store.edits.length} edits`); return; }
-    if (typing(ev.target) || ev.ctrlKey || ev.metaKey || ev.altKey) return;
-    if (ev.key === 'u') { store.undo(); say(`${store.edits.length} edits`); }
-    if (ev.key === 'p' && !store.held && store.selection) store.set({held: true});
-  };
-  const onUp = ev => { ev.stopPropagation(); if (ev.key === 'p' && store.held) store.set({held: false}); }, onBlur = () => { if (store.held) store.set({held: false}); };
-  box.addEventListener('keydown', onKey); box.addEventListener('keyup', onUp); box.addEventListener('focusout', onBlur);
-
-  const media = matchMedia('(prefers-color-scheme: dark)'), dress = () => { const dark = String(isDark(box)); if (box.dataset.dark !== dark) { box.dataset.dark = dark; palette = null; ui.redraw(); } };
-  const watcher = new MutationObserver(dress), sizer = new ResizeObserver(() => ui.redraw());
-  for (const node of [document.documentElement, document.body]) watcher.observe(node, {attributes: true, attributeFilter: ['class', 'style', 'theme', 'data-jp-theme-light', 'data-theme']});
-  media.addEventListener('change', dress); sizer.observe(box); dress();
-  if (spec.pictures) { const img = new Image(); img.onload = () => { sheet = img; ui.redraw(); }; img.src = `data:image/jpeg;base64,${spec.pictures.jpeg}`; }
-  update();
-  return {store, update, box, face: () => face?.update(), answer: s => { if (face) text(face.answer, s); }, alive: ok => { lost.hidden = ok; for (const b of box.querySelectorAll('.sx-face button')) if (b.textContent === 'Ask the model') b.disabled = !ok; },
-    close() { watcher.disconnect(); sizer.disconnect(); media.removeEventListener('change', dress); for (const v of views) v.stop?.(); cancelAnimationFrame(queued); }};
+function badgesOf({provenance, epochs}) {
+  const faces = {yes: 'drawn faces', no: 'real faces', unknown: null}[provenance.rendered];
+  const trained = epochs.length ? [`scores on ${provenance.split}`, 'association, not cause'] : [];
+  const said = [faces, trained[0], 'an expression is not an emotion', trained[1]].filter(Boolean);
+  return said.map(o => h('span', {class: 'sx-badge'}, o));
 }
 
-export function complain(root, error) { // what went wrong, in one sentence, where it can be seen
-  root.replaceChildren(h('div', {class: 'sx'}, h('style', {}, CSS), h('p', {class: 'sx-error', role: 'alert'}, `The explorer cannot show this: ${error.message}`)));
+function keysHelp(id) {
+  const k = s => h('kbd', {}, s);
+  const map = ['On the map: ', k('arrows'), ' select, ', k('Enter'), ' inspect, ', k('Delete'), ' remove, '];
+  const more = [k('Shift+Delete'), ' cut, ', k('r'), ' restore. Anywhere: ', k('p'), ' held compares with the prior, '];
+  const undo = [k('u'), ' or ', k('Ctrl+Z'), ' undo, ', k('Ctrl+Shift+Z'), ' redo.'];
+  return h('details', {class: 'sx-soft', id}, h('summary', {}, 'Keys'), h('p', {}, ...map, ...more, ...undo));
+}
+
+function introOf({epochs, clips, priors}) {
+  if (epochs.length && clips.length)
+    return (
+      'A model has learned how facial movements (action units, AUs) and expressions go together. ' +
+      'Choose a link, see it on the face, take it away: what would the model answer then?'
+    );
+  if (priors.length > 1)
+    return 'Where two sources agree, and where they do not. Choose a link, and pose the face by a row.';
+  return priors.length ? '' : 'Each action unit is the work of few muscles. Press one.';
+}
+
+function tell(store) {
+  // the first sentence: what this is about
+  const {spec, selection} = store;
+  if (!selection) return store.posed.startsWith('AU') ? '' : 'Choose an action unit to see it on the face.';
+  const {i, j, w, at} = cellOf(spec, selection);
+  const link = arrow(spec, selection);
+  const own = spec.priors[0].matrix[i * spec.labels.aus.length + j];
+  if (!store.trained) {
+    const [first, second] = spec.priors;
+    if (!second) return `${link}: ${num(own)}.`;
+    return `${link}: ${first.name} says ${num(own)}, ${second.name} says ${num(second.matrix[i * spec.labels.aus.length + j])}.`;
+  }
+  const v = store.before.maps[w][at];
+  const now = store.result.maps[w][at];
+  const d = v - own;
+  const moved =
+    Math.abs(d) < 0.005
+      ? `left the link ${link} at ${num(own)}`
+      : `${d > 0 ? 'strengthened' : 'weakened'} the link ${link}: ${num(own)} before, ${num(v)} after (${change(d)})`;
+  return `Training ${moved}${Math.abs(now - v) < 0.005 ? '' : `; your edits make it ${num(now)}`}.`;
+}
+
+function listenToKeys(box, store, say) {
+  const typing = t => t.matches('textarea, select') || t.matches('input:not([type=range])');
+  const undo = back => {
+    if (back) store.undo();
+    else store.redo();
+    say(`${store.edits.length} edits`);
+  };
+  const let_go = () => {
+    if (store.held) store.set({held: false});
+  };
+  box.addEventListener('keydown', ev => {
+    ev.stopPropagation(); // no shortcut of the notebook
+    if ((ev.ctrlKey || ev.metaKey) && ev.key.toLowerCase() === 'z') {
+      ev.preventDefault();
+      undo(!ev.shiftKey);
+      return;
+    }
+    if (typing(ev.target) || ev.ctrlKey || ev.metaKey || ev.altKey) return;
+    if (ev.key === 'u') undo(true);
+    if (ev.key === 'p' && !store.held && store.selection) store.set({held: true});
+  });
+  box.addEventListener('keyup', ev => {
+    ev.stopPropagation();
+    if (ev.key === 'p') let_go();
+  });
+  box.addEventListener('focusout', let_go);
+}
+
+// Calls `dress` whenever the page may have become light or dark; returns how to stop.
+function watchTheme(dress) {
+  const media = matchMedia('(prefers-color-scheme: dark)');
+  const watcher = new MutationObserver(dress);
+  const attributeFilter = ['class', 'style', 'theme', 'data-jp-theme-light', 'data-theme'];
+  for (const node of [document.documentElement, document.body])
+    watcher.observe(node, {attributes: true, attributeFilter});
+  media.addEventListener('change', dress);
+  return () => {
+    watcher.disconnect();
+    media.removeEventListener('change', dress);
+  };
+}
+
+// What views share: colours, widths, pictures, and requests to draw again.
+class Room {
+  constructor(box, spec, me) {
+    Object.assign(this, {
+      box,
+      spec,
+      me,
+      changes: 0,
+      widths: new Map(),
+      palette: null,
+      pictures: null,
+      queued: 0,
+      draw: null,
+    });
+    this.sizer = new ResizeObserver(entries => this.resized(entries));
+  }
+  id(k) {
+    return `${this.me}-${k}`;
+  }
+  version() {
+    return this.changes;
+  } // of what a view's picture depends on beside the store
+  redraw() {
+    if (this.queued || !this.draw) return;
+    this.queued = requestAnimationFrame(() => {
+      this.queued = 0;
+      this.draw();
+    });
+  }
+  changed() {
+    this.changes++;
+    this.redraw();
+  }
+  colours() {
+    if (!this.palette) {
+      const style = getComputedStyle(this.box);
+      const names = ['ground', 'card', 'text', 'soft', 'line', 'ink', 'up', 'down', 'on'];
+      this.palette = Object.fromEntries(names.map(k => [k, style.getPropertyValue(`--${k}`).trim()]));
+    }
+    return this.palette;
+  }
+  dress() {
+    const dark = String(isDark(this.box));
+    if (this.box.dataset.dark === dark) return;
+    this.box.dataset.dark = dark;
+    this.palette = null;
+    this.changed();
+  }
+  // Asking an element for its width makes the browser lay out the page, so it is asked once and then observed.
+  width(el) {
+    if (!this.widths.has(el)) {
+      this.widths.set(el, el.clientWidth);
+      this.sizer.observe(el);
+    }
+    return this.widths.get(el);
+  }
+  resized(entries) {
+    for (const {target, contentRect} of entries) {
+      const width = Math.floor(contentRect.width);
+      if (width === this.widths.get(target)) continue;
+      this.widths.set(target, width);
+      this.changed();
+    }
+  }
+  sheet() {
+    return this.pictures;
+  }
+  loadPictures() {
+    if (!this.spec.pictures) return;
+    const img = new Image();
+    img.src = `data:image/jpeg;base64,${this.spec.pictures.jpeg}`;
+    img.decode().then(
+      () => {
+        this.pictures = img;
+        this.changed();
+      },
+      () => {}, // a picture that cannot be read is not shown
+    );
+  }
+  paint(ctx, clip, frame, x, y, size) {
+    const {size: s, columns} = this.spec.pictures;
+    const k = this.spec.clips[clip].tiles?.[frame];
+    if (k === undefined) return;
+    ctx.drawImage(this.pictures, (k % columns) * s, Math.floor(k / columns) * s, s, s, x, y, size, size);
+  }
+  tile(clip, frame) {
+    if (!this.pictures || !this.spec.clips[clip].tiles) return null;
+    const c = h('canvas', {width: 96, height: 96, 'aria-hidden': 'true'});
+    this.paint(c.getContext('2d'), clip, frame, 0, 0, 96);
+    return c;
+  }
+  close() {
+    this.sizer.disconnect();
+    cancelAnimationFrame(this.queued);
+  }
+}
+
+const LOST = 'kernel not answering: what is here goes on working, “Ask the model” rests';
+
+// Shows a specification in an element. `link` is what a kernel adds: ask(pose), and callbacks for selection and edits.
+// The page is built in slices, one view a frame, so that nothing is blocked meanwhile.
+export async function mount(root, spec, link = null) {
+  const box = h('div', {class: 'sx'}, h('style', {}, CSS));
+  root.replaceChildren(box);
+  const ui = new Room(box, spec, `sx${++instances}`);
+  ui.dress(); // while there is little to lay out
+  await breathe();
+  const store = new Store(spec);
+  const story = h('p', {class: 'sx-story'});
+  const polite = h('div', {class: 'sx-say', role: 'status'});
+  const lost = h('span', {class: 'sx-badge sx-loud', role: 'status', hidden: true}, LOST);
+  const edited = h('span', {class: 'sx-badge sx-loud', hidden: true});
+  const grid = h('div', {class: 'sx-grid'});
+  const intro = h('p', {class: 'sx-soft'}, introOf(spec));
+  const badges = h('p', {}, edited, lost, ...badgesOf(spec));
+  box.append(
+    h('div', {class: 'sx-head'}, h('h2', {}, spec.title), intro, story, badges, keysHelp(ui.id('keys'))),
+    grid,
+    polite,
+  );
+
+  const views = [];
+  const say = s => text(polite, s);
+  const find = kind => views.find(v => v.kind === kind);
+  Object.assign(ui, {
+    link,
+    inspect: () => find('drawer')?.focus(),
+    epoch: base => {
+      store.set({base});
+      link?.changed?.(store);
+    },
+    copy(area) {
+      area.focus();
+      area.select();
+      document.execCommand('copy');
+      say('Copied.');
+    },
+    ask() {
+      text(find('face').answer, 'The model is looking …');
+      link.ask({aus: spec.face.aus, left: [...store.left], right: [...store.right]});
+    },
+  });
+
+  function refresh(v) {
+    // draws a view again, if something that it shows has changed
+    const key = `${ui.version()}|${v.key()}`;
+    if (key === v.drawn) return;
+    v.drawn = key;
+    v.update();
+  }
+  function update() {
+    const n = store.edits.length;
+    text(story, tell(store));
+    text(edited, `${n} edit${n === 1 ? '' : 's'}: this trained model with another map; not retraining`);
+    edited.hidden = !n;
+    views.forEach(refresh);
+  }
+  const add = async (kind, make) => {
+    await nextFrame();
+    const v = Object.assign(make(), {kind});
+    views.push(v);
+    grid.append(v.el);
+    await breathe();
+    refresh(v);
+  };
+
+  let sent = JSON.stringify([store.selection, store.edits]);
+  store.listeners.add(() => {
+    ui.redraw();
+    const now = JSON.stringify([store.selection, store.edits]);
+    if (now === sent) return;
+    sent = now;
+    link?.changed?.(store);
+  });
+  listenToKeys(box, store, say);
+  const stopWatching = watchTheme(() => ui.dress());
+  ui.draw = update;
+
+  let drawer = null;
+  if (spec.face) {
+    await breathe();
+    drawer = new Face(spec.face);
+    await drawer.pose(store.left, store.right).drawFirst(FACE);
+  }
+  update();
+  if (spec.priors.length) await add('map', () => mapView(store, ui));
+  if (spec.face) await add('face', () => faceView(store, ui, drawer));
+  if (spec.priors.length) await add('drawer', () => drawerView(store, ui));
+  if (spec.epochs.length) await add('epochs', () => epochView(store, ui));
+  if (spec.clips.length) await add('clips', () => clipView(store, ui));
+  if (spec.epochs.length) await add('prototypes', () => prototypeView(store, ui));
+  await add('honest', () => honestView(store));
+  ui.loadPictures();
+
+  return {
+    store,
+    update,
+    box,
+    face: () => find('face')?.update(),
+    answer: s => find('face') && text(find('face').answer, s),
+    alive: ok => {
+      lost.hidden = ok;
+      for (const b of box.querySelectorAll('.sx-ask')) b.disabled = !ok;
+    },
+    close() {
+      stopWatching();
+      ui.close();
+      for (const v of views) v.stop?.();
+    },
+  };
+}
+
+export function complain(root, error) {
+  // what went wrong, in one sentence, where it can be seen
+  root.replaceChildren(
+    h(
+      'div',
+      {class: 'sx'},
+      h('style', {}, CSS),
+      h('p', {class: 'sx-error', role: 'alert'}, `The explorer cannot show this: ${error.message}`),
+    ),
+  );
   if (!(error instanceof SpecError)) throw error;
 }
 
 // A page: the payload stands in an element of the document.
 export async function showPage(root, payload) {
-  try { return mount(root, await unpack(payload)); } catch (e) { complain(root, e); return null; }
+  try {
+    return await mount(root, await unpack(payload));
+  } catch (e) {
+    complain(root, e);
+    return null;
+  }
 }
 
 // A notebook. The payload comes once, in pieces, by message; every view of a widget asks for the same one.
 const specs = new WeakMap();
 function specOf(model) {
-  if (!specs.has(model)) specs.set(model, new Promise((resolve, reject) => {
-    const pieces = [];
-    const onMessage = m => {
-      if (m.kind !== 'piece') return;
-      pieces[m.i] = m.data;
-      if (pieces.filter(Boolean).length === m.n) { model.off('msg:custom', onMessage); unpack(pieces.join('')).then(resolve, reject); }
-    };
-    model.on('msg:custom', onMessage); model.send({kind: 'ready'});
-  }));
+  if (!specs.has(model))
+    specs.set(
+      model,
+      new Promise((resolve, reject) => {
+        const pieces = [];
+        const onMessage = m => {
+          if (m.kind !== 'piece') return;
+          pieces[m.i] = m.data;
+          if (pieces.filter(Boolean).length === m.n) {
+            model.off('msg:custom', onMessage);
+            unpack(pieces.join('')).then(resolve, reject);
+          }
+        };
+        model.on('msg:custom', onMessage);
+        model.send({kind: 'ready'});
+      }),
+    );
   return specs.get(model);
 }
 
 async function render({model, el}) {
-  let shown = null, closed = false, last = Date.now(), mine = false;
-  const root = h('div'), wait = h('p', {}, 'Loading the explorer …');
-  root.append(wait); el.append(root);
-  const quietly = f => { try { f(); } catch { shown?.alive(false); } }; // no kernel: what is here goes on
-  const share = store => { mine = true; quietly(() => { model.set('selection', store.selection ?? {}); model.set('edits', store.edits); model.set('epoch', store.spec.epochs[store.base]?.epoch ?? 0); model.save_changes(); }); mine = false; };
+  let shown = null,
+    closed = false,
+    last = Date.now(),
+    mine = false;
+  const root = h('div'),
+    wait = h('p', {}, 'Loading the explorer …');
+  root.append(wait);
+  el.append(root);
+  const quietly = f => {
+    try {
+      f();
+    } catch {
+      shown?.alive(false);
+    }
+  }; // no kernel: what is here goes on
+  const share = store => {
+    mine = true;
+    quietly(() => {
+      model.set('selection', store.selection ?? {});
+      model.set('edits', store.edits);
+      model.set('epoch', store.spec.epochs[store.base]?.epoch ?? 0);
+      model.save_changes();
+    });
+    mine = false;
+  };
   const heed = () => {
     if (mine || !shown) return;
     const {store} = shown;
@@ -1062,14 +3184,41 @@ async function render({model, el}) {
       if (base >= 0 && base !== store.base) store.set({base});
       if (Object.keys(model.get('selection')).length) store.select(model.get('selection'));
       store.setEdits(model.get('edits'));
-    } catch (e) { if (e instanceof EditError) store.set({note: e.message}); else throw e; }
+    } catch (e) {
+      if (e instanceof EditError) store.set({note: e.message});
+      else throw e;
+    }
   };
-  const onMessage = m => { if (m.kind === 'pong') { last = Date.now(); shown?.alive(true); } if (m.kind === 'answer') shown?.answer(m.text); };
+  const onMessage = m => {
+    if (m.kind === 'pong') {
+      last = Date.now();
+      shown?.alive(true);
+    }
+    if (m.kind === 'answer') shown?.answer(m.text);
+  };
   model.on('msg:custom', onMessage);
   for (const k of ['selection', 'edits', 'epoch']) model.on(`change:${k}`, heed);
-  const beat = setInterval(() => { quietly(() => model.send({kind: 'ping'})); if (shown && Date.now() - last > 5000) shown.alive(false); }, 1500);
-  specOf(model).then(spec => { if (closed) return; last = Date.now(); shown = mount(root, spec, {changed: share, ask: pose => quietly(() => model.send({kind: 'ask', ...pose}))}); heed(); if (!Object.keys(model.get('selection')).length) share(shown.store); }).catch(e => complain(root, e));
-  return () => { closed = true; clearInterval(beat); model.off('msg:custom', onMessage); for (const k of ['selection', 'edits', 'epoch']) model.off(`change:${k}`, heed); shown?.close(); };
+  const beat = setInterval(() => {
+    quietly(() => model.send({kind: 'ping'}));
+    if (shown && Date.now() - last > 5000) shown.alive(false);
+  }, 1500);
+  specOf(model)
+    .then(async spec => {
+      if (closed) return;
+      last = Date.now();
+      shown = await mount(root, spec, {changed: share, ask: pose => quietly(() => model.send({kind: 'ask', ...pose}))});
+      if (closed) return shown.close();
+      heed();
+      if (!Object.keys(model.get('selection')).length) share(shown.store);
+    })
+    .catch(e => complain(root, e));
+  return () => {
+    closed = true;
+    clearInterval(beat);
+    model.off('msg:custom', onMessage);
+    for (const k of ['selection', 'edits', 'epoch']) model.off(`change:${k}`, heed);
+    shown?.close();
+  };
 }
 
 export default {render};

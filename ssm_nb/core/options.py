@@ -52,8 +52,8 @@ def default_words(
     "The default of an option"
     if key in ('epochs', 'fe_bs', 'au_bs'): return "the preset's"
     if key in ('au_fold', 'fe_fold'): return f'{getattr(settings, getattr(settings.run, key[:2])).fold}; of embedded faces 1'
-    v = getattr(settings.run, key, getattr(RunConfig(), key) or 'no')
-    return ('no', 'yes')[v] if isinstance(v, bool) else str(v)
+    v = getattr(settings.run, key, getattr(RunConfig(), key))
+    return ('no', 'yes')[bool(v)] if v is None or isinstance(v, bool) else str(v)
 
 # %% ../../nbs/core/04_options.ipynb #67f7d3fc
 def prior_choice(

@@ -25,11 +25,12 @@ from .stream import released_batch
 from .counts import compare_counts,compare_joint,load_published,item_lengths,own_labels,permuted,same_manifest,tally,together
 from ..labels.facs import AU_SETS,LabelSpace
 from ..core.files import write_json
+from ..core.shell import CommandParser, settings_first
 from ..core.texts import closest
 from ..show.plots import PALETTE,cooccurrence_heatmap,legend_above,themed
 from ..labels.cooccurrence import CoOccurrence, dataset_cooccurrence
 from ..show.report import Section,write_page
-from ..core.settings import SetFiles,Run,Settings,SettingsError,load_settings
+from ..core.settings import SetFiles,Run,Settings
 
 # %% ../../nbs/data/15_doctor.ipynb #028ef9de
 @dataclass
@@ -388,7 +389,7 @@ def run_doctor(
 # %% ../../nbs/data/15_doctor.ipynb #64648d54
 def _parser():
     "The command line of `ssm-doctor`"
-    p = argparse.ArgumentParser('ssm-doctor', formatter_class=argparse.RawDescriptionHelpFormatter, description=
+    p = CommandParser('ssm-doctor', formatter_class=argparse.RawDescriptionHelpFormatter, description=
         'Examine the data sets of settings.ini before a run does.\n\n'
         'Counts against the published ones; absent, unreadable, repeated and short items; people who are in\n'
         'training and in test; balance and order of labels; image sizes. Writes doctor.html (to look at) and\n'
@@ -413,12 +414,14 @@ def ssm_doctor(
     args:list|None=None # command line; None: that of the process
 )->int: # exit status
     "The command `ssm-doctor`"
+    settings,wrong_file = settings_first(args)
     p = _parser()
     a = p.parse_args(args)
+    if wrong_file: p.error(wrong_file)
     if wrong := [o for o in a.sets if o not in DATA_SETS]: p.error(f"{wrong[0]!r} is not a data set: {closest(wrong[0], DATA_SETS)}")
     if a.quick is not None and a.quick<1: p.error(f'--quick {a.quick}: decode one image at least')
     for k in ('fe_bs', 'au_bs'):
         if (n := getattr(a, k)) is not None and n<1: p.error(f"--{k.replace('_', '-')} {n}: give 1 or more")
-    try: settings,known = load_settings(a.settings),load_published(a.published)
-    except (SettingsError,OSError,ValueError) as e: p.error(str(e))
+    try: known = load_published(a.published)
+    except (OSError,ValueError) as e: p.error(str(e))
     return run_doctor(settings, a.sets, known, a.quick, a.out, dict(au=a.au_bs, fe=a.fe_bs))

@@ -11,6 +11,7 @@ __all__ = ['RELEASED_MEAN', 'MeanCI', 'mean_ci', 'Interval', 'expanded_tail', 'n
 # %% ../../nbs/evaluation/02_bootstrap.ipynb #3f1551b0
 import numpy as np
 from fastcore.basics import patch
+from numpy.typing import ArrayLike
 from scipy.stats import norm, t as student_t
 from .scores import Basis, FEScores, checked_frames, ratio, recalls
 from ..labels.facs import LabelSpace
@@ -26,7 +27,7 @@ class MeanCI(NamedTuple):
 
 # %% ../../nbs/evaluation/02_bootstrap.ipynb #f42b2abe
 def mean_ci(
-    values, # (n,) or (n, …): one entry per seed
+    values:ArrayLike, # (n,) or (n, …): one entry per seed
     level:float=0.95, # confidence, in (0, 1)
 )->MeanCI:
     "Mean over seeds with its Student t confidence interval"
@@ -184,7 +185,7 @@ def score_intervals(
 
 # %% ../../nbs/evaluation/02_bootstrap.ipynb #99b281d6
 def person_numbers(
-    subjects, # (n,) who is in each frame; None if that is not known
+    subjects:ArrayLike|None, # (n,) who is in each frame; None if that is not known
     n:int, # frames
 )->tuple[np.ndarray,int]: # number of the person in each frame (n,), people
     "Names as numbers; frames of unknown people count as one person's"
@@ -217,7 +218,7 @@ def released_interval(
 def au_bootstrap(
     probs:np.ndarray, # (n, a)
     targets:np.ndarray, # (n, a); 0, 1, or NaN where not annotated
-    subjects, # (n,) who is in each frame; None if that is not known: no intervals then
+    subjects:ArrayLike|None, # (n,) who is in each frame; None if that is not known: no intervals then
     space:LabelSpace, # what the columns are
     positive:np.ndarray|None=None, # (n, a) bool decisions; probability >= 0.5 if not given
     times:int=2000, # resamples

@@ -10,6 +10,7 @@ __all__ = ['predict_clips', 'clip_loader', 'AUTracks', 'readable_frames', 'au_tr
 # %% ../../nbs/evaluation/04_protocols.ipynb #bba84495
 import numpy as np, torch
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
@@ -24,8 +25,8 @@ from torch import Tensor, nn
 from typing import NamedTuple
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #641ede6a
-def _said(p, task, labels):
-    "What is kept of a batch, on the CPU"
+def _kept(p, task, labels):
+    "Answers and labels of a batch, on the CPU"
     out,label = (p.fe,labels[0]) if task=='fe' else (p.au.sigmoid(),labels[1])
     return out.float().cpu(),label.cpu()
 
@@ -35,20 +36,20 @@ def predict_clips(
     model:SSM,         # put in eval mode
     loader:ClipLoader, # of one task
 )->tuple[Tensor,Tensor]: # FE: logits (n, e), labels (n,); AU: probabilities, labels, both (n, t, a), labels NaN at padding
-    "What the model says of every clip of a data set; several processes share the batches"
+    "What the model answers to every clip of a data set; several processes share the batches"
     model.eval()
     (rank,size),n = rank_and_size(),len(loader)
     loader.part = range(n*rank//size, n*(rank+1)//size)
-    out = [_said(model(*batch[:2]), loader.dataset.task, batch[2:]) for batch in progress_bar(loader, display=not rank)]
+    out = [_kept(model(*batch[:2]), loader.dataset.task, batch[2:]) for batch in progress_bar(loader, display=not rank)]
     loader.skipped = sum((o for os in gather_lists([loader.skipped]) for o in os), Counter())
     return tuple(map(torch.cat, zip(*(o for os in gather_lists(out) for o in os))))
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #cafce98a
 def clip_loader(
     model:nn.Module, # that will be asked
-    data,            # `AUClips` with `cover=True`, or `FEClips`
+    data:AUClips|FEClips, # AU clips with `cover=True`
     bs:int=16,       # clips at a time
-    device=None,     # the model's if not given
+    device:str|torch.device|None=None, # the model's if not given
     workers:int=0,   # processes that load clips
 )->ClipLoader:
     "Clips of a data set, where the model is"
@@ -85,8 +86,8 @@ def au_tracks(
     model:SSM, # put in eval mode
     data:AUClips, # with `cover=True`
     bs:int=16, # clips at a time
-    device=None, # the model's if not given
-    aus=None, # which AUs, known to model and data; the data's if not given
+    device:str|torch.device|None=None, # the model's if not given
+    aus:Sequence[int]|None=None, # which AUs, known to model and data; the data's if not given
     workers:int=0, # processes that load clips
 )->AUTracks:
     "What the model says of an AU data set"
@@ -101,7 +102,7 @@ def au_tracks(
 # %% ../../nbs/evaluation/04_protocols.ipynb #db4d9527
 @patch
 def only(self:AUTracks,
-    aus, # AU numbers
+    aus:Sequence[int], # AU numbers
 )->AUTracks:
     "The tracks of some AUs, in this order"
     at = [self.space.au_index(u) for u in aus]
@@ -118,8 +119,8 @@ def scores(self:AUTracks,
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #b4e6caab
 def common_people(
-    one:AUTracks,
-    other:AUTracks,
+    one:AUTracks, # such as those to be reported
+    other:AUTracks, # such as the held-out ones
 )->list[str]: # sorted; [] where it is not known
     "People who are in both; a name in another kind of data set is another person"
     named = lambda o: set() if o.subjects is None else set(o.subjects.tolist())
@@ -196,7 +197,7 @@ def fe_predictions(
     model:SSM, # put in eval mode; it must know the data's expressions, and may know more
     data:FEClips, # of any order of expressions
     bs:int=16, # clips at a time
-    device=None, # the model's if not given
+    device:str|torch.device|None=None, # the model's if not given
     workers:int=0, # processes that load clips
 )->FEPredictions:
     "What the model says of an expression data set"
@@ -230,22 +231,22 @@ def fe_evaluation(
 # %% ../../nbs/evaluation/04_protocols.ipynb #fc7fc26f
 def score(
     model:SSM,  # trained; use inside `learn.ema.applied()` for the averaged weights
-    data,       # `FEClips`, or `AUClips` with `cover=True`; the model must know its labels, and may know more
+    data:FEClips|AUClips, # AU clips with `cover=True`; the model must know its labels, and may know more
     bs:int=16,  # clips at a time
-    device=None, # the model's if not given
+    device:str|torch.device|None=None, # the model's if not given
     workers:int=0, # processes that load clips
-):              # FEScores or AUScores in the labels of `data`, at threshold 0.5 without a vote (protocol 'fixed')
+)->FEScores|AUScores: # in the labels of `data`, at threshold 0.5 without a vote (protocol 'fixed')
     "F1 and AUC per AU, or UAR and WAR, of one data set"
     return (fe_predictions if data.task=='fe' else au_tracks)(model, data, bs, device, workers=workers).scores()
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #c5dcd1c8
 def evaluate(
     model:SSM,  # trained; use inside `learn.ema.applied()` for the averaged weights
-    fe=None,    # `FEClips` to test on
-    au=None,    # `AUClips` with `cover=True` to test on
+    fe:FEClips|None=None, # to test on
+    au:AUClips|None=None, # with `cover=True`, to test on
     bs:int=16,  # clips at a time
-    device=None, # the model's if not given
-):              # FEScores and AUScores, see `score`; None for a task without data
+    device:str|torch.device|None=None, # the model's if not given
+)->tuple: # FEScores and AUScores, see `score`; None for a task without data
     "Both tasks, each on one data set with exactly the model's labels"
     for ds in (fe, au):
         if ds is not None: model.space.check(ds.space, where=ds.where)

@@ -9,6 +9,7 @@ __all__ = ['SELECTIONS', 'INTERVALS', 'MEANS', 'NAMES', 'Results', 'interval_dic
            'au_section', 'fe_section', 'heading', 'glance_rows', 'at_a_glance']
 
 # %% ../../nbs/evaluation/06_results.ipynb #922d6af8
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -34,7 +35,7 @@ class Results:
     fe:FEEvaluation|None=None # on the expression test set
     transfer:dict=field(default_factory=dict) # another AU data set to its `AUProtocols`
     zero_shot:dict=field(default_factory=dict) # question about unseen expressions to its `FEEvaluation`
-    observed:object=None # the `ObservedMap` of the expression test set, or the reason why there is none
+    observed:'ObservedMap|str|None'=None # the `ObservedMap` of the expression test set, or the reason why there is none
 
     def __post_init__(self):
         if self.selection not in SELECTIONS:
@@ -52,7 +53,7 @@ def parts(self:Results)->dict: # name to `AUProtocols` or `FEEvaluation`
 
 # %% ../../nbs/evaluation/06_results.ipynb #11e64c9a
 def interval_dict(
-    o:Interval,
+    o:Interval, # of one score
 )->dict: # value, low, high, n; or value, n, why; of a mean also over, of
     "An interval in names"
     sure = dict(n=o.n, why=o.why) if o.why else dict(low=o.low, high=o.high, n=o.n)
@@ -65,7 +66,7 @@ def _named(scores):
 
 # %% ../../nbs/evaluation/06_results.ipynb #cad66a4a
 def fe_dict(
-    part:FEEvaluation,
+    part:FEEvaluation, # of one data set
 )->dict: # plain
     "Expressions, nested"
     s = part.scores
@@ -74,7 +75,7 @@ def fe_dict(
 
 # %% ../../nbs/evaluation/06_results.ipynb #23abc7ba
 def au_dict(
-    part:AUProtocols,
+    part:AUProtocols, # of one data set
 )->dict: # plain
     "Action units under every protocol, nested"
     s,settings = next(iter(part.scores.values())),{p:f._asdict() for p,f in part.settings.items()}
@@ -87,20 +88,20 @@ MEANS = ('A mean is taken over the action units (expressions) where the labels d
          'The released mean F1 is taken over all annotated action units; one without positive frames counts as 0.')
 
 def part_dict(
-    part:AUProtocols|FEEvaluation,
+    part:AUProtocols|FEEvaluation, # of one data set
 )->dict: # plain
     "One part of the results, nested"
     return au_dict(part) if isinstance(part, AUProtocols) else fe_dict(part)
 
 # %% ../../nbs/evaluation/06_results.ipynb #f5baf09b
 def observed_dict(
-    observed, # an `ObservedMap`, the reason why there is none, or None
+    observed:'ObservedMap|str|None', # an `ObservedMap`, the reason why there is none, or None
 )->dict|None:
     "The observed map, nested"
     return dict(why=observed) if isinstance(observed, str) else observed and observed.to_dict()
 
 def observed_sections(
-    observed, # an `ObservedMap`, the reason why there is none, or None
+    observed:'ObservedMap|str|None', # an `ObservedMap`, the reason why there is none, or None
 )->list[Section]:
     "The observed map on a page"
     if observed is None: return []
@@ -119,7 +120,7 @@ def to_dict(self:Results,
 # %% ../../nbs/evaluation/06_results.ipynb #1a3a6a18
 def part_rows(
     task:str, # name of the part
-    part:AUProtocols|FEEvaluation,
+    part:AUProtocols|FEEvaluation, # of one data set
 )->list[dict]: # task, protocol, label, score, value, low, high, n, over, of
     "One part of the results, one number a row"
     by_protocol = {'':part.intervals} if isinstance(part, FEEvaluation) else part.intervals
@@ -135,14 +136,14 @@ def rows(self:Results)->list[dict]: # task, protocol, label, score, value, low, 
 
 # %% ../../nbs/evaluation/06_results.ipynb #09890a08
 def setting_words(
-    f:VoteSearch,
+    f:VoteSearch, # what a search found
 )->str:
     "A threshold and vote in words"
     return f'threshold {f.threshold:.2f}, ' + (f'{f.required_votes} of the {f.window_size} frames around' if f.K else 'no vote')
 
 # %% ../../nbs/evaluation/06_results.ipynb #16093744
 def protocol_words(
-    part:AUProtocols,
+    part:AUProtocols, # of one data set
 )->str: # Markdown, a line a protocol
     "The protocols in words"
     return '\n'.join(f'- **{p}**: {PROTOCOLS[p]}' + (f' ({setting_words(part.settings[p])})' if p in part.settings else '') + '.'
@@ -153,7 +154,7 @@ NAMES = dict(f1='F1', auc='AUC', precision='precision', recall='recall', base_ra
              trivial_f1='F1 of a constant answer', uar='UAR', war='WAR') # of scores, for readers
 
 def cell(
-    o:Interval,
+    o:Interval, # of one score
 )->str: # '0.61 [0.55, 0.66]', '0.61', or '–'
     "An interval in a table"
     if np.isnan(o.value): return '–'
@@ -162,7 +163,7 @@ def cell(
 # %% ../../nbs/evaluation/06_results.ipynb #1c062e16
 def row_label(
     label:str, # of an interval: an action unit, 'mean' or 'released mean'
-    o:Interval,
+    o:Interval, # of this label
 )->str: # 'AU12', 'mean of 7 of 8 AUs'
     "What a reader calls it"
     if not o.basis: return label
@@ -170,7 +171,7 @@ def row_label(
 
 # %% ../../nbs/evaluation/06_results.ipynb #19aa6906
 def by_protocol(
-    part:AUProtocols,
+    part:AUProtocols, # of one data set
     score:str, # a name of `NAMES`
 )->list[dict]: # a row an AU, and the means; a column a protocol
     "One score under every protocol"
@@ -180,7 +181,7 @@ def by_protocol(
 
 # %% ../../nbs/evaluation/06_results.ipynb #66060350
 def without_decisions(
-    part:AUProtocols,
+    part:AUProtocols, # of one data set
 )->list[dict]: # a row an AU, and the mean
     "Scores that no threshold changes"
     first,scores = next(iter(part.intervals.values())),('auc','base_rate','trivial_f1')
@@ -205,7 +206,7 @@ def reasons(
 
 # %% ../../nbs/evaluation/06_results.ipynb #e1558502
 def au_figure(
-    part:AUProtocols,
+    part:AUProtocols, # of one data set
     title:str, # one line
 ): # Plotly figure
     "F1 of every AU and protocol, with intervals"
@@ -224,7 +225,7 @@ def skipped_words(
 
 # %% ../../nbs/evaluation/06_results.ipynb #4943d30c
 def au_reasons(
-    part:AUProtocols,
+    part:AUProtocols, # of one data set
 )->list[str]: # Markdown, a line for each reason and protocol
     "What is missing in the scores of action units"
     first,free = next(iter(part.intervals.values())),('auc','base_rate','trivial_f1') # these are the same under every protocol
@@ -234,7 +235,7 @@ def au_reasons(
 # %% ../../nbs/evaluation/06_results.ipynb #e0fb3197
 def au_section(
     title:str, # plain text
-    part:AUProtocols,
+    part:AUProtocols, # of one data set
 )->Section:
     "Action units on a page"
     s = next(iter(part.scores.values()))
@@ -249,7 +250,7 @@ def au_section(
 # %% ../../nbs/evaluation/06_results.ipynb #698cc8ff
 def fe_section(
     title:str, # plain text
-    part:FEEvaluation,
+    part:FEEvaluation, # of one data set
 )->Section:
     "Expressions on a page"
     s,o = part.scores,part.intervals
@@ -272,7 +273,7 @@ def heading(
 # %% ../../nbs/evaluation/06_results.ipynb #e074c1b7
 def glance_rows(
     name:str, # of the part, for readers
-    part:AUProtocols|FEEvaluation,
+    part:AUProtocols|FEEvaluation, # of one data set
 )->list[dict]: # a row a protocol and mean
     "The main scores of a part"
     row = lambda p,score,o,c,of: {'what':name, 'protocol':p, 'score':score, 'value [95 % interval]':cell(o),
@@ -289,7 +290,7 @@ def glance_rows(
 
 # %% ../../nbs/evaluation/06_results.ipynb #26b9b151
 def at_a_glance(
-    results:Results,
+    results:Results, # of a run
 )->Section:
     "The main scores of all parts"
     rows = [r for k,o in results.parts().items() for r in glance_rows(heading(k), o)]
@@ -315,10 +316,10 @@ def title(self:Results,
 # %% ../../nbs/evaluation/06_results.ipynb #a987b935
 @patch
 def write(self:Results,
-    folder, # of the run
+    folder:str|Path, # of the run
     name:str, # of the run, for the title
     made:dict|None=None, # what a reader needs to repeat the run: seed, data, versions, date
-    more=(), # further sections of the page
+    more:Sequence[Section]=(), # further sections of the page
 )->list[Path]: # report.html, metrics.csv, metrics.json; the last comes last: where it is, all are
     "The page, the table and the numbers"
     folder,intro = Path(folder),'What the run is worth on people and clips it was not trained on.'

@@ -10,6 +10,7 @@ __all__ = ['PROTOCOLS', 'SCORES', 'ratio', 'binary_scores', 'AUScores', 'checked
 import numpy as np
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
+from numpy.typing import ArrayLike
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 from ..core.texts import markdown_table
 from ..labels.facs import LabelSpace
@@ -22,8 +23,8 @@ PROTOCOLS = dict(fixed='threshold 0.5, no vote',
 
 # %% ../../nbs/evaluation/01_scores.ipynb #33bdddb3
 def ratio(
-    x, # array
-    y, # array of the same shape, >= 0
+    x:ArrayLike, # numbers
+    y:ArrayLike, # of the same shape, >= 0
 )->np.ndarray: # NaN where y is 0
     "x/y where that has a value"
     return np.divide(x, y, out=np.full(np.shape(x), np.nan), where=np.asarray(y)>0)
@@ -62,8 +63,8 @@ class AUScores:
 
 # %% ../../nbs/evaluation/01_scores.ipynb #b9ec84f1
 def checked_frames(
-    probs, # (n, a) or (b, t, a) array of probabilities
-    targets, # the same shape; 0, 1, or NaN where not annotated
+    probs:ArrayLike, # (n, a) or (b, t, a) array of probabilities
+    targets:ArrayLike, # the same shape; 0, 1, or NaN where not annotated
 )->tuple[np.ndarray,np.ndarray]: # (n, a) float64 each
     "Probabilities and targets, frames in rows; an error names the first value that is neither"
     probs,targets = [np.asarray(o, dtype=np.float64) for o in (probs, targets)]
@@ -159,7 +160,7 @@ def notes(self:AUScores)->list[str]:
 
 # %% ../../nbs/evaluation/01_scores.ipynb #704c5ab3
 def _skipped(n):
-    "What is said of clips that were left out"
+    "A sentence about clips that were left out"
     return f' Could not be read and left out: {n} clips.' if n else ''
 
 def _cell(v): return '–' if np.isnan(v) else f'{v:.3f}'

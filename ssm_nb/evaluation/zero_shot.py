@@ -7,6 +7,7 @@ __all__ = ['shared_aus', 'au_transfer', 'open_prompts', 'open_prototypes', 'Open
 
 # %% ../../nbs/evaluation/05_zero_shot.ipynb #0ac09228
 import numpy as np, torch
+from collections.abc import Sequence
 from dataclasses import replace
 from fastcore.basics import patch
 from ..data.datasets import AUClips
@@ -35,7 +36,7 @@ def au_transfer(
     model:SSM, # put in eval mode
     data:AUClips, # of another AU set, with `cover=True`
     bs:int=16, # clips at a time
-    device=None, # the model's if not given
+    device:str|torch.device|None=None, # the model's if not given
     workers:int=0, # processes that load clips
 )->AUTracks: # of the shared AUs
     "What the model says of an AU data set that it was not made for"
@@ -90,7 +91,7 @@ class OpenSSM(nn.Module):
 @patch
 def forward(self:OpenSSM,
     fe_clip:Tensor, # (b, t, 3, h, w), CLIP-normalised
-    au_clip=None, # has no part in it
+    au_clip:Tensor|None=None, # has no part in it
 )->SSMOutput: # `fe` and `fe_semantic` are the semantic logits (b, e')
     "Expressions by their prototypes"
     s = semantic_logits(self.model.fe_temporal(self.model.frame_features(fe_clip)), self.z_fe)
@@ -131,7 +132,7 @@ def zero_shot_model(
 # %% ../../nbs/evaluation/05_zero_shot.ipynb #22c1cff5
 @patch
 def only(self:FEPredictions,
-    expressions, # names
+    expressions:Sequence[str], # names
 )->FEPredictions:
     "The clips of some expressions, and only these as answers"
     at = [self.space.expression_index(f) for f in expressions]

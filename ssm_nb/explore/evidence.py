@@ -17,7 +17,7 @@ from .spec import Evidence, Matrix
 from ..model.mapping import DynamicMapping
 from ..model.ssm import SSM
 from ..training.snapshots import clip_numbers
-from torch import Tensor
+from torch import Tensor, nn
 from typing import NamedTuple
 
 # %% ../../nbs/explore/04_evidence.ipynb #73e4564b
@@ -28,7 +28,7 @@ class ClipNumbers(NamedTuple):
 
 def ask(
     model:SSM, # in eval mode
-    data,      # `FEClips`, or `AUClips` with `cover=True`
+    data:FEClips|AUClips, # the latter with `cover=True`
     most:int=200, # clips; a larger data set is thinned out evenly
     bs:int=8   # clips at a time
 )->ClipNumbers:
@@ -56,7 +56,7 @@ def answers(
     answered:ClipNumbers,       # from `ask`
     gram:Tensor,            # (n, n) of the model's prototypes
     mapping:DynamicMapping, # the model's own, or an edited one
-    smoother                # the model's
+    smoother:nn.Module      # the model's
 )->tuple[Tensor,Tensor]:    # FE logits (c, e), AU logits (c, t, a)
     "The logits of both branches"
     (e,a),x = mapping.prior.shape,answered.numbers
@@ -129,7 +129,7 @@ def cut_effects(
 
 # %% ../../nbs/explore/04_evidence.ipynb #fbacab2b
 def spread(
-    maps # one (e, a) array a run, or (a, e)
+    maps:list # one (e, a) array a run, or (a, e)
 )->np.ndarray: # standard deviation over runs; NaN with fewer than two
     "How much an entry differs between runs"
     return np.std(maps, axis=0, ddof=1) if len(maps)>1 else np.full(np.shape(maps[0]), np.nan)
@@ -138,7 +138,7 @@ def collect_evidence(
     model:SSM,           # trained, in eval mode
     fe:FEClips|None=None,# held-out expression clips
     au:AUClips|None=None,# held-out AU clips, with `cover=True`
-    others=(),           # models of the same kind from other seeds
+    others:list|tuple=(),# models of the same kind from other seeds
     most:int=200         # clips of each set
 )->tuple[Evidence,Matrix|None]: # of every edge; and P(AU | expression) as the model sees it
     "What speaks for each edge"

@@ -33,7 +33,7 @@ def person(
 # %% ../../nbs/explore/03_face.ipynb #c106c871
 def face_model(
     people:People|None=None, # the first of them is taken; `person()` if not given
-    aus=tuple(ACTION_UNITS)  # what the face shall be able to do
+    aus:tuple=tuple(ACTION_UNITS) # what the face shall be able to do
 )->FaceModel:
     "What a browser needs to draw one person"
     basis,people,aus = load_basis(),people or person(),tuple(aus)

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..core.files import write_text
 from .sources import run_spec
 from .spec import Spec, explorer_js
-from ..core.shell import command_parser, parse_command, run_command, settings_first
+from ..core.shell import command_parser, existing_folder, parse_command, run_command, settings_first
 from ..show.report import policy
 
 # %% ../../nbs/explore/06_page.ipynb #fb526fb6
@@ -57,7 +57,7 @@ def ssm_explore(
     "The command `ssm-explore`"
     settings,wrong = settings_first(args)
     p = command_parser('ssm-explore', _ABOUT, _EXAMPLES)
-    p.add_argument('folder', type=Path, metavar='RUN', help='the folder of a run')
+    p.add_argument('folder', type=existing_folder, metavar='RUN', help='the folder of a run')
     p.add_argument('--seeds', nargs='+', type=Path, default=[], metavar='RUN', help='folders of the same run with other seeds')
     p.add_argument('--pictures', action=argparse.BooleanOptionalAction, default=None,
                    help='small pictures of the clips (default: of drawn faces only)')

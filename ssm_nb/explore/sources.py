@@ -62,7 +62,7 @@ def known_priors(
 
 def prior_tables(
     space:LabelSpace,  # labels
-    matrix             # (e, a) the prior a model was trained with
+    matrix:np.ndarray  # (e, a) the prior a model was trained with
 )->list[PriorTable]:
     "That one first, then the others"
     known = known_priors(space)
@@ -108,7 +108,7 @@ def mosaic(
 def clips_of(
     known:dict, # names, recordings, tasks, expressions, aus, as `Watched` has them
     t:int,      # frames of each
-    tiles=None  # for each clip the tile of each frame; None: no pictures
+    tiles:list|None=None # for each clip the tile of each frame; None: no pictures
 )->list[Clip]:
     "What is known of each clip"
     rows = zip(known['names'], known['recordings'], known['tasks'], known['expressions'], known['aus'])
@@ -153,7 +153,7 @@ def model_spec(
     model:SSM,        # trained, in eval mode
     watched:Watched,  # clips to look at
     title:str,        # one line
-    epochs=None,      # what `Snapshots` kept of these clips; None: this model alone
+    epochs:list|None=None, # what `Snapshots` kept of these clips; None: this model alone
     chosen:int|None=None, # position in `epochs`; the last if not given
     found:tuple=(None, None), # from `evidence`
     rendered:bool|None=None, # are the faces drawn? None: unknown
@@ -182,7 +182,7 @@ def _held_out(config, settings):
 def run_spec(
     folder:str|Path,   # of the run
     settings:Settings, # where the data are
-    others=(),         # folders of the same run with other seeds
+    others:list|tuple=(), # folders of the same run with other seeds
     pictures:bool|None=None, # give pictures away? Only rendered ones, if not given
     most:int=200       # clips of each set that evidence is measured on
 )->Spec:

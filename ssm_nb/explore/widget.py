@@ -104,7 +104,7 @@ def answer(self:Explorer,
 
 # %% ../../nbs/explore/07_widget.ipynb #2fffcdc4
 def explore(
-    what,                        # the folder of a run, or a `Spec`
+    what:str|Path|Spec,          # the folder of a run, or a specification
     model:SSM|None=None,         # to ask about posed faces; that of the run if not given
     settings:Settings|None=None, # where the data are; the nearest settings.ini if not given
     **kwargs                     # selection, edits, epoch

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 from ..core.options import RunConfig, add_options, given_options
 from ..core.settings import AUSet, FESet, Settings
-from ..core.shell import command_parser, parse_command, run_command, settings_first
+from ..core.shell import command_parser, existing_folder, parse_command, run_command, settings_first, writable_folder
 
 # %% ../../nbs/runs/05_commands.ipynb #94974c32
 def parsed(
@@ -32,6 +32,7 @@ def _expected(e):
     from ssm_nb.training.learner import TrainingError, out_of_memory
     return isinstance(e, TrainingError) or out_of_memory(e)
 
+# %% ../../nbs/runs/05_commands.ipynb #48a34a24
 def _run(name, work, a, **kwargs):
     "Run the work of a command on its device"
     from ssm_nb.runs.runs import join_processes
@@ -81,7 +82,7 @@ def ssm_train(
     settings,wrong = settings_first(args)
     p = command_parser('ssm-train', _TRAIN, _TRAIN_EXAMPLES)
     where = 'of the run (default: one below out/runs, named after data, folds and seed)'
-    p.add_argument('folder', nargs='?', type=Path, metavar='FOLDER', help=where)
+    p.add_argument('folder', nargs='?', type=writable_folder, metavar='FOLDER', help=where)
     p.add_argument('--no-evaluate', action='store_true', help='train only; ssm-evaluate does the rest')
     add_options(p, settings)
     a,config = parsed(p, args, settings, wrong)
@@ -135,7 +136,7 @@ def ssm_evaluate(
     "The command `ssm-evaluate`"
     settings,wrong = settings_first(args)
     p = command_parser('ssm-evaluate', _EVALUATE, _EVALUATE_EXAMPLES)
-    p.add_argument('folder', type=Path, metavar='FOLDER', help='of the run')
+    p.add_argument('folder', type=existing_folder, metavar='FOLDER', help='of the run')
     sets = dict(nargs='+', default=[], metavar='SET')
     fe = get_args(FESet)
     other = 'other data sets to test on: shared AUs, or the same expressions'
@@ -170,7 +171,7 @@ def ssm_folds(
     "The command `ssm-folds`"
     settings,wrong = settings_first(args)
     p = command_parser('ssm-folds', _FOLDS, _FOLDS_EXAMPLES)
-    p.add_argument('folder', type=Path, metavar='FOLDER', help='gets a folder for each pair, and the table')
+    p.add_argument('folder', type=writable_folder, metavar='FOLDER', help='gets a folder for each pair, and the table')
     folds = dict(nargs='+', type=int, metavar='N', help='which (default: all whose manifests exist)')
     for o in ('--au-folds', '--fe-folds'): p.add_argument(o, **folds)
     add_options(p, settings, ('au_fold', 'fe_fold'))
@@ -210,13 +211,18 @@ def ssm_study(
     settings,wrong = settings_first(args)
     p = command_parser('ssm-study', _STUDY, '  ssm-study study.ini runs/study\n        start it, or go on; in a second shell: share it')
     p.add_argument('file', type=Path, metavar='FILE', help='what to compare')
-    p.add_argument('folder', type=Path, metavar='FOLDER', help='gets a folder for each run, and the table')
+    p.add_argument('folder', type=writable_folder, metavar='FOLDER', help='gets a folder for each run, and the table')
     a = parse_command(p, args, wrong)
-    return _run('ssm-study', lambda: _study(a, settings), a, go_on='The same command goes on; runs that are done are not done again.')
+    from ssm_nb.runs.study import read_study
+    try: study = read_study(a.file)
+    except (ValueError, OSError) as e: p.error(str(e))
+    go_on = 'The same command goes on; runs that are done are not done again.'
+    return _run('ssm-study', lambda: _study(study, a, settings), a, go_on=go_on)
 
-def _study(a, settings):
-    from ssm_nb.runs.study import read_study, run_study
-    run_study(read_study(a.file), settings, a.folder, a.device)
+# %% ../../nbs/runs/05_commands.ipynb #0baa0967
+def _study(study, a, settings):
+    from ssm_nb.runs.study import run_study
+    run_study(study, settings, a.folder, a.device)
     print('\n'+(a.folder/'study.md').read_text(encoding='utf-8'))
 
 # %% ../../nbs/runs/05_commands.ipynb #87bcf260

@@ -187,7 +187,7 @@ def wild_results(
     settings:Settings, # where the data are
     model:SSM,         # trained, on its device
     data:FEClips,      # the test clips
-    held_out,          # `AUTracks` of held-out people, or None
+    held_out:AUTracks|None, # of held-out people
     how:dict,          # bs, device, workers
 )->tuple:              # {'wild clips': `AUProtocols`} of rendered faces, else {}; `ObservedMap`, or the reason why there is none
     "Action units in the test clips of the expression task"

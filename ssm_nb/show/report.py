@@ -34,7 +34,9 @@ def text_block(
 # %% ../../nbs/show/03_report.ipynb #b560a153
 def _cell(v):
     if isinstance(v, float): v = f'{v:.3f}'
-    elif not isinstance(v, int): return Td(str('–' if v is None else v))
+    elif not isinstance(v, int):
+        text = str('–' if v is None else v)
+        return Td(text, cls='whole') if text.endswith(']') and len(text)<=20 else Td(text) # a value and its interval stay in one line
     return Td(v, cls='number')
 
 def table_block(
@@ -55,7 +57,9 @@ def figure_block(
     config = dict(responsive=True, displaylogo=False, showSendToCloud=False)
     html = fig.to_html(full_html=False, include_plotlyjs=False, div_id=id, config=config)
     panels = len({tuple(o.domain or ()) for o in fig.select_xaxes() if o.visible is not False}) # side by side
-    return Figure(Div(Safe(html), style=f'min-width:{18*panels}rem' if panels>1 else None), cls='wide')
+    legend = sum(bool(t.name) and t.showlegend is not False for t in fig.data) if fig.layout.showlegend is not False else 0
+    least = 18*panels if panels>1 else 34*(legend>2) # rem; on a narrow screen the figure is moved, not squeezed
+    return Figure(Div(Safe(html), style=f'min-width:{least}rem' if least else None), cls='wide')
 
 # %% ../../nbs/show/03_report.ipynb #1f1789d7
 def image_block(
@@ -104,6 +108,7 @@ img { max-width: 100%; height: auto; border-radius: 6px }
 table { border-collapse: collapse; font-size: .94rem }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 th { color: var(--soft); font-weight: 600 }
+.whole { white-space: nowrap }
 .number { text-align: right; font-variant-numeric: tabular-nums }
 footer { color: var(--soft); font-size: .86rem; padding-block: 1.2rem 3rem }
 footer span { margin-right: 1.2rem; white-space: nowrap }

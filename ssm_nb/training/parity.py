@@ -10,7 +10,6 @@ __all__ = ['LINKED', 'ROWS', 'CONSTANTS', 'DEPARTURES', 'RULES', 'STORED', 'OF_M
            'stale', 'parity_sections', 'parity_command']
 
 # %% ../../nbs/training/08_parity.ipynb #2dc60dc7
-import argparse
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from PIL import Image
 from scipy.stats import beta
 from torch import nn
 from ..core.files import write_json
+from ..core.shell import CommandParser
 from ..data.augment import AUGMENTATIONS, crop_window, eval_transform, normalise, train_transform, turned_window
 from ..data.clips import eval_frame_indices, train_frame_indices
 from ..data.datasets import AUClips, FEClips
@@ -379,7 +379,7 @@ def parity_command(
     argv:list[str]|None=None # arguments; None: of the command line
 )->int: # 0: all within tolerance
     "What `ssm-parity` does"
-    p = argparse.ArgumentParser(prog='ssm-parity',
+    p = CommandParser('ssm-parity',
         description='Compare the method, the recipe, the data and the scores with the SSM release.')
     p.add_argument('--page', type=Path, default=Path('out/parity.html'), help='the page to write (default: out/parity.html)')
     p.add_argument('--check', action='store_true', help='write no results; say what in benchmarks/results/parity.json is stale')
