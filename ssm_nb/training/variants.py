@@ -29,14 +29,15 @@ VARIANTS = dict(
     fixed_prior=Variant(residuals=False), au2fe_only=Variant(fe2au=False), fe2au_only=Variant(au2fe=False), ssm=Variant(),
     ssm_bridge=Variant(bridge=True))
 
-# %% ../../nbs/training/09_variants.ipynb #bd7df2a8
-SHUT = -200. # σ of it is 0 in 32 bits; a saved model holds finite numbers only
-
+# %% ../../nbs/training/09_variants.ipynb #cad0e306
 def parts_of(
     variant:Variant, # of a run
 ) -> dict: # for `build_ssm`
     "What the model of a variant is built with"
     return dict(semantic_weight=.1*variant.prototypes, bridge=variant.bridge)
+
+# %% ../../nbs/training/09_variants.ipynb #bd7df2a8
+SHUT = -200. # σ of it is 0 in 32 bits; a saved model holds finite numbers only
 
 def leave_out(
     model:SSM, # changed in place
@@ -59,7 +60,9 @@ class OnlyTasks(Callback):
 class BridgeLoss(Callback):
     "What expressions say about AUs, beside the four losses; a run that goes on remembers the same frames"
     def state_dict(self): return {k:getattr(unwrap(self.model).bridge, k) for k in ('seen', 'at')}
-    def load_state_dict(self, state:dict):
+    def load_state_dict(self,
+        state:dict, # from `state_dict`
+    ):
         for k,v in state.items(): getattr(unwrap(self.model).bridge, k).copy_(v)
 
     def after_loss(self):
