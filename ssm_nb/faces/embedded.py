@@ -7,6 +7,7 @@ __all__ = ['ALL_AUS', 'TYPICAL', 'STRAY', 'PRESENT', 'SMALL', 'TINY', 'true_prob
            'wild_intensities', 'lab_intensities', 'Size', 'Writer', 'Embedded', 'fingerprint', 'embedded_data']
 
 # %% ../../nbs/faces/05_embedded.ipynb #00d0e82a
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -20,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 from ..core.files import made_once
 from ..labels.facs import ACTION_UNITS, BP4D_AUS, EXPRESSIONS_7
-from .scenes import LAB, WILD, occlude, onset_apex_offset, render, sample_scene, to_uint8
-from .skin import sample_people
+from .scenes import LAB, WILD, Domain, occlude, onset_apex_offset, render, sample_scene, to_uint8
+from .skin import People, sample_people
 from .mesh import au_actions, load_basis
 from ..labels.prior import DU2014_LINKS
 
@@ -30,7 +31,7 @@ ALL_AUS = tuple(ACTION_UNITS)
 TYPICAL,STRAY = .85,.03   # probability of an AU that "more than 70 %" of people used, and of one outside the list
 
 def true_probability(
-    expressions=EXPRESSIONS_7 # names, the order of the rows
+    expressions:Sequence[str]=EXPRESSIONS_7 # names, the order of the rows
 )->np.ndarray:                # (e, 19) P(AU | expression) that the clips are drawn from
     "The probability with which each AU is part of each expression"
     p = np.full((len(expressions), len(ALL_AUS)), STRAY)
@@ -115,7 +116,13 @@ TINY = Size((2,1), 1, 20, (7,7), 1, 16, 48)
 # %% ../../nbs/faces/05_embedded.ipynb #a26f4919
 class Writer:
     "Renders clips and writes their frames as JPEG"
-    def __init__(self, root, domain, people, size, g): store_attr(); self.basis = load_basis()
+    def __init__(self,
+        root:Path,         # folder of all clips
+        domain:Domain,     # laboratory or wild
+        people:People,     # who may be drawn
+        size:int,          # of a picture, pixels
+        g:torch.Generator, # of scenes and noise
+    ): store_attr(); self.basis = load_basis()
 
     def __call__(self,
         who:Tensor,       # (c,) person of each clip

@@ -9,6 +9,7 @@ __all__ = ['WORDINGS', 'caption', 'captioned_faces', 'contrastive_loss', 'within
 # %% ../../nbs/faces/06_pretrained.ipynb #5eedade8
 import json, math
 from importlib.resources import files
+from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
@@ -116,7 +117,7 @@ def position_code(
 # %% ../../nbs/faces/06_pretrained.ipynb #8f0ffe52
 @torch.no_grad()
 def whiten_patches(
-    visual,        # the vision tower of an open_clip CLIP, changed in place
+    visual:nn.Module, # the vision tower of an open_clip CLIP, changed in place
     images:Tensor, # (n, 3, h, w), normalised
     gain:float=.5, # standard deviation of a filter's output
     floor:float=.02# added to the variances, as a share of the mean of the 20 largest
@@ -170,7 +171,7 @@ def pretrain(
     lr:float=1e-3,      # peak learning rate
     seed:int=0,         # of the order
     bf16:bool=False,    # mixed precision
-    clip=None,          # a CLIP to go on with; a fresh small one if not given
+    clip:nn.Module|None=None, # a CLIP to go on with; a fresh small one if not given
 ):                      # the CLIP in eval mode, losses (steps,)
     "Train a small CLIP on pictures and captions"
     g = torch.Generator().manual_seed(seed)
@@ -202,7 +203,7 @@ def fresh_clip(
 
 # %% ../../nbs/faces/06_pretrained.ipynb #37a17b47
 def make_small_clip(
-    path,                # the safetensors file to write
+    path:str|Path,       # the safetensors file to write
     n:int=60000,         # pictures
     steps:int=5000,      # batches of 192
     seed:int=7_000_001,  # of people, scenes and words; weights and order use 0
@@ -217,9 +218,9 @@ def make_small_clip(
 
 # %% ../../nbs/faces/06_pretrained.ipynb #dc9c5708
 def save_clip(
-    clip,      # an open_clip CLIP
-    path,      # the safetensors file
-    note:dict, # what it saw; kept in the header as JSON
+    clip:nn.Module, # an open_clip CLIP
+    path:str|Path,  # the safetensors file
+    note:dict,      # what it saw; kept in the header as JSON
 ):
     "Half-precision weights (the big word table in 8 bits), whole or not at all"
     short = lambda n: torch.float8_e4m3fn if n=='token_embedding.weight' else torch.float16

@@ -8,6 +8,7 @@ __all__ = ['LAB', 'WILD', 'FACE_CENTRE', 'Scene', 'still', 'vertex_normals', 'sh
 
 # %% ../../nbs/faces/04_scenes.ipynb #64217e96
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
@@ -35,9 +36,9 @@ class Scene(NamedTuple):
 
 # %% ../../nbs/faces/04_scenes.ipynb #e8594a13
 def still(
-    basis:FaceBasis,     # the head
+    basis:FaceBasis,     # the face
     intensity:Tensor,    # (b, n) AU intensities in [0, 1]
-    aus=tuple(ACTION_UNITS), # the n AU numbers
+    aus:Sequence[int]=tuple(ACTION_UNITS), # the n AU numbers
     person:int=0,        # who
     side:str='both',     # see `au_matrix`
 )->Scene:                # frontal, evenly lit, plain background, perfect sensor
@@ -93,7 +94,7 @@ def _surface(basis, people, scene, size):
 # %% ../../nbs/faces/04_scenes.ipynb #c8ad9ec2
 @torch.no_grad()
 def render(
-    basis:FaceBasis,        # the head
+    basis:FaceBasis,        # the face
     people:People,          # whom `scene.person` points to
     scene:Scene,            # b frames
     size:int=112,           # picture width and height
@@ -149,7 +150,7 @@ LAB  = Domain(math.radians(8), .03, (.97,1.04), .3, (.45,.6), .04, 0., 0., .3, (
 WILD = Domain(math.radians(35), .12, (.9,1.1), .8, (.2,.5), .25, .3, .3, .7, (.01,.03))
 
 # %% ../../nbs/faces/04_scenes.ipynb #4f55ea8d
-FACE_CENTRE = torch.tensor([0.,-1.,-4.]) # cm on the mean head: the middle of the face
+FACE_CENTRE = torch.tensor([0.,-1.,-4.]) # cm on the mean face: the middle of the face
 
 def sample_scene(
     domain:Domain,     # ranges

@@ -51,15 +51,15 @@ def sample_look(
 
 # %% ../../nbs/faces/03_skin.ipynb #c2f48b1a
 def eye_centres(
-    basis:FaceBasis # the head
+    basis:FaceBasis # the face
 )->Tensor:          # (2, 3) cm; the person's left eye (x > 0) first
-    "Centres of the two eye balls on the mean head"
+    "Centres of the two eye balls on the mean face"
     get = lambda name: basis.mean[basis.triangles[basis.part==basis.parts.index(name)].unique()].mean(0)
     return torch.stack([get('eye_left'), get('eye_right')])
 
 # %% ../../nbs/faces/03_skin.ipynb #1ddf5806
 def _skin_fields(basis):
-    "Position (h, w, 3) and the paint masks lips, eyelids, face (3, h, w) of the mean head at each skin texel"
+    "Position (h, w, 3) and the paint masks lips, eyelids, face (3, h, w) of the mean face at each skin texel"
     tri = basis.triangles[basis.part==0]
     u = basis.uv[tri][...,0]
     tri = tri[u.amax(1)-u.amin(1)<SKIN_W/3]                       # no triangle across the seam at the back
@@ -102,7 +102,7 @@ def bare_skin(
 
 # %% ../../nbs/faces/03_skin.ipynb #1af3d745
 def paint_layers(
-    basis:FaceBasis, # the head
+    basis:FaceBasis, # the face
     look:Look        # p people
 )->dict:             # name to colour (p, 3) and mask (1 or p, ATLAS_H, SKIN_W), in the order of painting
     "What is painted on the bare skin"
@@ -127,7 +127,7 @@ def _skin_atlas(basis, look, g):
 
 # %% ../../nbs/faces/03_skin.ipynb #e69c0882
 def _flat_atlas(look):
-    "The strip beside the skin (p, 3, ATLAS_H, ATLAS_W-SKIN_W): an eye ball and the flat fields of `head`"
+    "The strip beside the skin (p, 3, ATLAS_H, ATLAS_W-SKIN_W): an eye ball and the flat fields of the face"
     p,w = len(look.skin),ATLAS_W-SKIN_W
     s = torch.zeros(p, 3, ATLAS_H, w)
     field = lambda lo,hi,c: s[:,:,lo:hi].copy_(c[:,:,None,None].expand(-1,-1,hi-lo,w))
@@ -151,8 +151,8 @@ _FOLDS = dict(forehead=('browInnerUp','browOuterUpLeft','browOuterUpRight'), gla
     crow=('cheekSquintLeft','cheekSquintRight'), chin=('mouthShrugLower',), nasolabial=('mouthSmileLeft','mouthSmileRight',
     'mouthUpperUpLeft','mouthUpperUpRight'))
 
-def fold_shares(basis):
-    "(m, 6) how strongly each mesh action shows each fold"
+def fold_shares(basis:FaceBasis)->Tensor: # (m, 6)
+    "How strongly each mesh action shows each fold"
     w = torch.zeros(len(basis.action_names), len(_FOLDS), device=basis.mean.device)
     for j,acts in enumerate(_FOLDS.values()):
         for a in acts: w[basis.action_names.index(a), j] = 1/len(acts) if len(acts)<4 else .5
@@ -190,7 +190,7 @@ def _nasolabial(x, y):
 
 # %% ../../nbs/faces/03_skin.ipynb #8137a9df
 def fold_maps(
-    basis:FaceBasis # the head
+    basis:FaceBasis # the face
 )->Tensor:          # (ATLAS_H*ATLAS_W, 6) share of light a full fold takes away
     "Where each fold of `_FOLDS` darkens the skin"
     pos,eye = _skin_fields(basis)[0],eye_centres(basis)[0]
@@ -207,7 +207,7 @@ class People(NamedTuple):
 
 # %% ../../nbs/faces/03_skin.ipynb #6cb95b91
 def sample_people(
-    basis:FaceBasis,   # the head
+    basis:FaceBasis,   # the face
     p:int,             # how many
     g:torch.Generator, # source of every draw (a CPU generator)
     spread:float=.9,   # standard deviation of the identity components

@@ -61,7 +61,7 @@ def patch_size(
 
 # %% ../../nbs/faces/07_walks.ipynb #609773d7
 def head_patch(
-    basis:FaceBasis, # the head
+    basis:FaceBasis, # the face
     people:People, # who can be drawn
     person:int, # which of them
     walk:Walk, # where and how

@@ -11,6 +11,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 import mistune
+import plotly.graph_objects as go
 from fastcore.xml import (A, Body, Div, Figure, Footer, H1, H2, Head, Header, Html, Img, Li, Main, Meta, Nav, P, Safe, Script,
     Span, Style, Table, Tbody, Td, Th, Thead, Title, Tr, Ul, ft, to_xml)
 from plotly.offline import get_plotlyjs
@@ -49,8 +50,8 @@ def table_block(
 
 # %% ../../nbs/show/03_report.ipynb #231d2240
 def figure_block(
-    fig,    # a Plotly figure
-    id:str, # its name in the page
+    fig:go.Figure, # to show
+    id:str,        # its name in the page
 )->ft:
     "A live figure"
     config = dict(responsive=True, displaylogo=False, showSendToCloud=False)
@@ -62,15 +63,15 @@ def figure_block(
 
 # %% ../../nbs/show/03_report.ipynb #1f1789d7
 def image_block(
-    im,      # a PIL image, or anything with `_repr_png_`
-    alt:str, # what a reader who cannot see it should know
+    im:object, # a PIL image, or anything with `_repr_png_`
+    alt:str,   # what a reader who cannot see it should know
 )->ft:
     "A picture, embedded"
     return Figure(Img(src=f'data:image/png;base64,{b64encode(im._repr_png_()).decode()}', alt=alt), cls='wide')
 
 # %% ../../nbs/show/03_report.ipynb #037d9d65
 def block(
-    x,           # a text, figure, table or image
+    x:object,    # a text, figure, table or image
     id:str,      # its name in the page
     heading:str, # of the section it stands in
 ):

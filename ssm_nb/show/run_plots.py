@@ -7,6 +7,7 @@ __all__ = ['au_f1_bars', 'score_bars', 'confusion', 'smoothed', 'loss_curves', '
 
 # %% ../../nbs/show/02_run_plots.ipynb #179fc3d0
 import numpy as np, plotly.graph_objects as go
+from collections.abc import Sequence
 from plotly.subplots import make_subplots
 from ..labels.facs import LabelSpace, expression
 from .plots import INK, PALETTE, checked_array, au_texts, heatmap, matrix_figure, legend_above, themed
@@ -50,7 +51,7 @@ def _interval_bars(name, values, labels, color):
 # %% ../../nbs/show/02_run_plots.ipynb #5922d15d
 def score_bars(
     series:dict, # name to (k, 3): value, low and high end, 0 to 1; NaN where there is none
-    labels, # (k,) below the bars
+    labels:Sequence[str], # (k,) below the bars
     constant:np.ndarray|None=None, # (k,), what the best constant answer gets
     title:str='Scores with 95 % intervals', # one line
     score:str='F1' # name of the axis

@@ -23,13 +23,13 @@ from torch import Tensor
 from ..data.formats import ManifestError
 from ..core.distributed import gather_lists, gather_rows, rank_and_size, unwrap
 from ..core.files import locked, replacing
-from .learner import TrainingError
+from .learner import SSMLearner, TrainingError
 from ..model.losses import LOSS_NAMES
 from ..model.released import save_model
 
 # %% ../../nbs/training/05_checkpoint.ipynb #c3cd316e
 def pack(
-    x,            # dicts, lists, tensors, numbers, words, None
+    x:object,     # dicts, lists, tensors, numbers, words, None
     tensors:dict, # name → tensor; filled
     name:str=''   # of `x` in the whole
 ):                # what JSON can say, with names for tensors
@@ -42,7 +42,7 @@ def pack(
 
 # %% ../../nbs/training/05_checkpoint.ipynb #dd6a7050
 def unpack(
-    x,           # from `pack`
+    x:object,    # from `pack`
     tensors:dict # name → tensor
 ):               # the state; keys are words, sequences are lists
     "Put the tensors back"
@@ -95,13 +95,13 @@ class GlobalGenerators(Callback):
     after_train = before_batch # there may be no batch left in the epoch
 
     def state_dict(self): return generator_states()
-    def load_state_dict(self, state): self.kept = state
+    def load_state_dict(self, state:dict): self.kept = state
 
 # %% ../../nbs/training/05_checkpoint.ipynb #b17644f4
 def _stateful(learn): return [cb for cb in learn.cbs if hasattr(type(cb), 'state_dict')]
 
 def run_state(
-    learn,     # `SSMLearner` in the middle of a fit
+    learn:SSMLearner, # in the middle of a fit
     epoch:int, # where it stands: epoch, from 0,
     batch:int  # and batches done in it
 )->dict:
@@ -120,7 +120,7 @@ def _optimiser_state(saved):
 
 # %% ../../nbs/training/05_checkpoint.ipynb #25c6ced3
 def set_run_state(
-    learn,     # `SSMLearner` before its first epoch
+    learn:SSMLearner, # before its first epoch
     state:dict # from `run_state`, read back
 ):
     "Put a learner where another one stood"
@@ -141,7 +141,7 @@ class Checkpoints(Callback):
     "Keep the state of a run on disk, and go on from it"
     order = 90 # everything else has happened
     def __init__(self,
-        folder,        # of the run; gets a folder `checkpoints`
+        folder:str|Path, # of the run; gets a folder `checkpoints`
         every:int=500, # steps from one checkpoint to the next, within an epoch
         keep:int=2     # how many stay
     ):
@@ -190,7 +190,8 @@ def around_fit(self:Checkpoints):
     with ExitStack() as lock:
         try: lock.enter_context(locked(self.where))
         except BlockingIOError:
-            raise TrainingError(f'{self.where.parent}: another program is training in this folder. Wait for it, or use another folder.') from None
+            raise TrainingError(f'{self.where.parent}: another program is training in this folder. '
+                                'Wait for it, or use another folder.') from None
         yield
 
 # %% ../../nbs/training/05_checkpoint.ipynb #a2bf8da2
@@ -201,7 +202,6 @@ def before_fit(self:Checkpoints):
     set_run_state(self.learn, self.resumed)
     if rank_and_size()[0]==0: print(f"Goes on from step {self.resumed['step']}, epoch {self.resumed['epoch']}.")
 
-# %% ../../nbs/training/05_checkpoint.ipynb #b4b7eb20
 @patch
 def before_train(self:Checkpoints):
     if self.resumed: self.learn.pct_train,self.learn.train_iter = self.resumed['pct_train'],self.resumed['step']
@@ -224,10 +224,10 @@ class SaveModels(Callback):
     "Averaged weights of the best epoch and of the last, as models"
     order = Checkpoints.order-1 # a finished run has them
     def __init__(self,
-        folder # of the run
+        folder:str|Path # of the run
     ): self.folder = Path(folder)
 
-    def save(self, name):
+    def save(self, name:str):
         if rank_and_size()[0]: return
         with self.learn.ema.applied(): save_model(unwrap(self.model), self.folder/name)
 
@@ -277,7 +277,7 @@ class Guard(Callback):
 # %% ../../nbs/training/05_checkpoint.ipynb #fcff3663
 @patch
 def clips(self:Guard,
-    faulty=None # (b1,), (b2,): 1 for clips at fault; None: those with pixels that are not finite
+    faulty:list|None=None # (b1,), (b2,): 1 for clips at fault; None: those with pixels that are not finite
 )->str:
     "The clips of this batch by name, those at fault marked"
     if faulty is None: faulty = [gather_rows(torch.zeros(len(y))
@@ -289,7 +289,7 @@ def clips(self:Guard,
 @patch
 def stop(self:Guard,
     why:str,    # what was found
-    faulty=None # see `clips`
+    faulty:list|None=None # see `clips`
 ):
     "Keep the state from before this step, and say what happened"
     self.loss_func.joint.balance.mean.copy_(self.means)
@@ -318,7 +318,7 @@ class StopSignals(Callback):
 
 # %% ../../nbs/training/05_checkpoint.ipynb #a7a94957
 @patch
-def ask(self:StopSignals, signum=None, frame=None):
+def ask(self:StopSignals, signum:int|None=None, frame:object=None):
     "What a signal does; also for other reasons to stop"
     if self.asked or not self.busy: raise KeyboardInterrupt
     self.asked = True
@@ -336,7 +336,7 @@ def around_fit(self:StopSignals):
 
 # %% ../../nbs/training/05_checkpoint.ipynb #16d50f95
 def safeguards(
-    folder,        # of the run
+    folder:str|Path, # of the run
     every:int=500, # steps from one checkpoint to the next
     keep:int=2     # checkpoints that stay
 )->list:           # of callbacks, for `ssm_learner(…, cbs=…)`

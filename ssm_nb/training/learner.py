@@ -8,13 +8,15 @@ __all__ = ['PRECISIONS', 'WAYS_OUT', 'SSMLearner', 'method_callbacks', 'warn_of_
 
 # %% ../../nbs/training/04_learner.ipynb #feffcf3a
 import errno
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from warnings import warn
 import numpy as np
 import torch
-from fastai.callback.core import CancelEpochException
+from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.progress import ProgressCallback
 from fastai.callback import schedule # adds `fit_one_cycle` to `Learner`
 from fastai.data.core import DataLoaders
@@ -22,6 +24,7 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import default_device
 from ..core.distributed import Distributed, own_slots, rank_and_size
+from ..data.datasets import AUClips, ClipSets, FEClips
 from ..data.stream import JointBatches, JointLoader
 from ..model.ssm import SSM, param_groups
 from .log import StepLog, TensorBoard, Validation
@@ -38,9 +41,9 @@ class SSMLearner(Learner):
         if first and bar: bar.update(0) # fastprogress starts its clock at 0
         for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
-    def one_batch(self, i, b): super().one_batch(self.dl.batch-1, b)
+    def one_batch(self, i:int, b:tuple): super().one_batch(self.dl.batch-1, b)
 
-    def to_distributed(self, sync_bn=False, **kwargs):
+    def to_distributed(self, sync_bn:bool=False, **kwargs):
         "Share every batch between processes; what `distrib_ctx` calls"
         self.add_cb(Distributed(cpu=self.dls.device.type=='cpu', **kwargs))
         rank,size = rank_and_size()
@@ -88,16 +91,16 @@ def adapt_model(
 # %% ../../nbs/training/04_learner.ipynb #ec0ed426
 def ssm_learner(
     model:SSM,     # from `build_ssm`
-    fe,            # `FEClips` or `ClipSets` to train on
-    au,            # `AUClips` or `ClipSets` to train on, of the same label space
+    fe:FEClips|ClipSets, # to train on
+    au:AUClips|ClipSets, # to train on, of the same label space
     preset:Preset, # constants of the run
     seed:int=0,    # of order, crops, blends and router noise
-    device=None,   # a GPU if there is one
-    cbs=(),        # further callbacks
+    device:str|torch.device|None=None, # a GPU if there is one
+    cbs:Sequence[Callback]=(), # further callbacks
     validation:Validation|None=None, # what to score after each epoch; None: nothing
     precision:str='fp32', # one of `PRECISIONS`
     workers:int=0, # processes that load clips; 0: none but this
-    folder=None,   # gets the log
+    folder:str|Path|None=None, # gets the log
     **how          # accumulate, recompute, compile: see `adapt_model`
 )->SSMLearner:     # `learn.ema`, `learn.step_log`, `learn.validation` are the callbacks of those names
     "Everything joint training needs, in a fastai `Learner`"

@@ -60,14 +60,13 @@ def _map_row(self:StepLog, maps):
 @patch
 def save(self:StepLog,
     which:str, # 'rows' or 'maps'
-    file:str|Path # a CSV file
-):
+    file:str|Path, # a CSV file
+)->None:
     "Write the log so far, all or nothing"
     write_csv(file, getattr(self, which))
 
 _FILES = dict(rows='steps.csv', maps='maps.csv')
 
-# %% ../../nbs/training/03_log.ipynb #73967915
 @patch
 def before_epoch(self:StepLog):
     "Files agree with memory before anything is added"
@@ -86,7 +85,9 @@ def state_dict(self:StepLog):
             for k in _FILES for rows in [getattr(self, k)]}
 
 @patch
-def load_state_dict(self:StepLog, state):
+def load_state_dict(self:StepLog,
+    state:dict # from `state_dict`
+):
     row = lambda names,values: {n:int(v) if n in ('epoch','step') else v for n,v in zip(names, values)}
     self.rows,self.maps = ([row(state[k]['names'], v) for v in state[k]['values'].tolist()] for k in _FILES)
 
@@ -156,7 +157,6 @@ def before_validate(self:Validation):
         if self.file and rank_and_size()[0]==0: self.save()
     raise CancelValidException()
 
-# %% ../../nbs/training/03_log.ipynb #4ba161d6
 @patch
 def before_fit(self:Validation):
     names = [n for d,ns in zip(self.data[::-1], (('AU AUC','AU F1'), ('WAR','UAR'))) if d is not None for n in ns]
@@ -183,4 +183,4 @@ def save(self:Validation):
 @patch
 def state_dict(self:Validation): return dict(epochs=self.epochs)
 @patch
-def load_state_dict(self:Validation, state): self.epochs = list(state['epochs'])
+def load_state_dict(self:Validation, state:dict): self.epochs = list(state['epochs'])

@@ -46,8 +46,8 @@ def ok(self:Check)->bool: # NaN does not pass
 
 # %% ../../nbs/training/06_reference.ipynb #dbc88ca9
 def worst(
-    got,  # array
-    want, # array of the same number of values
+    got:np.ndarray,  # array
+    want:np.ndarray, # array of the same number of values
     relative:bool=False # to the mean size of `want`
 )->float:
     "Largest difference between two arrays"

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 # %% ../../nbs/training/07_snapshots.ipynb #66c66a7c
 def spread_classes(
-    labels, # (n,) int class of each clip
+    labels:np.ndarray, # (n,) int class of each clip
     n:int   # clips wanted
 )->list[int]: # positions, ascending
     "The first clip of each class, then the second of each, and so on"
@@ -33,7 +33,7 @@ def spread_classes(
 
 # %% ../../nbs/training/07_snapshots.ipynb #7cf8e9db
 def spread_recordings(
-    segment, # (n,) number of the recording that each clip is from, ascending
+    segment:np.ndarray, # (n,) number of the recording that each clip is from, ascending
     n:int,   # clips wanted
     each:int=4 # at most so many from one recording
 )->list[int]: # positions, ascending
@@ -57,7 +57,7 @@ class Watched:
     def __len__(self): return len(self.names)
 
 # %% ../../nbs/training/07_snapshots.ipynb #09699804
-def _au_texts(
+def _label_texts(
     labels:Tensor # (t, a) in {0, 1, NaN}
 )->list[str]:     # one a frame
     "Labels as one letter each"
@@ -77,7 +77,7 @@ def watched_clips(
     rows = [(fe, i) for i in (spread_classes(fe.records.labels, n_fe) if fe else [])]
     rows += [(au, i) for i in (spread_recordings(au.clips.segment, n_au) if au else [])]
     loaded = [ds[i] for ds,i in rows]
-    texts = [_au_texts(y) if ds.task=='au' else None for (ds,_),(_,y) in zip(rows, loaded)]
+    texts = [_label_texts(y) if ds.task=='au' else None for (ds,_),(_,y) in zip(rows, loaded)]
     classes = [int(y) if ds.task=='fe' else None for (ds,_),(_,y) in zip(rows, loaded)]
     where = [_folder(ds.paths(i)[0]) for ds,i in rows]
     pixels = torch.stack([x for x,_ in loaded])
@@ -115,7 +115,7 @@ class Snapshots(Callback):
     "Keep what each epoch says of a few held-out clips"
     def __init__(self,
         watched:Watched, # the clips
-        folder=None      # of the run; gets a folder `snapshots`. None: kept in memory only
+        folder:str|Path|None=None # of the run; gets a folder `snapshots`. None: kept in memory only
     ): self.watched,self.folder,self.epochs = watched,folder and Path(folder)/'snapshots',[]
 
 # %% ../../nbs/training/07_snapshots.ipynb #4ca66f83

@@ -26,12 +26,18 @@ class TrainingLoss(nn.Module):
         super().__init__()
         self.joint,self.mixup,self.raw = JointLoss(pace),None,None
 
-    def forward(self, out, fe_label, au_label): # model output; (b1,), (b2, t, a)
-        "Minimise this. Several processes see the loss of their whole batch"
-        out = type(out)(*map(gather_rows, out[:4]), *out[4:])
-        losses = self.joint(out, gather_rows(fe_label), gather_rows(au_label), self.mixup)
-        self.raw = losses.raw
-        return losses.total
+# %% ../../nbs/training/02_step.ipynb #846b1b91
+@patch
+def forward(self:TrainingLoss,
+    out:tuple,       # of the model
+    fe_label:Tensor, # (b1,)
+    au_label:Tensor, # (b2, t, a)
+):
+    "Minimise this. Several processes see the loss of their whole batch"
+    out = type(out)(*map(gather_rows, out[:4]), *out[4:])
+    losses = self.joint(out, gather_rows(fe_label), gather_rows(au_label), self.mixup)
+    self.raw = losses.raw
+    return losses.total
 
 # %% ../../nbs/training/02_step.ipynb #a11b3bfd
 class EpochLoss(Callback):
@@ -42,7 +48,7 @@ class EpochLoss(Callback):
         if self.kept: self.loss_func.joint.load_state_dict(self.kept); self.kept = None
 
     def state_dict(self): return self.loss_func.joint.state_dict()
-    def load_state_dict(self, state): self.kept = state
+    def load_state_dict(self, state:dict): self.kept = state
 
 # %% ../../nbs/training/02_step.ipynb #ffe75c17
 class RouterNoise(Callback):
@@ -54,8 +60,7 @@ class RouterNoise(Callback):
 
     def before_batch(self):
         if not self.training: return
-        fe_clip,au_clip = self.xb
-        self.learn.xb = (fe_clip, au_clip, self.draw('fe', fe_clip), self.draw('au', au_clip))
+        self.learn.xb = (*self.xb, *(self.draw(task, clip) for task,clip in zip(('fe', 'au'), self.xb)))
 
 # %% ../../nbs/training/02_step.ipynb #d9627236
 @patch
@@ -67,9 +72,8 @@ def draw(self:RouterNoise,
     shape = unwrap(self.model).image.noise_shape
     if clip is None or not shape: return None
     slots = self.dls.train.slots[task] if self.dls.train.slots else range(len(clip))
-    each = [torch.randn(clip.shape[1], *shape, generator=keyed_generator(self.seed, 'router', self.epoch, self.iter, task,
-        j)) for j in slots]
-    return torch.stack(each).to(clip.device)
+    keyed = lambda j: keyed_generator(self.seed, 'router', self.epoch, self.iter, task, j)
+    return torch.stack([torch.randn(clip.shape[1], *shape, generator=keyed(j)) for j in slots]).to(clip.device)
 
 # %% ../../nbs/training/02_step.ipynb #5c6a7e8d
 class AUMixup(Callback):
@@ -106,15 +110,11 @@ class ClipNorm(Callback):
 # %% ../../nbs/training/02_step.ipynb #e21fee9d
 class HalfPrecision(MixedPrecision):
     "fastai's mixed precision on any device, for a model that returns a named tuple"
+    running = False # is autocast on?
     def before_fit(self):
-        kind,self.running = next(self.model.parameters()).device.type,False
-        self.autocast = torch.autocast(kind, dtype=getattr(torch, dict(bf16='bfloat16', fp16='float16')[self.amp_mode.value]))
+        kind,dtype = next(self.model.parameters()).device.type,dict(bf16=torch.bfloat16, fp16=torch.float16)[self.amp_mode.value]
+        self.autocast = torch.autocast(kind, dtype=dtype)
         self.learn.scaler,self.scales = torch.amp.GradScaler(kind, enabled=self.amp_mode.value=='fp16'),[]
-    def before_batch(self): self.running = True; self.autocast.__enter__()
-    def after_pred(self):
-        self.stop()
-        self.learn.pred = type(self.pred)(*(o if o is None else o.float() for o in self.pred))
-    def after_loss(self): pass
 
 # %% ../../nbs/training/02_step.ipynb #ea575275
 @patch
@@ -122,6 +122,16 @@ def stop(self:HalfPrecision):
     "Back to 32 bits"
     if self.running: self.running = False; self.autocast.__exit__(None, None, None)
 
+@patch
+def before_batch(self:HalfPrecision): self.running = True; self.autocast.__enter__()
+@patch
+def after_pred(self:HalfPrecision):
+    self.stop()
+    self.learn.pred = type(self.pred)(*(o if o is None else o.float() for o in self.pred))
+@patch
+def after_loss(self:HalfPrecision): pass
+
+# %% ../../nbs/training/02_step.ipynb #27606678
 @patch
 @contextmanager
 def around_fit(self:HalfPrecision):
@@ -132,7 +142,7 @@ def around_fit(self:HalfPrecision):
 @patch
 def state_dict(self:HalfPrecision): return self.learn.scaler.state_dict()
 @patch
-def load_state_dict(self:HalfPrecision, state): self.learn.scaler.load_state_dict(state) if state else None
+def load_state_dict(self:HalfPrecision, state:dict): self.learn.scaler.load_state_dict(state) if state else None
 
 # %% ../../nbs/training/02_step.ipynb #b88f394f
 class EMA(Callback):
@@ -148,13 +158,15 @@ class EMA(Callback):
 
     def after_step(self): torch._foreach_lerp_(self.average, [p.detach() for p in self.weights], 1-self.decay)
     def state_dict(self): return dict(average=self.average)
-    def load_state_dict(self, state): torch._foreach_copy_(self.average, state['average'])
+    def load_state_dict(self, state:dict): torch._foreach_copy_(self.average, state['average'])
 
-    @contextmanager
-    def applied(self):
-        "Inside, the model has the averaged weights; outside its own, bit for bit"
-        own = [p.detach().clone() for p in self.weights]
-        copy = lambda src: [p.data.copy_(s) for p,s in zip(self.weights, src)]
-        copy(self.average)
-        try: yield
-        finally: copy(own)
+# %% ../../nbs/training/02_step.ipynb #506ade00
+@patch
+@contextmanager
+def applied(self:EMA):
+    "Inside, the model has the averaged weights; outside its own, bit for bit"
+    own = [p.detach().clone() for p in self.weights]
+    copy = lambda src: [p.data.copy_(s) for p,s in zip(self.weights, src)]
+    copy(self.average)
+    try: yield
+    finally: copy(own)
