@@ -146,7 +146,7 @@ def ordered_by_number(
 )->str: # '' where nothing is to be asked, or frames have their numbers from the manifest
     "In how many folders the order of the frames depends on reading numbers as numbers"
     if records.dataset.task=='au': return ''
-    asked = {o:q for o in slow_progress(list(records.folders)) if (q := order_question(frame_names(root/o)))}
+    asked = {o:q for o in slow_progress(list(folder_lines(records))) if (q := order_question(frame_names(root/o)))}
     return next((f'{len(asked):,} folders, such as {o}: {q}' for o,q in asked.items()), '')
 
 # %% ../../nbs/data/14_checks.ipynb #2599f770
