@@ -110,7 +110,7 @@ def pictureless():
     return [f for f in notebooks('nbs', 'tutorials') if any('image/png' not in d for d in figures(loads(f.read_text(encoding='utf-8'))))]
 
 def png(figure, width=900):
-    "A Plotly figure, as JSON, drawn on white where it is transparent: base64 of a PNG with 256 colours"
+    "A Plotly figure, as JSON, drawn on white where it is transparent: base64 of a PNG with 64 colours"
     import kaleido, plotly.graph_objects as go
     from base64 import b64encode
     from io import BytesIO
@@ -120,7 +120,7 @@ def png(figure, width=900):
     drawn = Image.open(BytesIO(kaleido.calc_fig_sync(fig, opts=dict(format='png', **size)))).convert('RGBA')
     drawn = Image.alpha_composite(Image.new('RGBA', drawn.size, 'white'), drawn).convert('RGB')
     small = BytesIO()
-    drawn.quantize(256).save(small, 'PNG', optimize=True)
+    drawn.quantize(64, dither=Image.Dither.NONE).save(small, 'PNG', optimize=True)
     return b64encode(small.getvalue()).decode()
 
 def pictures(which='missing'):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FE_TEMPORAL', 'AU_TEMPORAL', 'TEMPORAL_NAMES', 'MAP_NAMES', 'PROMPT_PARTS', 'HEAD', 'TAIL', 'TEXT', 'IMAGE', 'wb',
            'block_names', 'expert_names', 'prefixed', 'tower_names', 'released_names', 'check_released', 'to_released',
-           'count_blocks', 'released_space', 'infer_clip', 'infer_experts', 'infer_config', 'check_names',
+           'count_blocks', 'released_space', 'infer_clip', 'infer_experts', 'infer_config', 'check_tensor_names',
            'from_released', 'load_released', 'save_model', 'load_model']
 
 # %% ../../nbs/model/12_released.ipynb #ab466a6d
@@ -192,7 +192,7 @@ def infer_config(
                 n_ctx=ctx[-2], class_specific=len(ctx)==3, position='front', semantic_weight=.1, bridge=False)
 
 # %% ../../nbs/model/12_released.ipynb #2b391245
-def check_names(
+def check_tensor_names(
     state:dict, # name → tensor, in their names
     expected:list[str], # names of a released checkpoint of this size
 ):
@@ -211,7 +211,7 @@ def from_released(
     try: config = infer_config(state, routing, smoothing)
     except KeyError as e: raise ValueError(f"not the state of a released SSM: it has no tensor {e}") from None
     rows = released_names(config)
-    check_names(state, [t for t,_,_ in rows])
+    check_tensor_names(state, [t for t,_,_ in rows])
     ours = {}
     for t,o,i in rows: ours.setdefault(o, {})[i] = state[t]            # a later name overrides, experts are collected
     return from_config(config, {o: ts[None] if None in ts else torch.stack([ts[i] for i in sorted(ts)]) for o,ts in ours.items()})
