@@ -6,7 +6,7 @@ import numpy as np,pytest
 from PIL import Image
 from ssm_nb.data.formats import DATA_SETS,ManifestError
 from ssm_nb.data.manifests import read_manifest
-from ssm_nb.data.counts import compare_joint,load_published,own_labels,permuted,tally
+from ssm_nb.data.counts import compare_joint,load_published,permuted,tally
 from ssm_nb.data.doctor import Checkup,by_kind,check_up,ssm_doctor
 from ssm_nb.labels.cooccurrence import dataset_cooccurrence
 from ssm_nb.core.settings import load_settings
@@ -320,7 +320,7 @@ def test_shipped_counts_are_complete(name, key):
     assert np.array_equal(np.sum([published[f'bp4d/1/{o}']['positives'] for o in ('train', 'test')], 0), dataset_cooccurrence('bp4d').positives)
 
 @pytest.fixture(scope='module')
-def bp4d(here): return [read_manifest(getattr(here['bp4d'], o), 'bp4d', own_labels('bp4d')) for o in ('train', 'test')]
+def bp4d(here): return [read_manifest(getattr(here['bp4d'], o), 'bp4d', DATA_SETS["bp4d"].labels) for o in ('train', 'test')]
 
 @needs_splits
 def test_permuted_columns_of_bp4d(bp4d):

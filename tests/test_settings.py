@@ -9,7 +9,7 @@ from ssm_nb.core.settings import (Count, Paths, PresetName, PriorChoice, PriorNa
     check_entries, keys_of, load_settings, option_words, read_entries)
 
 ROOT = Path(__file__).parents[1]
-KEYS = [(s.name, k, t) for s in fields(Settings) for k,t in keys_of(s.type).items()]
+KEYS = [(s, k, t) for s,kind in keys_of(Settings).items() for k,t in keys_of(kind).items()]
 
 def write(path, text, newline='\n', bom=False):
     path.write_bytes((b'\xef\xbb\xbf' if bom else b'') + text.replace('\n', newline).encode())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin
-from .settings import Count, PriorChoice, PriorName, Run, Settings, Share, keys_of, option_words
+from .settings import Count, PriorChoice, PriorName, Run, SetName, Settings, Share, keys_of, option_words
 from .texts import closest
 
 # %% ../../nbs/core/04_options.ipynb #e1eadc80
@@ -51,7 +51,7 @@ def default_words(
 )->str:                # what holds when the option is not given
     "The default of an option"
     if key in ('epochs', 'fe_bs', 'au_bs'): return "the preset's"
-    if key in ('au_fold', 'fe_fold'): return f'{getattr(settings, getattr(settings.run, key[:2])).fold}; of embedded faces 1'
+    if key in ('au_fold', 'fe_fold'): return f'{settings.data_set(getattr(settings.run, key[:2])).fold}; of embedded faces 1'
     v = getattr(settings.run, key, getattr(RunConfig(), key))
     return ('no', 'yes')[bool(v)] if v is None or isinstance(v, bool) else str(v)
 
@@ -67,7 +67,8 @@ def prior_choice(
 
 # %% ../../nbs/core/04_options.ipynb #f71c7893
 _KINDS = {bool:dict(action=argparse.BooleanOptionalAction), PriorChoice:dict(type=prior_choice, metavar='PRIOR'),
-          Share:dict(type=float, metavar='SHARE'), Count:dict(type=int, metavar='N'), int:dict(type=int, metavar='N')}
+          Share:dict(type=float, metavar='SHARE'), Count:dict(type=int, metavar='N'), int:dict(type=int, metavar='N'),
+          SetName:dict(metavar='SET')}
 
 def words_of(
     kind:type, # the annotation of a field
@@ -83,6 +84,7 @@ def option(
     "How argparse reads a field"
     kind = keys_of(RunConfig)[key]
     how = _KINDS.get(kind) or dict(choices=words_of(kind))
+    if kind is SetName: how = dict(how, choices=settings.set_names(key))
     help_text = f'{option_words(RunConfig)[key]} (default: {default_words(key, settings)})'
     return f"--{key.replace('_', '-')}", dict(how, default=None, help=help_text.replace('%', '%%'))
 

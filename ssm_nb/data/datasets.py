@@ -43,7 +43,7 @@ class ClipDataset:
             raise ValueError(f'{type(self).__name__} reads {self.task} records, {records.manifest} holds {records.dataset.task}')
         self.records = check_files(records, root, faults) if check else records
         self.frames,self.size,self.length,self.strict = FrameCache(root, cache_mb),size,length,strict
-        self.augmentation = augmentation or AUGMENTATIONS[records.dataset.name]
+        self.augmentation = augmentation or AUGMENTATIONS[records.dataset.like]
         self.space,self.where = self.records.space,str(records.manifest) # what the labels mean; a name for messages
 
     def order(self, generator:torch.Generator): return torch.randperm(len(self), generator=generator).tolist() # of one pass

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fastcore.basics import patch
 from pathlib import Path
 from .folders import IMAGE_SUFFIXES
-from ..labels.facs import LabelSpace
+from ..labels.facs import BP4D_AUS,DISFA_AUS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
 import json,numpy as np,re
 
 # %% ../../nbs/data/01_formats.ipynb #000b004b
@@ -224,13 +224,19 @@ def disfa_subject(
 @dataclass(frozen=True)
 class ManifestFormat:
     "How one data set writes things down"
-    name:str # as in `DATA_SETS`
+    name:str # as in `DATA_SETS`, or of a set of one's own
     task:str # 'au': a record is an image; 'fe': a record is a folder of images
-    parse:Callable # (line, space) → fields of a record
+    labels:LabelSpace # the AUs or the expressions that it labels, in order
+    parse:Callable|None # (line, space) → fields of a record; None: `read` is needed
     subject:Callable|None=None # (folder) → (subject, task), where the path tells
+    read:Callable|None=None # reads a whole file, see `read_manifest`; None: `parse` reads line by line
+
+    @property
+    def like(self): return self.name if self.name in DATA_SETS else dict(au='bp4d', fe='dfew')[self.task] # whose recipe fits
 
 # %% ../../nbs/data/01_formats.ipynb #601c811f
 DATA_SETS = {o.name:o for o in (
-    ManifestFormat('bp4d', 'au', parse_bp4d, bp4d_subject),
-    ManifestFormat('disfa', 'au', parse_disfa, disfa_subject),
-    *(ManifestFormat(o, 'fe', parse_expression) for o in ('dfew', 'ferv39k', 'mafw')))}
+    ManifestFormat('bp4d', 'au', LabelSpace(BP4D_AUS, ()), parse_bp4d, bp4d_subject),
+    ManifestFormat('disfa', 'au', LabelSpace(DISFA_AUS, ()), parse_disfa, disfa_subject),
+    *(ManifestFormat(o, 'fe', LabelSpace((), EXPRESSIONS_7), parse_expression) for o in ('dfew', 'ferv39k')),
+    ManifestFormat('mafw', 'fe', LabelSpace((), EXPRESSIONS_11), parse_expression))}

@@ -130,7 +130,7 @@ def held_out(
     "Which records to hold out"
     if not 0<share<1: raise ValueError(f'share is {share}: give one between 0 and 1')
     generator = keyed_generator(seed, 'hold out', records.dataset.name)
-    if records.dataset.task=='fe': return held_out_clips(records.labels, share, generator)
+    if not records.tells_people: return held_out_clips(records.labels, share, generator)
     names,shares = subject_shares(records, records.subjects)
     check_people(names, records.manifest)
     return _of_people(records, names[held_out_people(shares, share, generator)])
@@ -184,6 +184,7 @@ def person_lines(
 )->dict[str,int]: # person to first line
     "Who appears in a manifest, and on which line first"
     seen = {}
+    if records.people is not None: return {str(o):int(l) for o,l in zip(records.people[::-1], records.lines[::-1])}
     for s,i in zip(*np.unique(records.sequence, return_index=True)):
         try: seen.setdefault(records.dataset.subject(records.folders[s])[0], records.lines[i])
         except ManifestError as e:
@@ -193,7 +194,7 @@ def person_lines(
 # %% ../../nbs/data/08_splits.ipynb #2e6ede86
 def _first_lines(records):
     "What must stay on one side: (kind, {person or folder: first line})"
-    if records.dataset.subject: return 'person',person_lines(records)
+    if records.tells_people: return 'person',person_lines(records)
     return 'folder',{p:l for p,l in zip(records.paths[::-1], records.lines[::-1])}
 
 # %% ../../nbs/data/08_splits.ipynb #410b991c

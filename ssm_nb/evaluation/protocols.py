@@ -95,7 +95,7 @@ def au_tracks(
     theirs,own = ([s.au_index(u) for u in space.aus] for s in (model.space, data.space))
     probs,labels = (x.double().numpy() for x in predict_clips(model, loader)) # (c, t, a)
     kept,lengths = readable_frames(data, labels)
-    subjects = data.records.subjects[data.clips.rows[kept]] if data.records.dataset.subject else None
+    subjects = data.records.subjects[data.clips.rows[kept]] if data.records.tells_people else None
     return AUTracks(space, probs[kept][:,theirs], labels[kept][:,own], lengths, subjects,
                     loader.skipped.total(), data.where, data.records.dataset.name)
 

@@ -12,7 +12,7 @@ from ..faces.mesh import ATLAS_H, ATLAS_W, FaceBasis, au_matrix, load_basis
 from ..faces.camera import CAMERA_CM, FIELD_CM
 from ..faces.skin import People, fold_shares, sample_people
 from ..faces.scenes import still
-from ..labels.facs import ACTION_UNITS
+from ..labels.facs import ACTION_UNITS, CATALOGUE
 
 # %% ../../nbs/explore/03_face.ipynb #6984541e
 def action_side(
@@ -39,7 +39,7 @@ def face_model(
     basis,people,aus = load_basis(),people or person(),tuple(aus)
     weights = au_matrix(basis, aus) # (u, all actions)
     used = weights.abs().sum(0).nonzero()[:,0] # (m,)
-    scene,units = still(basis, torch.zeros(1, len(ACTION_UNITS))),[ACTION_UNITS[u] for u in aus]
+    scene,units = still(basis, torch.zeros(1, len(ACTION_UNITS))),[CATALOGUE[u] for u in aus]
     mean = basis.mean+torch.tensordot(people.identity[0], basis.identity, 1) # (v, 3)
     texels = lambda x: (x.reshape(ATLAS_H, ATLAS_W, -1).clamp(0, 1)*255).round().numpy()
     return FaceModel(list(aus), [u.name for u in units], [u.muscle for u in units], [u.region for u in units],
@@ -56,5 +56,5 @@ def face_words(
     "A posed face, described"
     side = lambda l,r: '' if l==r else ' on the left' if not r else ' on the right' if not l else f' on the left, {r:.0%} on the right'
     rows = sorted(((max(left.get(u, 0), right.get(u, 0)), u) for u in {*left, *right}), key=lambda o: (-o[0], o[1]))
-    movements = [f'AU{u} {ACTION_UNITS[u].name} {left.get(u, 0) or v:.0%}{side(left.get(u, 0), right.get(u, 0))}' for v,u in rows if v>=.05]
+    movements = [f'AU{u} {CATALOGUE[u].name} {left.get(u, 0) or v:.0%}{side(left.get(u, 0), right.get(u, 0))}' for v,u in rows if v>=.05]
     return f"A face with {'; '.join(movements)}." if movements else 'A face at rest.'

@@ -36,7 +36,8 @@ def true_probability(
     "The probability with which each AU is part of each expression"
     p = np.full((len(expressions), len(ALL_AUS)), STRAY)
     for i,e in enumerate(expressions):
-        for au,share in DU2014_LINKS.get(e, {}).items(): p[i, ALL_AUS.index(au)] = TYPICAL if share==1 else share
+        for au,share in DU2014_LINKS.get(e, {}).items():
+            if au in ALL_AUS: p[i, ALL_AUS.index(au)] = TYPICAL if share==1 else share
     return p
 
 # %% ../../nbs/faces/05_embedded.ipynb #0cc3e8d4

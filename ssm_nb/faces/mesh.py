@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load as st_load
 from torch import Tensor
-from ..labels.facs import ACTION_UNITS
+from ..labels.facs import ACTION_UNITS, CATALOGUE
 from ..core.files import replacing
 
 # %% ../../nbs/faces/01_mesh.ipynb #aee676b6
@@ -67,8 +67,8 @@ def au_matrix(
     w = torch.zeros(len(aus), len(basis.action_names), device=basis.mean.device)
     other = dict(left='Right', right='Left', both='\0')[side]
     for i,n in enumerate(aus):
-        if n not in ACTION_UNITS: raise ValueError(f'unknown AU {n!r}; known: {sorted(ACTION_UNITS)}')
-        for a in ACTION_UNITS[n].actions:
+        if n not in CATALOGUE: raise ValueError(f'unknown AU {n!r}; known: {sorted(CATALOGUE)}')
+        for a in CATALOGUE[n].actions:
             if not a.endswith(other): w[i, basis.action_names.index(a)] = ACTION_GAIN.get((n,a), 1.)
     return w
 

@@ -129,7 +129,7 @@ PRIORS['shuffled'] = shuffled_prior # word to function of a label space and a se
 def _prior_file(path, space):
     "The prior in a file, brought to `space` by the names of its labels"
     if not path.is_file(): raise PriorError(f'{path}: no such file')
-    try: prior = load_prior(path)
+    try: prior = load_prior(path, described=space.described)
     except PriorError as e:
         if 'pass a label space' not in str(e): raise
         prior = load_prior(path, space)

@@ -90,7 +90,7 @@ def from_links(cls:Prior,
     "The matrix of a rule"
     matrix = np.full((space.n_expressions, space.n_aus), other, dtype=np.float64) # (e, a)
     for label,aus in links.items():
-        e, strengths = expression(label), aus if isinstance(aus, dict) else dict.fromkeys(aus, 1.)
+        e, strengths = space.word(label), aus if isinstance(aus, dict) else dict.fromkeys(aus, 1.)
         for au,w in strengths.items():
             number = action_unit(au).number
             if e in space.expressions and number in space.aus: matrix[space.expression_index(e), space.au_index(number)] = w
@@ -149,7 +149,7 @@ def emfacs_prior(
 # %% ../../nbs/labels/02_prior.ipynb #c50c9001
 DU2014_LINKS = dict(
     happiness={12: 1, 25: 1, 6: .51},
-    sadness={4: 1, 15: 1, 1: .60, 6: .50, 17: .67},
+    sadness={4: 1, 15: 1, 1: .60, 6: .50, 11: .26, 17: .67},
     fear={1: 1, 4: 1, 20: 1, 25: 1, 2: .57, 5: .63, 26: .33},
     anger={4: 1, 7: 1, 24: 1, 10: .26, 17: .52, 23: .29},
     surprise={1: 1, 2: 1, 25: 1, 26: 1, 5: .66},
@@ -185,25 +185,28 @@ def to_graph(self:Prior)->nx.Graph: # nodes 'fear', 'AU12' with `kind`, `positio
     return g
 
 # %% ../../nbs/labels/02_prior.ipynb #89f3e4a1
-def _label(node):
+def _label(node, described=()):
     "The label a node stands for: 'AU12' or 'fear'"
-    for find in (lambda n: str(action_unit(n)), expression):
+    for find in (lambda n: str(action_unit(n)), lambda n: expression(n, dict(described))):
         try: return find(node)
         except ValueError: pass
     raise PriorError(f"node {node!r} is neither an action unit, such as 'AU12', nor an expression, such as 'fear'")
 
 # %% ../../nbs/labels/02_prior.ipynb #44618ee5
-def placed_space(g:nx.Graph)->LabelSpace|None:
+def placed_space(
+    g:nx.Graph, # nodes named by label
+    described:Sequence=() # own words that may be among the nodes, see `LabelSpace`
+)->LabelSpace|None:
     "The label space of a graph whose nodes all have a `position`; None where they have not"
-    places = [(p, _label(n)) for n,p in g.nodes(data='position')]
+    places = [(p, _label(n, described)) for n,p in g.nodes(data='position')]
     if any(p is None for p,_ in places): return None
     labels = [l for _,l in sorted(places)]
-    return LabelSpace([l for l in labels if l.startswith('AU')], [l for l in labels if not l.startswith('AU')])
+    return LabelSpace([l for l in labels if l.startswith('AU')], [l for l in labels if not l.startswith('AU')], described)
 
 # %% ../../nbs/labels/02_prior.ipynb #977655e2
 def _cell(space, u, v, weight):
     "Row and column of the edge between nodes `u` and `v`"
-    au, other = sorted((_label(u), _label(v))) # 'AU12' sorts before 'fear'
+    au, other = sorted((_label(u, space.described), _label(v, space.described))) # 'AU12' sorts before 'fear'
     edge = f'the edge {in_words(u)} – {in_words(v)}'
     if not au.startswith('AU') or other.startswith('AU'): raise PriorError(f'{edge} does not link an expression with an action unit')
     if not isinstance(weight, Real): raise PriorError(f'{edge} has the weight {in_words(weight)}; give a number from 0 to 1')
@@ -214,12 +217,13 @@ def _cell(space, u, v, weight):
 def from_graph(cls:Prior,
     g:nx.Graph, # nodes named by label ('AU12', 'fear'), edges with `weight`
     space:LabelSpace|None=None, # needed where nodes have no `position`, checked where they have
-    other:float=OTHER # strength of a pair without an edge
+    other:float=OTHER, # strength of a pair without an edge
+    described:Sequence=() # own words that may be among the nodes, see `LabelSpace`
 )->Prior:
     "The matrix of a bipartite graph"
     if g.is_directed() or g.is_multigraph():
         raise PriorError('the graph is directed or has parallel edges; a link has no direction and one strength')
-    found = placed_space(g)
+    found = placed_space(g, space.described if space else described)
     if found is None and space is None:
         raise PriorError("not every node has a 'position', so the order of labels is unknown; pass a label space")
     space = (space or found).check(found or space, 'the graph')

@@ -136,20 +136,22 @@ def read_graphml(path:str|Path)->nx.Graph:
     except (nx.NetworkXError, KeyError, ValueError) as e: raise PriorError(f'{path}: not a GraphML graph ({e})') from e
 
 # %% ../../nbs/labels/04_tables.ipynb #cb5d78e5
-def _prior_csv(path, space):
+def _prior_csv(path, described):
     "The prior in a CSV file"
-    meta, rows, columns, values = read_labelled_csv(path, 'expression', expression, _weight)
+    meta, rows, columns, values = read_labelled_csv(path, 'expression', lambda t: expression(t, dict(described)), _weight)
     matrix = np.reshape(values, (len(rows), len(columns))) # (e, a)
-    return Prior(matrix, LabelSpace(columns, rows), meta.get('name', Path(path).stem), meta.get('source', ''))
+    return Prior(matrix, LabelSpace(columns, rows, described), meta.get('name', Path(path).stem), meta.get('source', ''))
 
 # %% ../../nbs/labels/04_tables.ipynb #bbe4a272
 def load_prior(
     path:str|Path, # a .csv or .graphml file
-    space:LabelSpace|None=None # the labels it must have, in this order; None takes the file's own
+    space:LabelSpace|None=None, # the labels it must have, in this order; None takes the file's own
+    described:Sequence=() # own words that may be among its expressions, see `LabelSpace`; those of `space` may anyway
 )->Prior:
     "Read and check a prior"
-    read = by_suffix(path, csv=_prior_csv, graphml=lambda p, s: Prior.from_graph(read_graphml(p), s))
-    prior = naming_file(path, read, path, space)
+    own = space.described if space else described
+    read = by_suffix(path, csv=lambda p: _prior_csv(p, own), graphml=lambda p: Prior.from_graph(read_graphml(p), space, described=own))
+    prior = naming_file(path, read, path)
     if space is not None: space.check(prior.space, str(path))
     return prior
 

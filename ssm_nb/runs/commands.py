@@ -8,9 +8,8 @@ __all__ = ['COMMANDS', 'parsed', 'run_folder', 'ssm_train', 'score_words', 'ssm_
 # %% ../../nbs/runs/05_commands.ipynb #e1c9e3f8
 import argparse, sys
 from pathlib import Path
-from typing import get_args
 from ..core.options import RunConfig, add_options, given_options
-from ..core.settings import AUSet, FESet, Settings
+from ..core.settings import Settings
 from ..core.shell import command_parser, existing_folder, parse_command, run_command, settings_first, writable_folder
 
 # %% ../../nbs/runs/05_commands.ipynb #94974c32
@@ -138,10 +137,10 @@ def ssm_evaluate(
     p = command_parser('ssm-evaluate', _EVALUATE, _EVALUATE_EXAMPLES)
     p.add_argument('folder', type=existing_folder, metavar='FOLDER', help='of the run')
     sets = dict(nargs='+', default=[], metavar='SET')
-    fe = get_args(FESet)
+    au,fe = (settings.set_names(o) for o in ('au', 'fe'))
     other = 'other data sets to test on: shared AUs, or the same expressions'
     new = 'sets with expressions that the run never saw, recognised by their descriptions'
-    p.add_argument('--transfer', **sets, choices=(*get_args(AUSet), *fe), help=other)
+    p.add_argument('--transfer', **sets, choices=(*au, *fe), help=other)
     p.add_argument('--zero-shot', **sets, choices=fe, help=new)
     few = 'clips at a time (default: 16); with released routing scores depend on it a little'
     p.add_argument('--bs', type=int, default=16, metavar='N', help=few)

@@ -122,8 +122,8 @@ def all_folds(
     "Folds whose manifests exist"
     settings = embedded_settings(settings, config.embedded) if config.embedded else settings
     name = getattr(config, task)
-    if found := getattr(settings, name).folds(): return found
-    raise FileNotFoundError(f'{getattr(settings, name).train}: no such manifest, nor that of another fold. '
+    if found := settings.data_set(name).folds(): return found
+    raise FileNotFoundError(f'{settings.data_set(name).train}: no such manifest, nor that of another fold. '
                             f'Say in settings.ini, section [{name}], where they are.')
 
 # %% ../../nbs/runs/03_folds.ipynb #15af399a

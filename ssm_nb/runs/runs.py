@@ -24,20 +24,21 @@ from ..core.files import write_text
 from ..core.settings import Settings
 from ..data.datasets import AUClips, FEClips
 from ..data.manifests import read_manifest
+from ..data.own_sets import set_format
 from ..evaluation.protocols import AUProtocols, AUTracks, FEEvaluation, au_protocols, au_tracks, fe_evaluation, fe_predictions
 from ..evaluation.observed import clip_aus, observed_map, wild_truth
 from ..faces.embedded import embedded_data
 from ..evaluation.results import Results
 from ..evaluation.zero_shot import au_transfer, shared_aus, zero_shot_model
-from ..labels.facs import AU_SETS, LabelSpace, label_space
-from ..labels.prior import ssm_prior
+from ..labels.facs import LabelSpace
+from ..labels.choice import choose_prior
 from ..model.backbone import build_clip, clip_config
-from ..model.prototypes import released_prompts
+from ..model.prototypes import class_prompts
 from ..model.released import load_model
 from ..model.ssm import SSM, build_ssm
 from ..model.weights import clip_weights
 from ..core.options import RunConfig
-from .config import (EMBEDDED, EnterFolder, RunData, check_choice, check_folder, description, read_config, run_data,
+from .config import (EMBEDDED, EnterFolder, RunData, check_folder, description, read_config, run_data,
     run_prior, run_sets, run_space)
 from ..show.plots import legend_above, map_triptych, themed
 from ..show.run_plots import gates, loss_curves
@@ -63,10 +64,10 @@ def run_model(
     settings:Settings, # where the full-size CLIP is
 )->SSM:                # untrained, on the CPU
     "The model that a run starts from"
-    c,space = config.constants,run_space(config)
+    c,space,prior = config.constants,run_space(config, settings),run_prior(config, settings)
     size = dict(n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden)
     variant = VARIANTS[config.variant]
-    model = build_ssm(clip_config(c.clip), space, run_prior(config), *released_prompts(space), **size, **parts_of(variant),
+    model = build_ssm(clip_config(c.clip), space, prior, *class_prompts(space, prior), **size, **parts_of(variant),
         routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=start_weights(config, settings))
     return leave_out(model, variant)
 
@@ -132,12 +133,13 @@ def other_test(
     size:int           # pixels of a frame
 ):                     # `AUClips` with `cover=True`, or `FEClips`
     "The test clips of another data set"
-    check_choice('a data set', name, ('bp4d', 'disfa', 'dfew', 'ferv39k', 'mafw'))
     if name in (config.au, config.fe): raise ValueError(f'the run was trained on {name}; its test is in the report anyway')
-    o,au = getattr(settings, name),name in AU_SETS
+    o,mine = settings.data_set(name),run_space(config, settings)
+    how = set_format(name, o)
     if not o.test.is_file(): raise FileNotFoundError(f'{o.test}: no such manifest. Say in settings.ini, section [{name}], where it is.')
-    records = read_manifest(o.test, name, label_space(name if au else config.au, 11 if name=='mafw' else 7))
-    return AUClips(records, o.images, size, cover=True) if au else FEClips(records, o.images, size)
+    own = how.labels if how.task=='fe' else mine
+    records = read_manifest(o.test, how, LabelSpace(how.labels.aus or mine.aus, own.expressions, own.described))
+    return AUClips(records, o.images, size, cover=True) if how.task=='au' else FEClips(records, o.images, size)
 
 # %% ../../nbs/runs/02_runs.ipynb #a5eb3a17
 def unseen_labels(
@@ -177,8 +179,9 @@ def unseen_expressions(
 )->dict:               # question to `FEEvaluation`
     "Expressions by description alone: among all, and among the unseen only"
     space,name = data.space,data.records.dataset.name
+    prior = choose_prior('ssm', space)
     unseen = unseen_labels(model.space, data, zero_shot=True)
-    found = fe_predictions(zero_shot_model(model, clip, space, ssm_prior(space), released_prompts(space)[1]), data, bs, device)
+    found = fe_predictions(zero_shot_model(model, clip, space, prior, class_prompts(space, prior)[1]), data, bs, device)
     return {f'{name}, all expressions':fe_evaluation(found), f"{name}, {', '.join(unseen)}":fe_evaluation(found.only(tuple(unseen)))}
 
 # %% ../../nbs/runs/02_runs.ipynb #091af033

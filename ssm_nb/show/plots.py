@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from PIL import Image
 from plotly.subplots import make_subplots
-from ..labels.facs import ACTION_UNITS, LabelSpace
+from ..labels.facs import CATALOGUE, LabelSpace
 
 # %% ../../nbs/show/01_plots.ipynb #f497c560
 INK, GRID = '#787878', 'rgba(128,128,128,0.25)' # text; lines that stay in the background
@@ -245,7 +245,7 @@ def label_table(
     title:str='The two label sets' # one line
 )->go.Figure:
     "Action units and expressions of a label space, in order"
-    units = [ACTION_UNITS[n] for n in space.aus]
+    units = [CATALOGUE[n] for n in space.aus]
     fig = make_subplots(1, 2, specs=[[dict(type='table')]*2], column_widths=[0.74, 0.26], horizontal_spacing=0.03)
     fig.add_trace(_columns(('AU', 'name', 'main muscle', 'region'), [[str(u) for u in units],
         *([getattr(u, k) for u in units] for k in ('name', 'muscle', 'region'))], [1, 3, 4, 1.2]), 1, 1)

@@ -9,7 +9,7 @@ __all__ = ['au_f1_bars', 'score_bars', 'confusion', 'smoothed', 'loss_curves', '
 import numpy as np, plotly.graph_objects as go
 from collections.abc import Sequence
 from plotly.subplots import make_subplots
-from ..labels.facs import LabelSpace, expression
+from ..labels.facs import LabelSpace
 from .plots import INK, PALETTE, checked_array, au_texts, heatmap, matrix_figure, legend_above, themed
 
 # %% ../../nbs/show/02_run_plots.ipynb #5a9c158c
@@ -81,7 +81,7 @@ def confusion(
     title:str='Confusion: true expression (rows), predicted (columns)' # one line
 )->go.Figure:
     "Counts of each true expression by what was predicted"
-    names = [expression(e) for e in expressions]
+    names = list(expressions)
     m = checked_array(matrix, (len(names),)*2, 'the confusion matrix')
     if not ((m >= 0) & (m == np.round(m))).all(): raise ValueError('the confusion matrix must hold counts; rows are normalised here')
     total, share = m.sum(1, keepdims=True), _row_shares(m) # (e, 1), (e, e)
