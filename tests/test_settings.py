@@ -1,11 +1,10 @@
 "settings.ini: what can be written can be read, and nothing else gets through silently."
 import sys, subprocess
-from dataclasses import fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 import pytest
 from hypothesis import given, strategies as st
-from ssm_nb.core.settings import (Count, Paths, PresetName, PriorChoice, PriorName, Run, SetFiles, Settings, SettingsError, Share,
+from ssm_nb.core.settings import (Count, Paths, PresetName, PriorChoice, PriorName, Run, SetFiles, SetName, Settings, SettingsError, Share,
     check_entries, keys_of, load_settings, option_words, read_entries)
 
 ROOT = Path(__file__).parents[1]
@@ -46,13 +45,15 @@ def test_presets_can_all_be_named():
 
 folder = st.text('abcÄé_-.#; \'', min_size=1, max_size=8).map(lambda s: Path(f'/data/{s}'))
 NUMBERS = {PriorChoice:st.sampled_from([*get_args(PriorName), '/data/Ä #1/map.csv', '/data/b.graphml']), int:st.integers(0, 10**9), Count:st.integers(1, 10**9), Share:st.integers(1, 999).map(lambda n: n/1000), bool:st.booleans()}
-def value(typ): return NUMBERS[typ] if typ in NUMBERS else st.sampled_from(get_args(typ)) if get_origin(typ) is Literal else folder
+def value(key, typ):
+    if typ is SetName: return st.sampled_from(Settings().set_names(key))
+    return NUMBERS[typ] if typ in NUMBERS else st.sampled_from(get_args(typ)) if get_origin(typ) is Literal else folder
 def written(v):
     "A value as one would write it: in quotes where a sign of a comment stands in it, or a space at its end"
     if isinstance(v, bool): return ('no', 'yes')[v]
     return f'"{v}"' if set(str(v)) & {*'#;'} or str(v)!=str(v).strip() else v
 
-@given(values=st.fixed_dictionaries({}, optional={(s, k): value(t) for s,k,t in KEYS}),
+@given(values=st.fixed_dictionaries({}, optional={(s, k): value(k, t) for s,k,t in KEYS}),
        newline=st.sampled_from(['\n', '\r\n']), bom=st.booleans())
 def test_what_is_written_is_read(tmp_path_factory, values, newline, bom):
     text = '\n'.join(f'[{s}]\n  {k} ={written(v)}  # said' for (s,k),v in values.items())
@@ -100,3 +101,32 @@ def test_the_file_of_another_program(text, tmp_path, monkeypatch):
 
 def test_a_typo_is_not_another_program(tmp_path):
     with pytest.raises(SettingsError, match=r"unknown section \[dfww\]: did you mean 'dfew'"): load_settings(write(tmp_path/'settings.ini', '[dfww]\nfold = 1'))
+
+# data sets of one's own ------------------------------------------------------------------------------------------------
+
+OWN = '[ward]\ntask = au\nlabels = AU4, AU43\nimages = frames\ntrain = a_{fold}.csv\ntest = b_{fold}.csv\n'
+
+def test_a_section_of_ones_own_is_a_data_set(tmp_path):
+    got = load_settings(write(tmp_path/'settings.ini', f'[run]\nau = ward\n{OWN}fold = 3\nsubject = who\n'))
+    assert got.run.au=='ward' and got.set_names('au')==['bp4d', 'disfa', 'ward'] and got.set_names('fe')==['dfew', 'ferv39k', 'mafw']
+    where = got.data_set('ward')
+    assert (where.labels, where.subject, where.train)==('AU4, AU43', 'who', tmp_path/'data'/'a_3.csv') and where.at_fold(1).test.name=='b_1.csv'
+
+def test_a_file_with_nothing_but_a_set_of_ones_own_is_ours(tmp_path):
+    assert list(load_settings(write(tmp_path/'settings.ini', OWN)).own)==['ward']
+
+@pytest.mark.parametrize('change,why', {
+    'labels = AU4, AU43':r"settings.ini:1: \[ward\] has no line 'labels'", 'images = frames':r"settings.ini:1: \[ward\] has no line 'images'"}.items())
+def test_what_a_set_of_ones_own_lacks(change, why, tmp_path):
+    with pytest.raises(SettingsError, match=why): load_settings(write(tmp_path/'settings.ini', OWN.replace(f'{change}\n', '')))
+
+@pytest.mark.parametrize('text,why', {
+    OWN.replace('task = au', 'task = mouth'):"settings.ini:2: task = 'mouth' is not one of the choices",
+    OWN+'expressions = fear\n':"settings.ini:7: 'expressions' does not go with task = au: give labels",
+    OWN+'lables = AU1\n':r"settings.ini:7: unknown key 'lables' in \[ward\] \(value 'AU1'\): did you mean 'labels'",
+    OWN.replace('ward', 'my ward'):"settings.ini:2: a data set cannot be called 'my ward'",
+    '[run]\nau = wrad\n'+OWN:"settings.ini:2: au = 'wrad' is not one of the choices: did you mean 'ward'",
+    '[run]\nfe = ward\n'+OWN:"settings.ini:2: fe = 'ward' is not one of the choices",
+    '[bp4d]\ntask = au\n':r"settings.ini:2: unknown key 'task' in \[bp4d\]"}.items())
+def test_what_is_wrong_with_a_set_of_ones_own(text, why, tmp_path):
+    with pytest.raises(SettingsError, match=why): load_settings(write(tmp_path/'settings.ini', text))

@@ -67,8 +67,7 @@ def prior_choice(
 
 # %% ../../nbs/core/04_options.ipynb #f71c7893
 _KINDS = {bool:dict(action=argparse.BooleanOptionalAction), PriorChoice:dict(type=prior_choice, metavar='PRIOR'),
-          Share:dict(type=float, metavar='SHARE'), Count:dict(type=int, metavar='N'), int:dict(type=int, metavar='N'),
-          SetName:dict(metavar='SET')}
+          Share:dict(type=float, metavar='SHARE'), Count:dict(type=int, metavar='N'), int:dict(type=int, metavar='N'), SetName:{}}
 
 def words_of(
     kind:type, # the annotation of a field
@@ -83,8 +82,7 @@ def option(
 )->tuple[str,dict]:    # what `add_argument` takes
     "How argparse reads a field"
     kind = keys_of(RunConfig)[key]
-    how = _KINDS.get(kind) or dict(choices=words_of(kind))
-    if kind is SetName: how = dict(how, choices=settings.set_names(key))
+    how = _KINDS.get(kind) or dict(choices=settings.set_names(key) if kind is SetName else words_of(kind))
     help_text = f'{option_words(RunConfig)[key]} (default: {default_words(key, settings)})'
     return f"--{key.replace('_', '-')}", dict(how, default=None, help=help_text.replace('%', '%%'))
 

@@ -365,7 +365,7 @@ def find_settings()->Path|None: # None: there is no such file
 def _check_ours(file):
     "An error if the file belongs to another program"
     names = re.findall(r'^[ \t]*\[([^\]\n]*)\]', _text(file), re.M)
-    ours,own = list(keys_of(Settings)),re.search(r'^[ \t]*task[ \t]*=[ \t]*(au|fe)\b', _text(file), re.M)
+    ours,own = list(keys_of(Settings)),re.search(r'^[ \t]*task[ \t]*=', _text(file), re.M)
     if names and not own and not any(nearest(o, ours) for o in names):
         theirs,ours = ('], ['.join(o) for o in (names[:3], ours))
         raise SettingsError(Entry(file, 1, ''), f"belongs to another program: its sections are [{theirs}], ours are [{ours}]. "

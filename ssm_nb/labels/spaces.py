@@ -17,7 +17,7 @@ class NamedSpace(NamedTuple):
     space:LabelSpace # in the order of the source
     source:str # where the order is written down
 
-# %% ../../nbs/labels/06_spaces.ipynb #a7ee91d4
+# %% ../../nbs/labels/06_spaces.ipynb #b190abe4
 _OTHER = dict(other='a face that shows none of the seven expressions')
 NAMED_SPACES = dict(
     bp4d=NamedSpace(LabelSpace(BP4D_AUS, ()), 'Zhang et al. 2014, as the SSM release reads it'),

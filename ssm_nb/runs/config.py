@@ -82,7 +82,9 @@ def run_config(
     for k in given: check_choice('a key of a run', k, [f.name for f in fields(RunConfig)])
     faces = dict(au='bp4d', fe='dfew', preset='small') if given.get('embedded') else {}
     values = asdict(settings.run) | faces | given
-    for k in ('au', 'fe'): check_choice(k, values[k], settings.set_names(k))
+    for k in ('au', 'fe'):
+        check_choice(k, values[k], settings.set_names(k))
+        set_format(values[k], settings.data_set(values[k])) # an error if its labels cannot be read
     if values['preset']=='pair': values['preset'] = pair_preset(values['au'], values['fe'])
     _check_values(values)
     folds = {} if values.get('embedded') else {f'{k}_fold':settings.data_set(values[k]).fold for k in ('au', 'fe')}
