@@ -36,6 +36,8 @@ def test_trains_what_it_says(settings, tmp_path, variant, still, moving):
     assert set(moving)<=names
     results = evaluate_run(tmp_path, settings, device='cpu')
     assert (results.au is None, results.fe is None)==(variant=='fe_only', variant=='au_only')
+    assert ('wild clips' in results.transfer)==(variant!='fe_only')                # a branch that did not train has no score, in no domain
+    assert [k for k in json.loads((tmp_path/'metrics.json').read_text()) if k=='au' or k.startswith('transfer')]==([] if variant=='fe_only' else ['au', 'transfer to wild clips'])
     assert json.loads((tmp_path/'config.json').read_text())['config']['variant']==variant
 
 

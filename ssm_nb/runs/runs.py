@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['start_weights', 'run_model', 'run_learner', 'join_processes', 'train_run', 'best_model', 'other_test',
-           'unseen_labels', 'transferred', 'unseen_expressions', 'wild_results', 'run_results', 'read_columns',
-           'epoch_curve', 'training_sections', 'write_figures', 'run_title', 'run_facts', 'evaluate_run']
+           'unseen_labels', 'transferred', 'unseen_expressions', 'check_trained', 'wild_results', 'run_results',
+           'read_columns', 'epoch_curve', 'training_sections', 'write_figures', 'run_title', 'run_facts',
+           'evaluate_run']
 
 # %% ../../nbs/runs/02_runs.ipynb #369ecd85
 import csv, json, os, re
@@ -181,6 +182,16 @@ def unseen_expressions(
     found = fe_predictions(zero_shot_model(model, clip, space, ssm_prior(space), released_prompts(space)[1]), data, bs, device)
     return {f'{name}, all expressions':fe_evaluation(found), f"{name}, {', '.join(unseen)}":fe_evaluation(found.only(tuple(unseen)))}
 
+# %% ../../nbs/runs/02_runs.ipynb #996b7024
+def check_trained(
+    config:RunConfig, # of the run
+    data:AUClips|FEClips, # of another data set
+):
+    "An error if a data set asks a branch that a run did not train"
+    if data.task not in VARIANTS[config.variant].tasks:
+        asks = dict(au='action units', fe='expressions')[data.task]
+        raise ValueError(f'{data.where} asks for {asks}, which a run with variant = {config.variant} does not learn')
+
 # %% ../../nbs/runs/02_runs.ipynb #091af033
 def wild_results(
     config:RunConfig,  # of the run
@@ -191,6 +202,7 @@ def wild_results(
     how:dict,          # bs, device, workers
 )->tuple:              # {'wild clips': `AUProtocols`} of rendered faces, else {}; `ObservedMap`, or the reason why there is none
     "Action units in the test clips of the expression task"
+    if 'au' not in VARIANTS[config.variant].tasks: return {},f'variant = {config.variant} does not learn action units'
     try:
         known = config.embedded and wild_truth(embedded_data(settings.paths.cache, EMBEDDED[config.embedded]), data.records, data.length)
         predicted = clip_aus(model, data, known.people if known else None, **how)
@@ -215,12 +227,13 @@ def run_results(
     data,model = run_data(config, settings),model.to(device)
     other = {k:other_test(k, config, settings, data.fe_test.size) for k in (*transfer, *unseen)}
     for k,o in other.items(): # before anything that takes long
+        check_trained(config, o)
         if o.task=='au': shared_aus(model.space, o.space)
         else: unseen_labels(model.space, o, zero_shot=k in unseen)
     clip = build_clip(clip_config(config.constants.clip), weights=start_weights(config, settings)).to(device) if unseen else None
     how = dict(bs=bs, device=device, workers=config.workers)
-    held = au_tracks(model, data.au_choose, **how) if config.selection=='validation' and config.variant!='fe_only' else None
-    tasks = VARIANTS[config.variant].tasks # a branch that was not trained has nothing to say
+    tasks = VARIANTS[config.variant].tasks
+    held = au_tracks(model, data.au_choose, **how) if config.selection=='validation' and 'au' in tasks else None
     au = au_protocols(au_tracks(model, data.au_test, **how), held) if 'au' in tasks else None
     fe = fe_evaluation(fe_predictions(model, data.fe_test, **how)) if 'fe' in tasks else None
     asked = {q:o for k in unseen for q,o in unseen_expressions(model, clip, other[k], bs, device).items()}

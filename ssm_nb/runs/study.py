@@ -112,7 +112,7 @@ def counts_of(
     results:Results, # of a run
 )->dict: # 'au' and 'wild': person to (3, a) frames; 'fe': [[class, answer], …]
     "What intervals over people and clips need"
-    au = dict(au=results.au, wild=results.transfer.get(WILD)) if results.au else {} # an AU branch that did not train has nothing to say
+    au = dict(au=results.au, wild=results.transfer.get(WILD)) # None or absent where the AU branch did not train
     return {k:o.counts for k,o in au.items() if o and o.counts} | (dict(fe=results.fe.answers) if results.fe else {})
 
 # %% ../../nbs/runs/04_study.ipynb #f31af62e
@@ -153,9 +153,8 @@ def study_row(
 )->dict: # score to number
     "The main scores of a run, protocol `fixed`"
     kept = json.loads((where/'metrics.json').read_text(encoding='utf-8'))
-    au = _au_row(kept, 'au', 'AU')
-    wild = _au_row(kept, f'transfer to {WILD}', 'wild AU') if au else {}
-    return au|wild|({k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')} if 'fe' in kept else {})
+    au = _au_row(kept, 'au', 'AU')|_au_row(kept, f'transfer to {WILD}', 'wild AU')
+    return au|({k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')} if 'fe' in kept else {})
 
 # %% ../../nbs/runs/04_study.ipynb #e38b9d41
 def _pairs(rows, regime, a, b, at):
