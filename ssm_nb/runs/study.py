@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WILD', 'COUNTED', 'Study', 'read_study', 'counts_of', 'is_finished', 'run_one', 'study_row', 'mean_f1', 'mean_recall',
-           'resampled', 'people_interval', 'paired', 'difference_figure', 'difference_lines', 'write_study',
-           'study_rows', 'Place', 'left_words', 'run_study']
+           'resampled', 'people_interval', 'paired', 'difference_figure', 'difference_lines', 'same_keys',
+           'write_study', 'study_rows', 'Place', 'left_words', 'run_study']
 
 # %% ../../nbs/runs/04_study.ipynb #f674e11c
 import json
@@ -257,6 +257,14 @@ def difference_lines(
     cells = [(o['regime'], o['compare'], o['score'], number(o['mean']), number(o['half'])[1:], over(o), str(o['n'])) for o in table]
     return markdown_table(['regime', 'variants', 'score', 'mean difference', '± (95 %, seeds)', '95 %, people or clips', 'seeds'], cells)
 
+# %% ../../nbs/runs/04_study.ipynb #ea76029f
+def same_keys(
+    rows:list[dict], # a single task has no scores of the other, some scores no second interval
+)->list[dict]:
+    "Rows of a table: what one of them has, all have, if only empty"
+    keys = dict.fromkeys((k for r in rows for k in r), '')
+    return [keys|r for r in rows]
+
 # %% ../../nbs/runs/04_study.ipynb #d39c8d3b
 def write_study(
     folder:Path,        # gets study.json, .csv, .md and .html
@@ -270,11 +278,10 @@ def write_study(
     note = (f'{len(rows)} of {planned} runs. Differences of runs with the same seed; Student t over seeds, '
             'bootstrap over test people (action units) or clips (expressions); protocol `fixed`.')
     write_text(folder/'study.md', f'# Study\n\n{note}\n\n{difference_lines(table)}\n')
-    even = [dict(dict.fromkeys((k for r in rows for k in r), ''), **r) for r in rows] # a single task has no scores of the other
-    if rows: write_csv(folder/'study.csv', even)
+    if rows: write_csv(folder/'study.csv', same_keys(rows))
     write_json(folder/'study.json', dict(note=note, planned=planned, runs=rows, table=table))
-    first = Section('Differences', [note, *([difference_figure(table), table] if table else [])])
-    write_page(folder/'study.html', 'Study', [first, Section('Runs', [even] if rows else [note])], '', study.options)
+    first = Section('Differences', [note, *([difference_figure(table), same_keys(table)] if table else [])])
+    write_page(folder/'study.html', 'Study', [first, Section('Runs', [same_keys(rows)] if rows else [note])], '', study.options)
     return table
 
 # %% ../../nbs/runs/04_study.ipynb #617581e1
