@@ -2128,6 +2128,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'ssm_nb.training.rules.plain_prior': ('training/rules.html#plain_prior', 'ssm_nb/training/rules.py'),
                                        'ssm_nb.training.rules.plain_rate': ('training/rules.html#plain_rate', 'ssm_nb/training/rules.py'),
                                        'ssm_nb.training.rules.plain_slot': ('training/rules.html#plain_slot', 'ssm_nb/training/rules.py'),
+                                       'ssm_nb.training.rules.plain_smoothing': ( 'training/rules.html#plain_smoothing',
+                                                                                  'ssm_nb/training/rules.py'),
                                        'ssm_nb.training.rules.plain_view': ('training/rules.html#plain_view', 'ssm_nb/training/rules.py'),
                                        'ssm_nb.training.rules.plain_window': ( 'training/rules.html#plain_window',
                                                                                'ssm_nb/training/rules.py'),

@@ -32,9 +32,11 @@ class Departure:
 # %% ../../nbs/training/09_parity.ipynb #62ca27e1
 OF_SMALL = {
     'routing':Departure('routing of experts', 'weights and experts of different tokens',
-        'the same in the pairs’ presets; each token’s own choice in `small`', 'a token’s output should not depend on its company', '`Preset.routing`'),
+        'the same in the pairs’ presets; each token’s own choice in `small`',
+        'a token’s output should not depend on its company', '`Preset.routing`'),
     'smoothing':Departure('smoothing of AU logits', 'within pairs of frames',
-        'the same in the pairs’ presets; along the whole clip in `small`', 'the filter is meant to smooth over five frames', '`Preset.smoothing`'),
+        'the same in the pairs’ presets; along the whole clip in `small`',
+        'the filter is meant to smooth over five frames', '`Preset.smoothing`'),
     'lam_of':Departure('Mixup λ', 'one a batch', 'the same in the pairs’ presets; one a clip in `small`',
         'few steps: every batch should be mixed', '`Preset.lam_of`'),
     'ramp_pace':Departure('pace of the ramp', '30 epochs', 'the same in the pairs’ presets; 6 in `small`',
