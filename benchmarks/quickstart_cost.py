@@ -1,12 +1,17 @@
-"""What the quickstart's training costs: processor seconds a step (user and system), and the process's peak memory, of this tree and of an older commit.
+"""What the quickstart costs on a processor: this tree beside an older commit, alternately and in one go, so that what else the machine does meets both.
 
-Both trees train the quickstart's model on the same rendered faces with the same settings, in one go and alternately, so that what else the machine does
-meets both. The first steps, in which frames are decoded for the first time, are left out of the seconds, not of the peak.
+`whole` runs tutorials/01_quickstart.ipynb as `make quickstart` does, with the faces already in the cache (the second run of a newcomer): processor
+minutes of user and system together, and peak memory of the process. `steps` trains a few steps only: processor seconds a step; the first steps, in
+which frames are decoded for the first time, are left out of the seconds, not of the peak. Let nothing else run meanwhile: other work makes caches
+cold, and processor seconds grow with it.
 
-Run: python benchmarks/quickstart_cost.py [steps] [commit]   (writes results/quickstart_cost.json; default 40 steps, commit 795f86b)
-     python benchmarks/quickstart_cost.py profile [steps]    (where the time of this tree goes, by operation; writes the same file)
+Run: python benchmarks/quickstart_cost.py whole [rounds] [commit]    (two rounds of each tree take about half an hour; commit 795f86b by default)
+     python benchmarks/quickstart_cost.py steps [steps] [commit]     (40 steps by default, a few minutes)
+     python benchmarks/quickstart_cost.py profile [steps]            (where the time of this tree goes, by operation)
+Each writes its part of results/quickstart_cost.json.
 """
-import json, os, resource, subprocess, sys, tempfile, time
+import json, os, platform, resource, subprocess, sys, tempfile, time
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -60,12 +65,35 @@ def steps(n, each=None):
                 peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
 
 
-def measured(tree, n):
+def environment_of(tree):
+    "Variables of a process that uses the sources of a tree."
+    return dict(os.environ, PYTHONPATH=str(tree), PLOTLY_RENDERER='plotly_mimetype', **MEMORY)
+
+
+def measured_steps(tree, n):
     "The same in a process of its own, with the sources of a tree."
-    env = dict(os.environ, PYTHONPATH=str(tree), **MEMORY)
-    out = subprocess.run([sys.executable, __file__, 'steps', str(n)], env=env, cwd=tree, capture_output=True, text=True)
+    out = subprocess.run([sys.executable, __file__, 'here', str(n)], env=environment_of(tree), cwd=tree, capture_output=True, text=True)
     if out.returncode: raise RuntimeError(out.stderr[-3000:])
     return json.loads(out.stdout.strip().splitlines()[-1])
+
+
+def draw_faces(tree):
+    "Let a tree draw its faces, if they are not in the cache."
+    code = 'from ssm_nb.core.settings import load_settings; from ssm_nb.faces.embedded import SMALL, embedded_data; embedded_data(load_settings().paths.cache, SMALL)'
+    subprocess.run([sys.executable, '-c', code], env=environment_of(tree), cwd=tree, check=True, capture_output=True)
+
+
+def measured_quickstart(tree):
+    "The whole quickstart of a tree."
+    live = 'import sys, fastprogress, IPython; IPython.start_ipython(sys.argv[1:])' # as the Makefile has it
+    begun,results = time.time(),tree/'out'/'quickstart.json'
+    with tempfile.TemporaryFile('w+') as log:
+        p = subprocess.Popen([sys.executable, '-c', live, '--no-term-title', '01_quickstart.ipynb'], env=environment_of(tree), cwd=tree/'tutorials',
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        _,status,used = os.wait4(p.pid, 0)
+        log.seek(0)
+        if status or not results.exists() or results.stat().st_mtime<begun: raise RuntimeError(f'the quickstart of {tree} did not end well:\n{log.read()[-3000:]}')
+    return dict(cpu_minutes=(used.ru_utime+used.ru_stime)/60, wall_minutes=(time.time()-begun)/60, peak_gb=used.ru_maxrss/2**20)
 
 
 def profile(n):
@@ -83,22 +111,33 @@ def keep(**more):
     write_json(RESULTS, (json.loads(RESULTS.read_text()) if RESULTS.exists() else {})|more)
 
 
-def compare(n, commit):
-    "This tree and an older one, twice each, alternately."
+@contextmanager
+def two_trees(commit):
+    "This tree, and an older one in a folder of its own."
     with tempfile.TemporaryDirectory() as tmp:
         old = Path(tmp)/'old'
         subprocess.run(['git', 'worktree', 'add', '--detach', str(old), commit], cwd=ROOT, check=True, capture_output=True)
-        try: rows = [dict(tree=k, **measured(t, n)) for _ in range(2) for k,t in (('now', ROOT), (commit, old))]
+        try: yield {'now':ROOT, commit:old}
         finally: subprocess.run(['git', 'worktree', 'remove', '--force', str(old)], cwd=ROOT, check=True)
-    mean = lambda k,s: sum(r[s] for r in rows if r['tree']==k)/2
-    cpu = {k:mean(k, 'user')+mean(k, 'system') for k in ('now', commit)}
-    return dict(commit=commit, rows=rows, cpu_seconds_a_step=cpu, ratio=cpu['now']/cpu[commit], peak_mb={k:mean(k, 'peak_mb') for k in cpu})
 
 
-def main(*args):
-    if args[:1]==('steps',): print(json.dumps(steps(int(args[1]))))
-    elif args[:1]==('profile',): keep(profile=profile(int(args[1]) if args[1:] else 12))
-    else: keep(compared=compare(int(args[0]) if args else 40, args[1] if args[1:] else '795f86b'))
+def compare(measure, rounds, commit, cost):
+    "Each tree in each round; means, and how much of the older tree's `cost` this one has."
+    with two_trees(commit) as trees:
+        for tree in trees.values(): draw_faces(tree)
+        rows = [dict(tree=k, **measure(tree)) for _ in range(rounds) for k,tree in trees.items()]
+    keys = [k for k,v in rows[0].items() if isinstance(v, float)]
+    means = {t:{k:sum(r[k] for r in rows if r['tree']==t)/rounds for k in keys} for t in trees}
+    return dict(commit=commit, processor=platform.processor() or platform.machine(), cores=os.cpu_count(), rows=rows, means=means,
+        ratio=cost(means['now'])/cost(means[commit]))
+
+
+def main(what='', n=None, commit='795f86b'):
+    if what=='here': print(json.dumps(steps(int(n))))
+    elif what=='profile': keep(profile=profile(int(n or 12)))
+    elif what=='steps': keep(steps=compare(lambda tree: measured_steps(tree, int(n or 40)), 2, commit, lambda m: m['user']+m['system']))
+    elif what=='whole': keep(whole=compare(measured_quickstart, int(n or 2), commit, lambda m: m['cpu_minutes']))
+    else: sys.exit(__doc__)
 
 
 if __name__=='__main__': main(*sys.argv[1:])
