@@ -113,6 +113,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'ssm_nb/core/settings.py'),
                                       'ssm_nb.core.settings._check_ours': ('core/settings.html#_check_ours', 'ssm_nb/core/settings.py'),
                                       'ssm_nb.core.settings._key_value': ('core/settings.html#_key_value', 'ssm_nb/core/settings.py'),
+                                      'ssm_nb.core.settings._legible': ('core/settings.html#_legible', 'ssm_nb/core/settings.py'),
                                       'ssm_nb.core.settings._path_text': ('core/settings.html#_path_text', 'ssm_nb/core/settings.py'),
                                       'ssm_nb.core.settings._prior': ('core/settings.html#_prior', 'ssm_nb/core/settings.py'),
                                       'ssm_nb.core.settings._quoted': ('core/settings.html#_quoted', 'ssm_nb/core/settings.py'),
