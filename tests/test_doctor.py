@@ -7,7 +7,8 @@ from PIL import Image
 from ssm_nb.data.formats import DATA_SETS,ManifestError
 from ssm_nb.data.manifests import read_manifest
 from ssm_nb.data.counts import compare_joint,load_published,permuted,tally
-from ssm_nb.data.doctor import Checkup,by_kind,check_up,ssm_doctor
+from ssm_nb.data.doctor import by_kind,ssm_doctor
+from ssm_nb.data.examination import Checkup,check_up
 from ssm_nb.labels.cooccurrence import dataset_cooccurrence
 from ssm_nb.core.settings import load_settings
 from ssm_nb.runs.config import run_config,run_data
