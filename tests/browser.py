@@ -1,5 +1,5 @@
 "A real Chromium for tests of the explorer; without one they are skipped"
-import base64, json, os, shutil
+import base64, json, os, shutil, signal, socket, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 import pytest
 
@@ -14,6 +14,28 @@ def browser():
         b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--disable-gpu'])
         try: yield b
         finally: b.close()
+
+def _free_port():
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
+
+@contextmanager
+def jupyterlab(root, own):
+    "JupyterLab on the files of `root`; what it keeps for itself goes into `own`. Its address"
+    port,kept = _free_port(),{v:str(own/f'.{v.lower()}') for v in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR')}
+    url,log = f'http://127.0.0.1:{port}',own/'lab.log'
+    with open(log, 'w') as out:
+        p = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip', '127.0.0.1', '--port', str(port), f'--ServerApp.root_dir={root}', '--IdentityProvider.token=',
+            '--ServerApp.disable_check_xsrf=True', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate'], env={**os.environ, **kept}, stdout=out, stderr=out, start_new_session=True)
+    try:
+        for _ in range(240):
+            assert p.poll() is None, log.read_text()[-2000:]
+            try: urllib.request.urlopen(f'{url}/api/status', timeout=2); break
+            except OSError: time.sleep(.5)
+        yield url
+    finally:
+        os.killpg(p.pid, signal.SIGTERM)
+        try: p.wait(20)
+        except subprocess.TimeoutExpired: os.killpg(p.pid, signal.SIGKILL)
 
 def until(page, script, seconds=20):
     "Poll `script` from here: the page's policy may forbid the browser to do it from a text"

@@ -1,5 +1,5 @@
 "ssm-doctor: each sickness is found, named with file and line, and fails; healthy data pass"
-import json,os,shutil,subprocess,sys
+import json,os,re,shutil,subprocess,sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np,pytest
@@ -184,6 +184,52 @@ def test_smaller_steps_and_the_test_set_as_judge_may_do(study):
     assert ssm_doctor(['bp4d', '--settings', str(study/'settings.ini'), '--au-bs', '2'])==1
     (study/'settings.ini').write_text('[paths]\ndata = .\nout = out\n\n[run]\nselection = test\n')
     assert ssm_doctor(['bp4d', '--settings', str(study/'settings.ini'), '--au-bs', '2'])==0
+
+# Harm that nobody listed: whatever is done to the files, a run that refuses has a doctor that says so, and neither ends in a traceback
+
+def lines_of(d, rng): return rng.choice([d/'BP4D/train_1f_data.list', d/'BP4D/test_1f_data.list', d/'DFEW/DFEW_set_1_train.txt', d/'DFEW/DFEW_set_1_test.txt'])
+def on_a_line(change):
+    def harm(d, rng):
+        def edited(lines):
+            k = rng.integers(len(lines))
+            return [*lines[:k], *change(lines[k], lines, rng), *lines[k+1:]]
+        edit(lines_of(d, rng), edited)
+    return harm
+def some_frame(d, rng): return rng.choice(sorted((d/rng.choice(['BP4D/Images', 'DFEW/frames'])).rglob('*.jpg')))
+def some_folder(d, rng): return some_frame(d, rng).parent
+def to_directory(d, rng):
+    f = some_frame(d, rng)
+    f.unlink(); f.mkdir()
+def to_link(d, rng):
+    f = some_frame(d, rng)
+    f.unlink(); f.symlink_to('nowhere.jpg')
+def thin_out(d, rng): edit(lines_of(d, rng), lambda lines: [l for l in lines if rng.random()<.3] or lines[:1])
+def both_names(d, rng):
+    f = some_folder(d, rng)
+    edit(lines_of(d, rng), lambda lines: [*lines, lines[0].replace(lines[0].split('/')[0].split()[0], f.name)])
+
+HARMS = dict(lost=on_a_line(lambda l,lines,rng: []), twice=on_a_line(lambda l,lines,rng: [l, l]), moved=on_a_line(lambda l,lines,rng: [lines[rng.integers(len(lines))]]),
+    field=on_a_line(lambda l,lines,rng: [l.rsplit(' ', 1)[0]]), letter=on_a_line(lambda l,lines,rng: [l[:-1]+rng.choice(list('x279-'))]),
+    upper=on_a_line(lambda l,lines,rng: [l.upper()]), slash=on_a_line(lambda l,lines,rng: ['/'+l]), semicolons=on_a_line(lambda l,lines,rng: [l.replace(' ', ';')]),
+    quotes=on_a_line(lambda l,lines,rng: [f'"{l}"']), number=on_a_line(lambda l,lines,rng: [re.sub('[0-9]+', lambda m: str(int(m[0])+1), l, count=3)]),
+    utf16=lambda d,rng: (f := lines_of(d, rng)).write_bytes(f.read_text().encode('utf-16')), empty=lambda d,rng: lines_of(d, rng).write_text(''),
+    thin_out=thin_out, no_folder=lambda d,rng: shutil.rmtree(some_folder(d, rng)), frame=lambda d,rng: some_frame(d, rng).unlink(), to_directory=to_directory, to_link=to_link,
+    case=lambda d,rng: (f := some_frame(d, rng)).rename(f.with_suffix('.JPG')), twin=lambda d,rng: shutil.copy(f := some_frame(d, rng), f.with_suffix('.jpeg')),
+    folder_name=lambda d,rng: (f := some_folder(d, rng)).rename(f.with_name(f.name.upper()+' ')), both_names=both_names)
+
+@pytest.mark.parametrize('name', list(HARMS))
+def test_a_run_that_refuses_has_a_doctor_that_says_so(study, name, capsys):
+    rng = np.random.default_rng(list(name.encode()))
+    for _ in range(rng.integers(1, 4)): HARMS[name](study, rng)
+    settings = load_settings(study/'settings.ini')
+    try: run_data(run_config(settings), settings)
+    except ManifestError as e: why = e.problem
+    except ValueError as e: why = str(e)
+    else: why = None
+    status = ssm_doctor(['--settings', str(study/'settings.ini')])
+    said = json.loads((study/'out/doctor.json').read_text())['sets']
+    faults = [f'{f["problem"]} {f["fix"]}' for s in said for f in s['faults']]
+    assert why is None or (status==1 and any(why in o or o in why for o in faults)), (why, faults)
 
 # One thing, two names --------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 import json, os, signal, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 import pytest
-from browser import browser, until
+from browser import browser, jupyterlab, until
 
 pytest.importorskip('jupyterlab', reason='jupyterlab is not installed')
 
@@ -14,32 +14,15 @@ spec = Spec.from_payload(Path('payload.txt').read_text())''', 'w = explore(spec)
 def notebook(): return dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')),
     cells=[dict(cell_type='code', id=f'c{i}', execution_count=None, metadata={}, outputs=[], source=s) for i,s in enumerate(CELLS)])
 
-def free_port():
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
-
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
     "JupyterLab on this machine, with a notebook and the payload of a small model"
     from test_explorer import a_model, a_spec, spaces
-    top,port = tmp_path_factory.mktemp('lab'),free_port()
+    top = tmp_path_factory.mktemp('lab')
     spec,_ = a_spec(a_model(spaces()['neutral'], 'clip', 1), 1)
     (top/'payload.txt').write_text(spec.payload())
     (top/'explorer.ipynb').write_text(json.dumps(notebook()))
-    env = dict(os.environ, JUPYTER_CONFIG_DIR=str(top/'.config'), JUPYTER_DATA_DIR=str(top/'.data'), IPYTHONDIR=str(top/'.ipython'))
-    log = open(top/'log', 'w')
-    p = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip', '127.0.0.1', '--port', str(port), f'--ServerApp.root_dir={top}', '--IdentityProvider.token=', '--ServerApp.disable_check_xsrf=True',
-        '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate'], env=env, stdout=log, stderr=log, start_new_session=True)
-    url = f'http://127.0.0.1:{port}'
-    try:
-        for _ in range(240):
-            assert p.poll() is None, (top/'log').read_text()[-2000:]
-            try: urllib.request.urlopen(f'{url}/api/status', timeout=2); break
-            except OSError: time.sleep(.5)
-        yield top,url
-    finally:
-        os.killpg(p.pid, signal.SIGTERM)
-        try: p.wait(20)
-        except subprocess.TimeoutExpired: os.killpg(p.pid, signal.SIGKILL)
+    with jupyterlab(top, top) as url: yield top,url
 
 def run_cell(page, i):
     page.locator('.jp-Notebook .jp-Cell').nth(i).locator('.cm-content').click()

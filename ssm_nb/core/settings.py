@@ -8,7 +8,7 @@ __all__ = ['Count', 'Share', 'AUSet', 'FESet', 'Precision', 'Selection', 'PriorN
            'check_entries', 'home_path', 'find_settings', 'load_settings']
 
 # %% ../../nbs/core/01_settings.ipynb #e8244667
-import os, re
+import os, re, unicodedata
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, NewType, get_args
@@ -172,6 +172,7 @@ def read_value(
     typ:type,  # the annotation of its field
 )->Path|int|float|bool|str|None:
     "The value of `e` as a `typ`"
+    _legible(e)
     if typ in _READ: return _READ[typ](e)
     if get_args(typ) and typ!=Path|None: return _word(e, get_args(typ))
     if e.value: return Path(_path_text(e))
@@ -205,9 +206,24 @@ def _path_text(e):
         whole = f'{e.value} {e.comment}'
         raise SettingsError(e, f"is '{e.comment}' a comment or a part of the path? Write \"{whole}\" in quotes, "
                                "or the comment into a line of its own")
+    for mark,problem in _NO_PATH.items():
+        if m := re.search(mark, e.value): raise SettingsError(e, f"{e.key} = '{e.value}': {problem.format(m[0])}")
     return e.value
 
 _READ = {int:_whole, Count:lambda e: _whole(e, 1), Share:_share, bool:lambda e: _word(e, ('yes', 'no'))=='yes', PriorChoice:_prior}
+
+# %% ../../nbs/core/01_settings.ipynb #8e6c5e20
+_NO_PATH = { # what it looks like → what to do
+    r'(?<![^/\\])(\$\{?\w+\}?|%\w+%)|%\(\w+\)s': "'{}' is not filled in here: write the path out, or begin it with ~ for your home",
+    r'^[A-Za-z][\w+.-]+:/': "'{}' begins an address: copy the files to this machine and give their path",
+    r'^[“”„«‘’‚`]': "the quotation mark {} is not a straight one: write \" or none"}
+if os.name!='nt': _NO_PATH[r'^[A-Za-z]:[\\/]|^\\\\']= "'{}' begins a path of Windows: write it as this system does, /folder/file"
+
+def _legible(e):
+    "Refuse what no screen shows, but for the joiners that words of some languages are written with"
+    for c in e.value:
+        if unicodedata.category(c) in ('Cc', 'Cf', 'Zl', 'Zp') and c not in '\t\u200c\u200d':
+            raise SettingsError(e, f"{e.key} = {e.value!a} holds the invisible character U+{ord(c):04X}: type the value anew")
 
 # %% ../../nbs/core/01_settings.ipynb #31174fee
 def check_entries(
