@@ -7,9 +7,9 @@ Run: python benchmarks/study_table.py    (reads and completes results/study.json
 """
 import json, re
 from pathlib import Path
-import numpy as np
 from ssm_nb.core.files import write_json, write_text
 from ssm_nb.evaluation.bootstrap import mean_ci
+from ssm_nb.runs.study import COUNTED, people_interval
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT/'benchmarks'/'results'/'study.json'
@@ -20,38 +20,13 @@ SCORES = dict(au_f1='AU F1, laboratory', au_auc='AU AUC, laboratory', wild_f1='A
 ALSO = dict(au_only='few_fe', fe_only='few_au')                               # a single task's run of `full` is also that of this regime
 
 
-def mean_f1(counts):
-    "(…, 3, a) hits, false alarms, misses to the mean F1 over the AUs that somebody shows."
-    hit,false,miss = np.moveaxis(np.asarray(counts, float), -2, 0)
-    shown = hit+miss>0
-    f1 = np.where(shown, 2*hit/np.maximum(2*hit+false+miss, 1), 0)
-    return f1.sum(-1)/np.maximum(shown.sum(-1), 1)
-
-
-def mean_recall(answers, pick):
-    "UAR of some clips: (n, 2) classes and answers, (…, n) clips."
-    label,answer = answers.T
-    drawn = [label[pick]==e for e in np.unique(label)]
-    return np.mean([((answer[pick]==label[pick])&o).sum(-1)/np.maximum(o.sum(-1), 1) for o in drawn], axis=0)
-
-
-def resampled(x, y, draws, rng):
-    "Differences of two runs when their test people (a dict, AU) or clips (a list, expressions) are drawn anew."
-    names = sorted(x) if isinstance(x, dict) else range(len(x))
-    a,b = (np.array([o[k] for k in names]) for o in (x, y))
-    pick = rng.integers(len(a), size=(draws, len(a)))
-    if isinstance(x, dict): return mean_f1(a[pick].sum(1))-mean_f1(b[pick].sum(1))
-    return mean_recall(a, pick)-mean_recall(b, pick)
-
-
 def over_units(both, score):
     "95 % interval of the mean difference when each seed's test people (AU) or clips (expressions) are drawn again; {} where a score has no such unit."
     kind = dict(au_f1='au_counts', wild_f1='wild_counts', uar='right').get(score)
     if kind is None: return {}
     units = lambda r: r[kind] if score!='uar' else [r[kind][k] for k in sorted(r[kind])]
-    rng = np.random.default_rng(0)
-    again = np.mean([resampled(units(a), units(b), 400, rng) for a,b in both], axis=0)
-    return dict(zip(('low', 'high'), map(float, np.percentile(again, (2.5, 97.5)))))
+    name = dict(au_f1='AU F1', wild_f1='wild AU F1', uar='UAR')[score]
+    return people_interval([tuple({COUNTED[name]:units(r)} for r in pair) for pair in both], name)
 
 
 def differences(runs):

@@ -18,6 +18,7 @@ from ssm_nb.labels.facs import label_space
 from ssm_nb.training.learner import ssm_learner, train
 from ssm_nb.training.log import Validation
 from ssm_nb.training.recipe import PRESETS
+from ssm_nb.training.variants import VARIANTS, parts_of, variant_callbacks
 from ssm_nb.model.ssm import build_ssm
 from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts
@@ -56,12 +57,12 @@ def data(folder):
             FEClips(wild['test'], files.wild_images, 32), AUClips(lab['test'], files.lab_images, 32, cover=True))
 
 
-def learner(folder, sets, cbs=(), preset=PRESET, every=2, device='cpu', **kwargs):
+def learner(folder, sets, cbs=(), preset=PRESET, every=2, device='cpu', variant='ssm', **kwargs):
     fe,au,valid_fe,valid_au = sets
     cfg = clip_config('small'); cfg['vision_cfg'] |= dict(image_size=32, width=64, layers=2)
-    model = build_ssm(cfg, fe.space, ssm_prior(fe.space), *released_prompts(fe.space), n_expert_blocks=1, expert_hidden=32)
+    model = build_ssm(cfg, fe.space, ssm_prior(fe.space), *released_prompts(fe.space), n_expert_blocks=1, expert_hidden=32, **parts_of(VARIANTS[variant]))
     return ssm_learner(model, fe, au, preset, folder=folder, device=device, validation=Validation(valid_fe, valid_au, folder=folder),
-        cbs=[*safeguards(folder, every), *cbs], **kwargs)
+        cbs=[*safeguards(folder, every), *variant_callbacks(VARIANTS[variant]), *cbs], **kwargs)
 
 
 def run(folder, sets, cbs=(), preset=PRESET, **kwargs):

@@ -3,7 +3,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 import pytest, torch
-from ssm_nb.training import parity as P, reference as R
+from ssm_nb.training import parity as P, reference as R, rules as W
 
 ROOT = Path(__file__).parents[1]
 FILE = json.loads((ROOT/'benchmarks'/'results'/'parity.json').read_text(encoding='utf-8'))
@@ -35,11 +35,11 @@ def test_a_changed_number_or_word_is_stale(checks, change):
 
 def test_other_crops_ramps_and_draws_are_seen(monkeypatch):
     "The rules written out fail for what the package did before it followed the release"
-    preset = P.PRESETS['bp4d_dfew']
-    monkeypatch.setattr(P, 'AUGMENTATIONS', dict(P.AUGMENTATIONS, dfew=replace(P.AUGMENTATIONS['dfew'], aspect='log')))
-    assert not P.crop_check().ok
-    monkeypatch.setattr(P, 'PRESETS', dict(bp4d_dfew=replace(preset, ramp_pace=preset.epochs/2, lam_of='clip')))
-    assert not P.ramp_check().ok and not P.mixup_checks()[0].ok and not P.constants_check().ok
+    preset = W.PRESETS['bp4d_dfew']
+    monkeypatch.setattr(W, 'AUGMENTATIONS', dict(W.AUGMENTATIONS, dfew=replace(W.AUGMENTATIONS['dfew'], aspect='log')))
+    assert not W.crop_check().ok
+    monkeypatch.setattr(W, 'PRESETS', dict(bp4d_dfew=replace(preset, ramp_pace=preset.epochs/2, lam_of='clip')))
+    assert not W.ramp_check().ok and not W.mixup_checks()[0].ok and not W.constants_check().ok
 
 
 def test_the_buffer_without_neutral_is_seen(monkeypatch):

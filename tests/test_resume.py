@@ -49,8 +49,8 @@ class GlobalDraws(Callback):
         if self.training: self.learn.xb = (self.xb[0]+.01*torch.randn(1), self.xb[1]+.01*float(np.random.randn()+random.random()))
 
 
-@pytest.mark.parametrize('how', [dict(precision='fp16'), dict(precision='bf16', accumulate=2), dict(workers=1), dict(recompute=True), dict(preset=replace(TWO, schedule='steps', mixup=0))],
-    ids=['fp16', 'bf16 in parts', 'a worker', 'recompute', 'steps, no mixup'])
+@pytest.mark.parametrize('how', [dict(precision='fp16'), dict(precision='bf16', accumulate=2), dict(workers=1), dict(recompute=True), dict(preset=replace(TWO, schedule='steps', mixup=0)), dict(variant='ssm_bridge')],
+    ids=['fp16', 'bf16 in parts', 'a worker', 'recompute', 'steps, no mixup', 'bridge'])
 def test_every_way_of_training_goes_on_exactly(how, sets, tmp_path):
     "With workers too, global generators stand where they would have stood"
     how = dict(preset=TWO) | how

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 STUDY = '''[study]
-variants = fe_only shared
+variants = fe_only ssm_bridge
 seeds = 0
-compare = shared-fe_only
+compare = ssm_bridge-fe_only
 [run]
 embedded = tiny
 epochs = 2

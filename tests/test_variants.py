@@ -6,7 +6,7 @@ from ssm_nb.core.settings import load_settings
 from ssm_nb.model.released import load_model
 from ssm_nb.model.ssm import SSMOutput
 from ssm_nb.runs.config import check_folder, description, run_config, run_sets
-from ssm_nb.runs.runs import evaluate_run, run_model, train_run
+from ssm_nb.runs.runs import WILD_CLIPS, evaluate_run, run_model, train_run
 
 
 @pytest.fixture(scope='module')
@@ -36,6 +36,8 @@ def test_trains_what_it_says(settings, tmp_path, variant, still, moving):
     assert set(moving)<=names
     results = evaluate_run(tmp_path, settings, device='cpu')
     assert (results.au is None, results.fe is None)==(variant=='fe_only', variant=='au_only')
+    assert (WILD_CLIPS in results.transfer)==(variant!='fe_only')                # a branch that did not train has no score, in no domain
+    assert [k for k in json.loads((tmp_path/'metrics.json').read_text()) if k=='au' or k.startswith('transfer')]==([] if variant=='fe_only' else ['au', f'transfer to {WILD_CLIPS}'])
     assert json.loads((tmp_path/'config.json').read_text())['config']['variant']==variant
 
 

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['SPREAD', 'LEAST_LIFT', 'ClipAUs', 'clip_aus', 'WildTruth', 'wild_truth', 'clip_strength', 'lab_windows',
            'heap_moments', 'upper_share', 'fit_shares', 'ObservedMap', 'lab_lift', 'cross_talk', 'counting_limits',
-           'observed_map']
+           'neutral_row', 'check_windows', 'map_interval', 'observed_map']
 
 # %% ../../nbs/evaluation/08_observed.ipynb #a984bbb0
 import numpy as np, torch
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
@@ -43,9 +44,9 @@ class ClipAUs:
 def clip_aus(
     model:SSM, # put in eval mode
     data:FEClips, # with the model's labels
-    people=None, # (c,) who is in each clip; None if that is not known
+    people:Sequence|None=None, # (c,) who is in each clip; None if that is not known
     bs:int=16, # clips at a time
-    device=None, # the model's if not given
+    device:str|torch.device|None=None, # the model's if not given
     workers:int=0, # processes that load clips
 )->ClipAUs:
     "What the model says about the action units of an expression data set"
@@ -127,6 +128,7 @@ def heap_moments(
 # %% ../../nbs/evaluation/08_observed.ipynb #32cbcaa5
 SPREAD = 0.05 # least variance of a heap, in squared logits
 
+# %% ../../nbs/evaluation/08_observed.ipynb #d23b394c
 def upper_share(
     z:np.ndarray, # (n, a)
     pi:np.ndarray, # (n, a) share of the upper heap
@@ -206,6 +208,7 @@ def cross_talk(
 # %% ../../nbs/evaluation/08_observed.ipynb #944222ed
 LEAST_LIFT = 0.3 # logits; a detector that lifts less than this tells nothing apart
 
+# %% ../../nbs/evaluation/08_observed.ipynb #02630cbd
 class _Draws:
     "Refits on people drawn anew, shifted as action units disturb each other"
     def __init__(self, wild, present, strength, z, lab_who, neutral, seed):
@@ -213,13 +216,20 @@ class _Draws:
         self.member = np.eye(wild.space.n_expressions)[wild.labels]
         self.strength,self.present,self.lab_who = strength,present,lab_who
         self.talk = [cross_talk(strength, present, y) for y in (0,1)]
-    def fit(self, w, v, noise):
-        "Shares of people drawn w and v times; strengths and lifts shifted by `noise` times the cross-talk"
-        shift = noise*self.talk[0]*self.rng.normal(size=(self.member.shape[1], self.z.shape[1])) # (e, a)
-        shift[self.neutral] = 0
-        lift = lab_lift(self.strength, self.present, v[self.lab_who]+1e-6)
-        lift = np.maximum(lift+noise*self.talk[1]*self.rng.normal(size=len(lift)), LEAST_LIFT)
-        return fit_shares(self.z-shift[self.labels], self.member*(w+1e-6)[:,None], lift, self.neutral)
+
+# %% ../../nbs/evaluation/08_observed.ipynb #f855d206
+@patch
+def fit(self:_Draws,
+    w:np.ndarray, # (s,) or (n,): how often each wild clip counts
+    v:np.ndarray, # how often each laboratory person counts
+    noise:float, # times the cross-talk, by which strengths and lifts are shifted; 0: not at all
+)->np.ndarray: # (e, a)
+    "Shares of people drawn anew"
+    shift = noise*self.talk[0]*self.rng.normal(size=(self.member.shape[1], self.z.shape[1])) # (e, a)
+    shift[self.neutral] = 0
+    lift = lab_lift(self.strength, self.present, v[self.lab_who]+1e-6)
+    lift = np.maximum(lift+noise*self.talk[1]*self.rng.normal(size=len(lift)), LEAST_LIFT)
+    return fit_shares(self.z-shift[self.labels], self.member*(w+1e-6)[:,None], lift, self.neutral)
 
 # %% ../../nbs/evaluation/08_observed.ipynb #d16c1648
 def counting_limits(
@@ -233,18 +243,42 @@ def counting_limits(
     low,high = beta.ppf(tail, k, n-k+1),beta.ppf(1-tail, k+1, n-k)
     return np.where(k>0, low, 0),np.where(k<n, high, 1)
 
-# %% ../../nbs/evaluation/08_observed.ipynb #00db5f39
-def _checked_neutral(wild, present):
-    "The neutral expression; an error where the map cannot be made"
-    space,neutral = wild.space,wild.space.neutral
+# %% ../../nbs/evaluation/08_observed.ipynb #d81a8fff
+def neutral_row(
+    wild:ClipAUs, # wild clips
+)->int:
+    "The neutral expression, of which at least two clips are needed"
+    neutral = wild.space.neutral
     if neutral is None or (wild.labels==neutral).sum()<2:
         raise ValueError(f'{wild.where}: the observed map needs at least two neutral clips: '
                          'they tell what the detector says of faces that show no AU')
+    return neutral
+
+# %% ../../nbs/evaluation/08_observed.ipynb #e9550c7d
+def check_windows(
+    space:LabelSpace, # of the columns
+    present:np.ndarray, # (n, a) 1, 0, or NaN, of laboratory windows
+):
+    "An error if there is an AU whose hits, or whose false alarms, the laboratory does not show"
     lost = [au for au,y in zip(space.au_labels, present.T) if not ((y==1).any() and (y==0).any())]
     if lost:
         raise ValueError(f"{', '.join(lost)}: no held-out laboratory window that shows it, or none that does not; "
                          "the detector's hits are not known")
-    return neutral
+
+# %% ../../nbs/evaluation/08_observed.ipynb #0332a738
+def map_interval(
+    share:np.ndarray, # (e, a) of all clips
+    draws:np.ndarray, # (b, e, a) of clips and windows of people drawn anew
+    clips:np.ndarray, # (e,) clips of each expression
+    people:int, # in the clips
+)->tuple[np.ndarray,np.ndarray,np.ndarray]: # share, low, high, (e, a)
+    "The resamples' interval, at least as wide as counting allows; `OTHER` where a share cannot be told from it"
+    tail = expanded_tail(people)
+    low,high = np.quantile(draws, (tail, 1-tail), axis=0)
+    unlinked = share-2*draws.std(0)<=OTHER
+    share = np.where(unlinked, OTHER, share)
+    least = counting_limits(share, clips)
+    return share,np.where(unlinked, 0, np.minimum(low, least[0])),np.maximum(high, least[1])
 
 # %% ../../nbs/evaluation/08_observed.ipynb #43caca46
 def observed_map(
@@ -256,19 +290,14 @@ def observed_map(
 )->ObservedMap:
     "How often each expression shows each action unit, corrected by what the detector is known to do"
     z,(strength,present,lab_who) = clip_strength(wild.probs),lab_windows(lab.only(wild.space.aus), wild.probs.shape[1])
-    neutral = _checked_neutral(wild, present)
+    check_windows(wild.space, present)
     who,s = person_numbers(np.arange(len(z)) if wild.people is None else wild.people, len(z))
     lab_who,lab_s = person_numbers(lab_who, len(strength))
-    of = _Draws(wild, present, strength, z, lab_who, neutral, seed)
+    of = _Draws(wild, present, strength, z, lab_who, neutral_row(wild), seed)
     share,drawn = of.fit(np.ones(len(z)), np.ones(lab_s), 0),zip(draw_people(s, times, seed), draw_people(lab_s, times, seed+1))
     draws = np.stack([of.fit(w[who], v, 1) for w,v in progress_bar(list(drawn), leave=False)]) # (b, e, a)
-    tail = expanded_tail(s)
-    low,high = np.quantile(draws, (tail, 1-tail), axis=0)
-    unlinked = share-2*draws.std(0)<=OTHER
-    share,clips = np.where(unlinked, OTHER, share),of.member.sum(0).astype(int)
-    least = counting_limits(share, clips)
-    low,high = np.where(unlinked, 0, np.minimum(low, least[0])),np.maximum(high, least[1])
-    return ObservedMap(wild.space, share, low, high, clips, s, lab_s, wild.where, truth)
+    clips = of.member.sum(0).astype(int)
+    return ObservedMap(wild.space, *map_interval(share, draws, clips, s), clips, s, lab_s, wild.where, truth)
 
 # %% ../../nbs/evaluation/08_observed.ipynb #6541ab5c
 @patch
@@ -300,6 +329,22 @@ def to_dict(self:ObservedMap)->dict: # for `metrics.json`
                 low=self.low.tolist(), high=self.high.tolist(), clips=self.clips.tolist(), people=self.people,
                 lab_people=self.lab_people, against_truth=None if self.truth is None else self.against(self.truth))
 
+# %% ../../nbs/evaluation/08_observed.ipynb #2ec6c48f
+@patch
+def cells(self:ObservedMap)->list[dict]: # a row an expression
+    "Shares and intervals in words"
+    words = lambda rows: {au:f'{s:.2f} [{l:.2f}, {h:.2f}]' for au,s,l,h in zip(self.space.au_labels, *rows)}
+    return [{'expression':f, **words(rows)} for f,*rows in zip(self.space.expressions, self.share, self.low, self.high)]
+
+# %% ../../nbs/evaluation/08_observed.ipynb #60e9ebf7
+@patch
+def score_words(self:ObservedMap)->list[str]: # none where the truth is not known
+    "How near the map is to the truth, in a sentence"
+    if self.truth is None: return []
+    s = self.against(self.truth)
+    return [f"Against the known truth: Spearman {s['spearman']:.2f}, distance {s['distance']:.2f} (0 same, 1 disjoint), "
+            f"{s['coverage']:.0%} of {s['entries']} intervals hold it (neutral left out)."]
+
 # %% ../../nbs/evaluation/08_observed.ipynb #9747c980
 @patch
 def section(self:ObservedMap)->Section:
@@ -307,11 +352,5 @@ def section(self:ObservedMap)->Section:
     intro = (f'How often each expression shows each action unit, as the model sees it in {self.clips.sum()} clips of {self.people} people: '
              f'corrected by its answers on neutral clips and on {self.lab_people} held-out laboratory people, '
              'with 95 % intervals over both groups of people.')
-    cells = [{'expression':f, **{au:f'{s:.2f} [{l:.2f}, {h:.2f}]' for au,s,l,h in zip(self.space.au_labels, *o)}}
-             for f,*o in zip(self.space.expressions, self.share, self.low, self.high)]
-    blocks = [intro, prior_heatmap(self.share, self.space, 'Observed: how often an expression shows an AU'), cells]
-    if self.truth is None: return Section('The observed map', blocks)
-    s = self.against(self.truth)
-    told = (f"Against the known truth: Spearman {s['spearman']:.2f}, distance {s['distance']:.2f} (0 same, 1 disjoint), "
-            f"{s['coverage']:.0%} of {s['entries']} intervals hold it (neutral left out).")
-    return Section('The observed map', [intro, told, *blocks[1:]])
+    heatmap = prior_heatmap(self.share, self.space, 'Observed: how often an expression shows an AU')
+    return Section('The observed map', [intro, *self.score_words(), heatmap, self.cells()])

@@ -166,6 +166,17 @@ class AUProtocols(NamedTuple):
     scores:dict # protocol to `AUScores`
     settings:dict # 'tuned' and 'oracle' to the `VoteSearch` found
     intervals:dict # protocol to {score: {AU, 'mean', 'released mean': `Interval`}}, over people
+    counts:dict={} # person to (3, a) lists: frames that `fixed` hits, false alarms, misses; empty where people are not known
+
+# %% ../../nbs/evaluation/04_protocols.ipynb #a7fe00ab
+@patch
+def people_counts(self:AUTracks,
+    positive:np.ndarray, # (n, a) bool decisions
+)->dict: # person to (3, a) lists: hits, false alarms, misses; empty where people are not known
+    "What each person adds to the scores, in frames"
+    if self.subjects is None: return {}
+    cells = [(self.targets==y) & (positive==d) for y,d in ((1,True),(0,True),(1,False))]
+    return {str(p):[o[self.subjects==p].sum(0).tolist() for o in cells] for p in np.unique(self.subjects)}
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #e511d531
 def au_protocols(
@@ -180,7 +191,8 @@ def au_protocols(
     return AUProtocols(
         scores={p:test.scores(positive, p) for p,(positive,_) in decided.items()},
         settings={p:found for p,(_,found) in decided.items() if found},
-        intervals={p:intervals(positive) for p,(positive,_) in decided.items()})
+        intervals={p:intervals(positive) for p,(positive,_) in decided.items()},
+        counts=test.people_counts(decided['fixed'][0]))
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #996ac5f0
 @dataclass(frozen=True, eq=False)
@@ -217,6 +229,7 @@ class FEEvaluation(NamedTuple):
     "Scores and how sure they are"
     scores:FEScores
     intervals:dict # 'uar', 'war', 'recall' to {'all' or expression: `Interval`}, over clips
+    answers:list=[] # class and answer of each clip
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #a9901fce
 def fe_evaluation(
@@ -226,7 +239,8 @@ def fe_evaluation(
 )->FEEvaluation:
     "Scores with intervals"
     scores = predictions.scores()
-    return FEEvaluation(scores, fe_bootstrap(scores, times, seed=seed))
+    answers = np.stack([predictions.labels, predictions.logits.argmax(1)], axis=1).tolist()
+    return FEEvaluation(scores, fe_bootstrap(scores, times, seed=seed), answers)
 
 # %% ../../nbs/evaluation/04_protocols.ipynb #fc7fc26f
 def score(

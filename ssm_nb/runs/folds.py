@@ -30,10 +30,12 @@ def pair_row(
 )->dict:        # a row of the table
     "The main scores of one fold pair"
     c,kept = read_config(folder),json.loads((folder/'metrics.json').read_text(encoding='utf-8'))
-    mean = lambda score,p: kept['au']['protocols'][p][score]['mean']['value']
-    au = {f'AU F1 {p}':mean('f1', p) for p in kept['au']['protocols']}
-    fe = {k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')}
-    return {'AU fold':c.au_fold, 'FE fold':c.fe_fold, **au, 'AU AUC':mean('auc', 'fixed'), **fe}
+    row = {'AU fold':c.au_fold, 'FE fold':c.fe_fold}
+    if 'au' in kept: # a variant may learn one task only
+        protocols = kept['au']['protocols']
+        mean = lambda score,p: protocols[p][score]['mean']['value']
+        row |= {f'AU F1 {p}':mean('f1', p) for p in protocols} | {'AU AUC':mean('auc', 'fixed')}
+    return row | ({k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')} if 'fe' in kept else {})
 
 # %% ../../nbs/runs/03_folds.ipynb #40d9bb7e
 PAIRS = ('Mean ± 95 % interval over fold pairs (Student t). Pairs share test and training data, so the interval describes '

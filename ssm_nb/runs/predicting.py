@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TRIAL_MODEL', 'write_video', 'Source', 'sources_at', 'find_sources', 'source_frames', 'source_facts',
-           'make_trial_model', 'newest_run', 'choose_model', 'read_model', 'Asked', 'file_mark', 'record_of',
-           'is_predicted', 'table_counts', 'write_prediction', 'predict_source', 'marked', 'overlay_frames',
-           'output_stems', 'predict_one', 'predict_all', 'check_asked', 'predict_video']
+           'make_trial_model', 'untrained_branch', 'newest_run', 'choose_model', 'read_model', 'Asked', 'file_mark',
+           'record_of', 'is_predicted', 'table_counts', 'write_prediction', 'predict_source', 'marked',
+           'overlay_frames', 'output_stems', 'predict_one', 'predict_all', 'check_asked', 'predict_video']
 
 # %% ../../nbs/runs/06_predicting.ipynb #72df47a1
 import json, sys
@@ -34,7 +34,9 @@ from ..evaluation.timeline import Thumbnails, strongest, timeline_sections
 from ..evaluation.video import FACE_COLUMNS, predict_frames
 from ..model.released import load_model, load_released
 from ..model.ssm import SSM
+from .config import read_config
 from ..show.report import write_page
+from ..training.variants import VARIANTS
 
 # %% ../../nbs/runs/06_predicting.ipynb #81e07667
 def write_video(
@@ -130,12 +132,23 @@ def make_trial_model(
     from ssm_nb.model.released import save_model
     save_model(load_model(Path(run)/'best.safetensors').half(), file)
 
+# %% ../../nbs/runs/06_predicting.ipynb #d04e28ba
+def untrained_branch(
+    run:Path, # folder of a run
+)->str|None: # what is wrong with it; None: nothing
+    "Why the model of a run cannot predict both tasks"
+    variant = read_config(run).variant
+    if len(VARIANTS[variant].tasks)==2: return None
+    learned = dict(au='action units', fe='expressions')[VARIANTS[variant].tasks[0]]
+    return f'{run}: a run with variant = {variant} learned {learned} only, so its model has nothing to say of the rest; name another run'
+
 # %% ../../nbs/runs/06_predicting.ipynb #8cd12541
 def newest_run(
     out:Path, # the settings' output folder
 )->Path|None: # its folder; None: there is no finished run
     "The run that was evaluated last"
     done = [p.parent for p in Path(out).glob('runs/**/metrics.json') if (p.parent/'best.safetensors').is_file()]
+    done = [o for o in done if not untrained_branch(o)]
     return max(done, key=lambda p: (p/'metrics.json').stat().st_mtime, default=None)
 
 # %% ../../nbs/runs/06_predicting.ipynb #16cc93d7
@@ -151,6 +164,8 @@ def choose_model(
     path = Path(name)
     if path.is_dir(): path = path/'best.safetensors'
     if not path.is_file(): raise ValueError(f'{path}: no such file; name a model, a released checkpoint or the folder of a run')
+    of_run = path.name=='best.safetensors' and (path.parent/'config.json').is_file()
+    if of_run and (why := untrained_branch(path.parent)): raise ValueError(why)
     return path,str(path)
 
 # %% ../../nbs/runs/06_predicting.ipynb #f254d066

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['ONES', 'MODELS', 'OUTPUTS', 'Check', 'worst', 'reference_folder', 'drawn_weight', 'released_model', 'stored_layer',
-           'experts_check', 'temporal_checks', 'model_clips', 'model_checks', 'file_checks', 'three_steps',
-           'step_checks']
+           'experts_state', 'experts_check', 'fe_temporal_check', 'au_temporal_check', 'model_pair', 'model_clips',
+           'model_outputs', 'model_checks', 'token_check', 'file_check', 'released_optimizer', 'three_steps',
+           'averaged_difference', 'step_checks']
 
 # %% ../../nbs/training/06_reference.ipynb #adce9c2d
 import json
@@ -22,7 +23,7 @@ from torch import nn
 from ..model.experts import Experts
 from ..model.losses import JointLoss
 from ..model.released import from_released, to_released
-from ..model.ssm import param_groups
+from ..model.ssm import SSM, param_groups
 from ..model.temporal import ExpressionTemporal, LocalAttention
 from .recipe import PRESETS
 
@@ -101,7 +102,18 @@ def stored_layer(
     z = np.load(folder/f'{file}.npz')
     return torch.tensor(z['x']),z['y'],{k[2:]: torch.tensor(z[k]) for k in z if k.startswith('w.')}
 
-# %% ../../nbs/training/06_reference.ipynb #a7e9841d
+# %% ../../nbs/training/06_reference.ipynb #b1654559
+def experts_state(
+    w:dict # weights by released name: four experts, one by one
+)->dict: # of `Experts`, whose experts lie in one stack
+    "The released experts under our names"
+    stack = lambda n: torch.stack([w[f'private_experts.{i}.{n}'] for i in range(4)])
+    own = dict(alpha=w['alpha'], w1=stack('fc1.weight'), b1=stack('fc1.bias'), w2=stack('fc2.weight'), b2=stack('fc2.bias'))
+    for theirs,ours in (('shared_fc1', 'shared.c_fc'), ('shared_fc2', 'shared.c_proj'), ('gate', 'router')):
+        own |= {f'{ours}.{p}': w[f'{theirs}.{p}'] for p in ('weight', 'bias')}
+    return own
+
+# %% ../../nbs/training/06_reference.ipynb #7360704f
 def experts_check(
     folder:Path # of the reference values
 )->Check:
@@ -110,37 +122,50 @@ def experts_check(
     shared = nn.Sequential()
     for name,m in (('c_fc', nn.Linear(16, 32)), ('gelu', QuickGELU()), ('c_proj', nn.Linear(32, 16))): shared.add_module(name, m)
     layer = Experts(shared, 8, 4, 2, 'released').eval()
-    stack = lambda n: torch.stack([w[f'private_experts.{i}.{n}'] for i in range(4)])
-    own = dict(alpha=w['alpha'], w1=stack('fc1.weight'), b1=stack('fc1.bias'), w2=stack('fc2.weight'), b2=stack('fc2.bias'))
-    for theirs,ours in (('shared_fc1', 'shared.c_fc'), ('shared_fc2', 'shared.c_proj'), ('gate', 'router')):
-        own |= {f'{ours}.{p}': w[f'{theirs}.{p}'] for p in ('weight', 'bias')}
-    layer.load_state_dict(own)
+    layer.load_state_dict(experts_state(w))
     with torch.no_grad(): difference = worst(layer(x), y)
     return Check('model', 'experts: top 2 of 4, indices read in chunks', "`Experts(routing='released')`", difference, 1e-5)
 
-# %% ../../nbs/training/06_reference.ipynb #0b6c5dcf
+# %% ../../nbs/training/06_reference.ipynb #9a60f6d8
+_BLOCKS = (dict(norm='norm1', to_qkv='to_qkv', to_out='to_out'), dict(norm='norm2', net_0='fc1', net_3='fc2'))
+_NUMBERED = {'to_out.0':'to_out', 'net.0':'net_0', 'net.3':'net_3'} # layers of the release that are numbered, under one word each
+
 def _fe_name(n):
     "Our name of a tensor of the released expression head"
-    for layer,names in enumerate((dict(norm='norm1', to_qkv='to_qkv', to_out='to_out'), dict(norm='norm2', net_0='fc1', net_3='fc2'))):
-        head,rest = f'temporal_transformer.layers.0.{layer}.fn.',n
-        if not rest.startswith(head): continue
-        rest = rest.removeprefix(head).removeprefix('fn.').replace('to_out.0', 'to_out').replace('net.0', 'net_0').replace('net.3', 'net_3')
-        part,_,kind = rest.partition('.')
-        return f'{names[part]}.{kind}'
-    return n.replace('ln.', 'norm.')
+    if not n.startswith(layers := 'temporal_transformer.layers.0.'): return n.replace('ln.', 'norm.')
+    block,rest = n.removeprefix(layers).split('.fn.', 1)
+    for theirs,word in _NUMBERED.items(): rest = rest.replace(theirs, word)
+    part,_,kind = rest.removeprefix('fn.').partition('.')
+    return f'{_BLOCKS[int(block)][part]}.{kind}'
 
-# %% ../../nbs/training/06_reference.ipynb #6eb40762
-def temporal_checks(
+# %% ../../nbs/training/06_reference.ipynb #8a4db8c9
+def fe_temporal_check(
     folder:Path # of the reference values
-)->list[Check]:
-    "Both temporal heads"
-    (x1,y1,w1),(x2,y2,w2) = (stored_layer(f, folder) for f in ('fe_temporal', 'au_temporal'))
-    fe,au = ExpressionTemporal(8, 6, heads=2),LocalAttention(8, heads=2)
-    fe.load_state_dict({_fe_name(n): v for n,v in w1.items()})
-    au.load_state_dict({n.removeprefix('layers.0.').replace('relative_position_bias', 'relative_bias'): v for n,v in w2.items()})
-    with torch.no_grad(): differences = worst(fe(x1), y1),worst(au(x2), y2)
-    return [Check('model', 'expression head: CLS token, pre-norm block, gated residual', '`ExpressionTemporal`', differences[0], 1e-5),
-        Check('model', 'AU head: attention to neighbours at distance 1', '`LocalAttention`', differences[1], 1e-5)]
+)->Check:
+    "The temporal head of expressions"
+    x,y,w = stored_layer('fe_temporal', folder)
+    head = ExpressionTemporal(8, 6, heads=2)
+    head.load_state_dict({_fe_name(n): v for n,v in w.items()})
+    with torch.no_grad(): difference = worst(head(x), y)
+    return Check('model', 'expression head: CLS token, pre-norm block, gated residual', '`ExpressionTemporal`', difference, 1e-5)
+
+# %% ../../nbs/training/06_reference.ipynb #70d5fc9e
+def au_temporal_check(
+    folder:Path # of the reference values
+)->Check:
+    "The temporal head of action units"
+    x,y,w = stored_layer('au_temporal', folder)
+    head = LocalAttention(8, heads=2)
+    head.load_state_dict({n.removeprefix('layers.0.').replace('relative_position_bias', 'relative_bias'): v for n,v in w.items()})
+    with torch.no_grad(): difference = worst(head(x), y)
+    return Check('model', 'AU head: attention to neighbours at distance 1', '`LocalAttention`', difference, 1e-5)
+
+# %% ../../nbs/training/06_reference.ipynb #973a7ba0
+def model_pair(
+    name:str # one of `MODELS`
+)->str: # as the page calls it
+    "The two data sets of a reference model"
+    return name.removeprefix('ssm_').rpartition('_')[0]
 
 # %% ../../nbs/training/06_reference.ipynb #b082914e
 def model_clips(
@@ -150,42 +175,67 @@ def model_clips(
     seed = int(name.rpartition('seed')[2])
     return tuple(torch.tensor(np.random.RandomState(s).standard_normal((2,16,3,32,32)).astype(np.float32)) for s in (seed, seed+1))
 
-# %% ../../nbs/training/06_reference.ipynb #280afcbb
+# %% ../../nbs/training/06_reference.ipynb #a1776a10
 OUTPUTS = ('fe_logits', 'fe_semantic_logits', 'au_logits', 'au_semantic_logits', 'map_au2fe', 'map_fe2au')
 
 @torch.no_grad()
+def model_outputs(
+    model:SSM,  # read from a released file
+    clips:tuple # from `model_clips`
+)->dict: # stored name to what ours computes
+    "Logits, maps, prototypes, frame features"
+    texts = {f'text_features_{n}': p for n,p in zip(('fe', 'au'), model.prototypes())}
+    return dict(zip(OUTPUTS, model(*clips)), **texts, frame_features_x0=model.frame_features(clips[0][:1])[0])
+
+# %% ../../nbs/training/06_reference.ipynb #6378f1e5
 def model_checks(
     name:str,   # one of `MODELS`
     folder:Path # of the reference values
 )->list[Check]:
-    "A whole model: logits, maps, prototypes, frame features"
+    "A whole model, output by output"
     stored,state = released_model(name, folder)
-    model,pair = from_released(state),name.removeprefix('ssm_').rpartition('_')[0]
-    clips = model_clips(name)
-    found = {n: worst(out, stored[n]) for n,out in zip(OUTPUTS, model(*clips))}
-    found |= {f'text_features_{n}': worst(p, stored[f'text_features_{n}']) for n,p in zip(('fe', 'au'), model.prototypes())}
-    found['frame_features_x0'] = worst(model.frame_features(clips[0][:1])[0], stored['frame_features_x0'])
+    found = {n: worst(out, stored[n]) for n,out in model_outputs(from_released(state), model_clips(name)).items()}
     tolerance = lambda n: 1e-5 if n.startswith(('map', 'text')) else 1e-4
-    return [Check('model', f'{pair}: {n}', '`from_released(state)(fe_clip, au_clip)`', v, tolerance(n)) for n,v in found.items()]
+    pair,ours = model_pair(name),'`from_released(state)(fe_clip, au_clip)`'
+    return [Check('model', f'{pair}: {n}', ours, v, tolerance(n)) for n,v in found.items()]
 
-# %% ../../nbs/training/06_reference.ipynb #2b99c3ec
-def file_checks(
+# %% ../../nbs/training/06_reference.ipynb #260c0057
+def token_check(
     name:str,   # one of `MODELS`
     folder:Path # of the reference values
-)->list[Check]:
-    "Token numbers, and the file given back"
+)->Check:
+    "How the descriptions were cut into tokens"
     stored,state = released_model(name, folder)
-    model,pair = from_released(state),name.removeprefix('ssm_').rpartition('_')[0]
-    prompts = (model.prototypes.fe, stored['tokens_fe']),(model.prototypes.au, stored['tokens_au'])
-    tokens = sum(int((p.token_ids.numpy()!=want).sum()) for p,want in prompts)
-    twin = lambda n: n.replace('shared_fc1', 'shared_expert.0').replace('shared_fc2', 'shared_expert.2') if '.mlp.shared_fc' in n else n
-    back = to_released(model)
-    off = len(set(back)^set(state))+(list(back)!=list(state))+sum(not torch.equal(back[n], state[twin(n)]) for n in back if n in state)
-    return [Check('model', f'{pair}: token numbers of the descriptions', '`Prototypes`', tokens, 0, unit='count'),
-        Check('model', f'{pair}: a file read and written again, names, order and bits',
-        '`to_released(from_released(state))`', off, 0, unit='count')]
+    prompts = from_released(state).prototypes
+    off = sum(int((p.token_ids.numpy()!=stored[f'tokens_{n}']).sum()) for n,p in (('fe', prompts.fe), ('au', prompts.au)))
+    return Check('model', f'{model_pair(name)}: token numbers of the descriptions', '`Prototypes`', off, 0, unit='count')
 
-# %% ../../nbs/training/06_reference.ipynb #80348aa1
+# %% ../../nbs/training/06_reference.ipynb #2a30082c
+def _first_copy(n):
+    "The tensor that a second copy of the shared expert repeats"
+    return n.replace('shared_fc1', 'shared_expert.0').replace('shared_fc2', 'shared_expert.2') if '.mlp.shared_fc' in n else n
+
+def file_check(
+    name:str,   # one of `MODELS`
+    folder:Path # of the reference values
+)->Check:
+    "A released file, read and written again"
+    state = released_model(name, folder)[1]
+    back = to_released(from_released(state))
+    changed = sum(not torch.equal(back[n], state[_first_copy(n)]) for n in back if n in state)
+    off = len(set(back)^set(state))+(list(back)!=list(state))+changed
+    rule = f'{model_pair(name)}: a file read and written again, names, order and bits'
+    return Check('model', rule, '`to_released(from_released(state))`', off, 0, unit='count')
+
+# %% ../../nbs/training/06_reference.ipynb #65f4dce0
+def released_optimizer(
+    model:SSM # in training
+)->torch.optim.AdamW:
+    "The optimizer of the release, its learning rates by group"
+    groups = [dict(params=ps, lr=lr) for ps,lr in zip(param_groups(model), PRESETS['bp4d_dfew'].lrs)]
+    return torch.optim.AdamW(groups, weight_decay=1e-4)
+
+# %% ../../nbs/training/06_reference.ipynb #92d2bfd9
 def three_steps(
     name:str,   # one of `MODELS`
     folder:Path # of the reference values
@@ -195,7 +245,7 @@ def three_steps(
     model,clips,loss = from_released(state).train(),model_clips(name),JointLoss()
     labels = [torch.tensor(stored[f'train_{k}_labels']) for k in ('fe', 'au')]
     loss.start_epoch(5)
-    opt = torch.optim.AdamW([dict(params=ps, lr=lr) for ps,lr in zip(param_groups(model), PRESETS['bp4d_dfew'].lrs)], weight_decay=1e-4)
+    opt = released_optimizer(model)
     params = [p for g in opt.param_groups for p in g['params']]
     average,raw,means = [p.detach().clone() for p in params],[],[]
     for _ in range(3):
@@ -207,7 +257,17 @@ def three_steps(
     for e,p in zip(average, params): p.data.copy_(e)
     return torch.stack(raw).numpy(),torch.stack(means).numpy(),model.eval()
 
-# %% ../../nbs/training/06_reference.ipynb #48cd1e8b
+# %% ../../nbs/training/06_reference.ipynb #c1911de4
+def averaged_difference(
+    model:SSM,  # with averaged weights, from `three_steps`
+    name:str,   # one of `MODELS`
+    folder:Path # of the reference values
+)->float: # relative
+    "What the averaged weights answer, ours beside the release's"
+    stored,out = released_model(name, folder)[0],model_outputs(model, model_clips(name))
+    return max(worst(out[n], stored[f'after3_ema_{n}'], relative=True) for n in OUTPUTS if f'after3_ema_{n}' in stored)
+
+# %% ../../nbs/training/06_reference.ipynb #6b779066
 def step_checks(
     name:str,   # one of `MODELS`
     folder:Path # of the reference values
@@ -215,11 +275,8 @@ def step_checks(
     "Losses, moving means and averaged weights after three steps"
     stored = released_model(name, folder)[0]
     raw,means,model = three_steps(name, folder)
-    with torch.no_grad(): out = dict(zip(OUTPUTS, model(*model_clips(name))))
     found = {'four losses of three steps':worst(raw/stored['train_raw_losses'], np.ones((3, 4))),
-        'their moving means':worst(means/stored['train_moving_means'], np.ones((3, 4)))}
-    after = [n for n in OUTPUTS if f'after3_ema_{n}' in stored]
-    found['outputs of the averaged weights after three steps'] = max(worst(out[n], stored[f'after3_ema_{n}'], relative=True) for n in after)
-    pair = name.removeprefix('ssm_').rpartition('_')[0]
-    return [Check('recipe', f'{pair}: {k}', '`JointLoss`, AdamW by group, clipping, EMA', v, 1e-3, unit='relative') for k,
-        v in found.items()]
+        'their moving means':worst(means/stored['train_moving_means'], np.ones((3, 4))),
+        'outputs of the averaged weights after three steps':averaged_difference(model, name, folder)}
+    how = '`JointLoss`, AdamW by group, clipping, EMA'
+    return [Check('recipe', f'{model_pair(name)}: {k}', how, v, 1e-3, unit='relative') for k,v in found.items()]
