@@ -9,7 +9,8 @@ from browser import browser, floats, module_page
 from ssm_nb.explore.edits import WAYS, edited_model
 from ssm_nb.explore.face import face_model, face_words, person
 from ssm_nb.explore.sources import model_spec, prior_spec
-from ssm_nb.explore.spec import Spec, SpecError, check_spec, encode, explorer_js
+from ssm_nb.explore.contracts import SpecError, encode
+from ssm_nb.explore.spec import Spec, check_spec, explorer_js
 from ssm_nb.data.augment import normalise
 from ssm_nb.faces.mesh import load_basis
 from ssm_nb.faces.scenes import render, still

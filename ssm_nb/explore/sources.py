@@ -41,6 +41,7 @@ def labels_of(
     return Labels(list(space.aus), list(space.au_names), [ACTION_UNITS[u].muscle for u in space.aus], list(space.expressions),
                   space.neutral)
 
+# %% ../../nbs/explore/05_sources.ipynb #3a4d7f27
 def prior_table(
     prior:Prior # any
 )->PriorTable:
@@ -60,14 +61,15 @@ def known_priors(
         except PriorError: continue
     return out
 
+# %% ../../nbs/explore/05_sources.ipynb #ce117306
 def prior_tables(
     space:LabelSpace,  # labels
     matrix:np.ndarray  # (e, a) the prior a model was trained with
 )->list[PriorTable]:
     "That one first, then the others"
     known = known_priors(space)
-    own = [p for p in known if np.allclose(p.matrix, matrix, atol=1e-6)] or [Prior(np.clip(np.float64(matrix), 0, 1), space,
-        'as trained', 'the model')]
+    own = [p for p in known if np.allclose(p.matrix, matrix, atol=1e-6)]
+    own = own or [Prior(np.clip(np.float64(matrix), 0, 1), space, 'as trained', 'the model')]
     return [prior_table(p) for p in [own[0], *[p for p in known if p is not own[0]]]]
 
 # %% ../../nbs/explore/05_sources.ipynb #30e1fe39
@@ -82,6 +84,15 @@ def epoch_of(
     numbers = {k:taken[k] for k in ('d1', 'd2', 'alpha', 'beta', 'gram', 'taps', 'fe_head', 'fe_dot', 'au_head', 'au_dot')}
     return Epoch(epoch=taken['epoch']+1, au_f1=s.get('au_f1'), uar=s.get('uar'), **_floats(numbers))
 
+# %% ../../nbs/explore/05_sources.ipynb #165df717
+def _sheet(frames, size, columns):
+    "(h, w, 3) uint8: frames (n, 3, h, w), made small, in rows of one picture"
+    small = torch.nn.functional.interpolate(frames.float(), (size,size), mode='bilinear', antialias=True, align_corners=False)
+    rows = -(-len(small)//columns)
+    tiles = torch.zeros(rows*columns, 3, size, size, dtype=torch.uint8)
+    tiles[:len(small)] = small.round().clamp(0, 255).byte()
+    return tiles.unflatten(0, (rows,columns)).permute(0,3,1,4,2).reshape(rows*size, columns*size, 3).numpy() # rows, h, columns, w
+
 # %% ../../nbs/explore/05_sources.ipynb #77a0aca9
 def mosaic(
     pixels:Tensor, # (c, t, 3, h, w) uint8
@@ -91,18 +102,12 @@ def mosaic(
 )->tuple[Pictures,list[list[int]]]: # and for each clip the tile of each frame
     "Small pictures of clips"
     c,t = pixels.shape[:2]
-    frames = pixels[:,every//2::every].flatten(0, 1) # the middle one of every few
-    each = len(range(every//2, t, every))
-    small = torch.nn.functional.interpolate(frames.float(), (size,size), mode='bilinear', antialias=True,
-                                            align_corners=False).round().clamp(0, 255).byte()
-    rows = -(-len(small)//columns)
-    sheet = torch.zeros(rows*columns, 3, size, size, dtype=torch.uint8); sheet[:len(small)] = small
-    # (rows, 3, h, columns, w) to an image
-    picture = sheet.unflatten(0, (rows,columns)).permute(0,3,1,4,2).reshape(rows*size, columns*size, 3)
+    chosen = pixels[:,every//2::every]                                     # the middle one of every few frames
+    each = chosen.shape[1]
+    tiles = [[i*each+min(k//every, each-1) for k in range(t)] for i in range(c)]
     with io.BytesIO() as f:
-        Image.fromarray(picture.numpy()).save(f, 'jpeg', quality=72, optimize=True)
-        return Pictures(b64encode(f.getvalue()).decode(), size,
-                        columns),[[i*each+min(k//every, each-1) for k in range(t)] for i in range(c)]
+        Image.fromarray(_sheet(chosen.flatten(0, 1), size, columns)).save(f, 'jpeg', quality=72, optimize=True)
+        return Pictures(b64encode(f.getvalue()).decode(), size, columns),tiles
 
 # %% ../../nbs/explore/05_sources.ipynb #fb50798c
 def clips_of(
@@ -121,6 +126,7 @@ def versions()->str:
     "The library and what it stands on"
     return f'ssm_nb {__version__}, torch {torch.__version__}, Python {platform.python_version()}'
 
+# %% ../../nbs/explore/05_sources.ipynb #e1716e0e
 def sealed(
     spec:Spec # with any hash
 )->Spec:      # with its own
@@ -149,6 +155,18 @@ def true_table(
     p = true_probability(space.expressions)[:,[ALL_AUS.index(u) for u in space.aus]]
     return Matrix('P(AU | expression) with which rendered clips are drawn', p)
 
+# %% ../../nbs/explore/05_sources.ipynb #488e6f6a
+def _assembled(model, title, taken, chosen, known, watched, found, rendered, pictures, made):
+    "The parts of a specification, put together and sealed"
+    given_away = watched is not None and (rendered if pictures is None else pictures)
+    sheet,tiles = mosaic(watched.pixels) if given_away else (None, None)
+    clips = clips_of(known, taken[-1]['au_head'].shape[1], tiles)
+    priors = prior_tables(model.space, model.mapping.prior.cpu().numpy())
+    truth = true_table(model.space) if rendered else None
+    return sealed(Spec(FORMAT, title, labels_of(model.space), priors, truth, found[1], [epoch_of(o) for o in taken], chosen,
+        model.smoother.mode, clips, sheet, found[0], face_model(), made))
+
+# %% ../../nbs/explore/05_sources.ipynb #f18b12c4
 def model_spec(
     model:SSM,        # trained, in eval mode
     watched:Watched,  # clips to look at
@@ -162,23 +180,25 @@ def model_spec(
 )->Spec:
     "A model, and what it says of some clips"
     epochs = epochs or [dict(epoch=0, **map_numbers(model), **clip_numbers(model, watched.pixels))]
-    sheet,tiles = mosaic(watched.pixels) if (rendered if pictures is None else pictures) else (None, None)
     known = {k:getattr(watched, k) for k in ('names', 'recordings', 'tasks', 'expressions', 'aus')}
     made = dict(data='not said', split=watched.split, protocol=FIXED, seed=None)|about
     made = Provenance(rendered={True:'yes', False:'no', None:'unknown'}[rendered], versions=versions(), made=str(date.today()),
                       hash='', **made)
-    return sealed(Spec(FORMAT, title, labels_of(model.space), prior_tables(model.space, model.mapping.prior.cpu().numpy()),
-                       true_table(model.space) if rendered else None, found[1],
-        [epoch_of(o) for o in epochs], len(epochs)-1 if chosen is None else chosen, model.smoother.mode,
-        clips_of(known, watched.pixels.shape[1], tiles), sheet, found[0], face_model(), made))
+    return _assembled(model, title, epochs, len(epochs)-1 if chosen is None else chosen, known, watched, found, rendered, pictures, made)
 
 # %% ../../nbs/explore/05_sources.ipynb #d67efccf
 def _held_out(config, settings):
-    "The clips that a run was chosen by, or None and the reason"
-    try: data = run_data(config, settings)
-    except (OSError, ValueError) as e: return None,str(e)
-    return data,''
+    "The clips that a run was chosen by; None where they are not at hand"
+    try: return run_data(config, settings)
+    except (OSError, ValueError): return None
 
+def _watched(data, known):
+    "The clips whose numbers a run kept; None if the data are not those of the run any more"
+    if data is None: return None
+    watched = watched_clips(data.fe_choose, data.au_choose)
+    return watched if list(watched.names)==list(known['names']) else None
+
+# %% ../../nbs/explore/05_sources.ipynb #02491013
 def run_spec(
     folder:str|Path,   # of the run
     settings:Settings, # where the data are
@@ -188,22 +208,10 @@ def run_spec(
 )->Spec:
     "Everything that a run can tell"
     taken,config,model = read_snapshots(folder),read_config(folder),best_model(folder)
-    data,why = _held_out(config, settings)
-    quality = [(o['scores'] or {}).get('quality', np.nan) for o in taken]
-    known = taken[-1]['clips']
-    split = 'the TEST set: epochs were chosen on it' if config.selection=='test' else 'training data that was held out'
-    watched = watched_clips(data.fe_choose, data.au_choose) if data else None
-    if watched and list(watched.names)!=list(known['names']): watched = None # the data are not those of the run any more
+    known,data = taken[-1]['clips'],_held_out(config, settings)
     found = collect_evidence(model, data.fe_choose, data.au_choose, [best_model(o) for o in others], most) if data else (None, None)
-    return _run_spec(model, config, taken, best_epoch(quality), known, split, watched, found, pictures)
-
-# %% ../../nbs/explore/05_sources.ipynb #84cff8c4
-def _run_spec(model, config, taken, chosen, known, split, watched, found, pictures):
-    "The parts of a run, put together"
-    rendered = config.embedded is not None
-    sheet,tiles = mosaic(watched.pixels) if watched and (rendered if pictures is None else pictures) else (None, None)
-    t = taken[-1]['au_head'].shape[1]
-    made = Provenance(run_title(config), 'yes' if rendered else 'no', split, FIXED, config.seed, versions(), str(date.today()), '')
-    return sealed(Spec(FORMAT, run_title(config), labels_of(model.space), prior_tables(model.space, model.mapping.prior.cpu().numpy()),
-                       true_table(model.space) if rendered else None, found[1],
-        [epoch_of(o) for o in taken], chosen, model.smoother.mode, clips_of(known, t, tiles), sheet, found[0], face_model(), made))
+    chosen = best_epoch([(o['scores'] or {}).get('quality', np.nan) for o in taken])
+    title,rendered = run_title(config),config.embedded is not None
+    split = 'the TEST set: epochs were chosen on it' if config.selection=='test' else 'training data that was held out'
+    made = Provenance(title, 'yes' if rendered else 'no', split, FIXED, config.seed, versions(), str(date.today()), '')
+    return _assembled(model, title, taken, chosen, known, _watched(data, known), found, rendered, pictures, made)
