@@ -12,7 +12,7 @@ lost UAR on seed 0, .705 against .736), before the study went back to the 240 st
 
 Run: python benchmarks/study.py [seconds]    (goes on where results/study.json stops, seed by seed; several processes may share the work)
 """
-import json, sys, time
+import json, platform, re, sys, time
 from pathlib import Path
 import numpy as np
 import torch
@@ -276,9 +276,17 @@ def kept():
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else dict(setting=__doc__.strip().split('\n\n')[1:3], regimes=REGIMES, variants=list(VARIANTS), space=SPACE.to_dict(), p_true=true_probability()[:,COLUMNS].tolist(), runs=[])
 
 
+def processor():
+    "What a run was computed on: another one rounds otherwise, and 240 steps later a clip or two are answered otherwise."
+    info = Path('/proc/cpuinfo')
+    name = re.search(r'^model name\s*: (.+)$', info.read_text(), re.M) if info.exists() else None
+    return name[1] if name else platform.processor() or platform.machine()
+
+
 def main(seconds=1e9):
     torch.set_num_threads(1)
     settings,begun = load_settings(),time.time()
+    made = dict(processor=processor(), torch=torch.__version__, pictures=embedded_data(settings.paths.cache, SMALL).root.name)
     data,claims = read_all(settings),Path(settings.paths.cache)/'study-claims'
     claims.mkdir(exist_ok=True)
     lock = FileLock(claims/'results')
@@ -297,7 +305,7 @@ def main(seconds=1e9):
             res = evaluate(train(data, rows, kind, seed), data, rows, kind)
             with lock:
                 all_ = kept()
-                all_['runs'].append(dict(seed=seed, variant=variant, regime=regime, cpu_seconds=round(time.process_time()-t, 1), **res))
+                all_['runs'].append(dict(seed=seed, variant=variant, regime=regime, cpu_seconds=round(time.process_time()-t, 1), **made, **res))
                 write_json(RESULTS, all_)
         print(f"{len(all_['runs'])} of {len(planned())} {name} "+' '.join(f'{k} {res[k]:.3f}' for k in SCORES if k in res), flush=True)
 

@@ -6,6 +6,7 @@ number from here; whether the word (gains, loses, …) still holds is tested.
 Run: python benchmarks/study_table.py    (reads and completes results/study.json, writes results/study.md and the numbers in the notebooks' prose)
 """
 import json, re
+from collections import Counter
 from pathlib import Path
 from ssm_nb.core.files import write_json, write_text
 from ssm_nb.evaluation.bootstrap import mean_ci
@@ -58,6 +59,12 @@ def verdict(row):
     return 'gains' if low>0 else 'loses' if high<0 else 'no loss above .01' if low>-.01 else 'open'
 
 
+def made_on(runs):
+    "A sentence on the processors of the runs; those of old runs were not recorded."
+    names = Counter(r.get('processor', 'a processor that was not recorded') for r in runs)
+    return 'Made on '+', '.join(f'{name} ({n} runs)' for name,n in names.items())+'.'
+
+
 def markdown(kept):
     "The table for people."
     part = lambda o,s: '–' if s not in o else f"{o[s]['mean']:.3f}"+(f" ± {o[s]['half']:.3f}" if o[s]['half']==o[s]['half'] else '')
@@ -67,7 +74,7 @@ def markdown(kept):
     for o in kept['differences']:
         over = f"{o['low']:+.3f} … {o['high']:+.3f}" if 'low' in o else ''
         diff.append(f"| {o['regime']} | {o['pair'].replace('-', ' − ')} | {SCORES[o['score']]} | {o['mean']:+.3f} ± {o['half']:.3f} | {over} | {o['n']} | {verdict(o)} |")
-    return '\n'.join(['# The study', '', *kept['setting'], '', f"{len(kept['runs'])} runs. 95 % intervals.", '', *rows, '', *diff, ''])
+    return '\n'.join(['# The study', '', *kept['setting'], '', f"{len(kept['runs'])} runs. 95 % intervals. {made_on(kept['runs'])}", '', *rows, '', *diff, ''])
 
 
 CITED = re.compile(r'([+-]\d\.\d+)( ± \d\.\d+)?(\s*<!-- study (\S+) (\S+) (\S+?)(?: ([^>]+?))? -->)')

@@ -25,7 +25,7 @@ def jupyterlab(root, own):
     url,log = f'http://127.0.0.1:{port}',own/'lab.log'
     with open(log, 'w') as out:
         p = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip', '127.0.0.1', '--port', str(port), f'--ServerApp.root_dir={root}', '--IdentityProvider.token=',
-            '--ServerApp.disable_check_xsrf=True', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate'], env={**os.environ, **kept}, stdout=out, stderr=out, start_new_session=True)
+            '--ServerApp.disable_check_xsrf=True', '--LabApp.news_url=None', '--LabApp.expose_app_in_browser=True', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate'], env={**os.environ, **kept}, stdout=out, stderr=out, start_new_session=True)
     try:
         for _ in range(240):
             assert p.poll() is None, log.read_text()[-2000:]
@@ -48,7 +48,7 @@ def settle(page):
     "Wait until what was asked for is drawn: a view is drawn in the next frame"
     page.evaluate('() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))')
 
-TOOLS = '{compute, cellOf, Face, faceWords, readSpec, unpack, setting, mapsOf, similarities, parts, changes, mount, isDark, SpecError, EditError}'
+TOOLS = '{compute, cellOf, Face, faceWords, readSpec, unpack, setting, mapsOf, similarities, parts, changes, mount, isDark, readable, contrast, rgbOf, SpecError, EditError}'
 
 def module_page(browser, js):
     "A page with the module's functions in `ssm`"

@@ -9,7 +9,8 @@ from browser import browser, floats, module_page
 from ssm_nb.explore.edits import WAYS, edited_model
 from ssm_nb.explore.face import face_model, face_words, person
 from ssm_nb.explore.sources import model_spec, prior_spec
-from ssm_nb.explore.spec import Spec, SpecError, check_spec, encode, explorer_js
+from ssm_nb.explore.contracts import SpecError, encode
+from ssm_nb.explore.spec import Spec, check_spec, explorer_js
 from ssm_nb.data.augment import normalise
 from ssm_nb.faces.mesh import load_basis
 from ssm_nb.faces.scenes import render, still
@@ -280,3 +281,14 @@ def test_no_line_of_the_module_is_long():
 def test_anything_else_is_refused_in_one_sentence(page, x):
     with pytest.raises(SpecError) as e: check_spec(x)
     assert page.evaluate("async x => { try { await ssm.readSpec(x); return ''; } catch (e) { return e.message; } }", x)==str(e.value)
+
+@pytest.mark.parametrize('theme', ['.sx {', '.sx[data-dark=true] {'])
+def test_the_words_in_a_cell_can_be_read(page, theme):
+    "At every strength of every ink, in both themes: contrast as WCAG 2 computes it, 4.5 or more"
+    block = explorer_js().split(theme, 1)[1].split('}', 1)[0]
+    colours = dict(o.strip()[2:].split(':') for o in block.split(';') if o.strip().startswith('--'))
+    worst = page.evaluate('''c => Math.min(...['ink', 'up', 'down'].flatMap(k => Array.from({length: 96}, (_, n) => {
+        const [words, ground] = ssm.readable(c[k], n / 100, c);
+        return ssm.contrast(ssm.rgbOf(words), ground.match(/[0-9]+/g).map(Number));
+    })))''', colours)
+    assert worst>=4.5, worst

@@ -62,6 +62,10 @@ def test_in_jupyterlab(lab):
         run_cell(page, 4)
         until(page, "Array.from(document.querySelectorAll('.sx-cursor')).every(e => e.getAttribute('aria-label').startsWith('AU4 brow lowerer → fear'))", 60)
 
+        # the lab has rules of its own for lists of terms: bold, floating, a fifth of the width
+        term = page.evaluate("(o => [o.float, o.fontWeight])(getComputedStyle(document.querySelector('.sx-drawer dt')))")
+        assert term==['none', '400'], term
+
         # the theme of the lab, not of the system
         assert page.evaluate("document.querySelector('.sx').dataset.dark")=='false'
         page.evaluate("document.body.dataset.jpThemeLight = 'false'"); until(page, "document.querySelector('.sx').dataset.dark==='true'")

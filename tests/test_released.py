@@ -153,11 +153,11 @@ def test_the_attacks_are_real(tmp_path):
 
 def test_a_file_cannot_change_this_library(tmp_path):
     "BUILD sets attributes on whatever is named; ours must stay as they are"
-    from ssm_nb.model import weights
+    from ssm_nb.core.archives import saved_tensor
     raw = b'ctorch._utils\n_rebuild_tensor_v2\n(N}S"__defaults__"\n(I1\ntstb.'
     write(tmp_path/'x.pth', raw)
     with pytest.raises(ValueError, match='x.pth'): load_released(tmp_path/'x.pth')
-    assert weights.saved_tensor.__defaults__ is None and not vars(weights.saved_tensor)
+    assert saved_tensor.__defaults__ is None and not vars(saved_tensor)
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())

@@ -1257,7 +1257,28 @@ function shade(ctx, ink, alpha, x, y, width, height) {
   ctx.fillRect(x, y, width, height);
   ctx.globalAlpha = 1;
 }
-const rgbOf = ink => [1, 3, 5].map(k => parseInt(ink.slice(k, k + 2), 16)); // of '#rrggbb'
+function rgbOf(ink) {
+  // of '#rrggbb' or '#rgb'
+  const long = ink.length === 4 ? ink.replace(/[^#]/g, d => d + d) : ink;
+  return [1, 3, 5].map(k => parseInt(long.slice(k, k + 2), 16));
+}
+// Relative luminance and contrast, as WCAG 2 defines them.
+function luminance(rgb) {
+  const [r, g, b] = rgb.map(v => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+}
+function contrast(p, q) {
+  const [low, high] = [luminance(p), luminance(q)].sort((x, y) => x - y);
+  return (high + 0.05) / (low + 0.05);
+}
+// The first colour of words that can be read (WCAG 2 AA: 4.5) on `ink` laid over the ground; and that ground. Of black
+// and white one always can.
+function readable(ink, alpha, c) {
+  const over = rgbOf(ink),
+    mixed = rgbOf(c.ground).map((v, k) => Math.round(v * (1 - alpha) + over[k] * alpha));
+  const words = [c.text, c.on, '#000', '#fff'].find(k => contrast(rgbOf(k), mixed) >= 4.5);
+  return [words, `rgb(${mixed})`];
+}
 function hatch(ctx, x, y, w, hh, ink) {
   ctx.save();
   ctx.beginPath();
@@ -1359,15 +1380,15 @@ const CSS = `
 .sx-face { display: grid; gap: 8px; justify-items: center; align-content: start }
 .sx-face canvas { width: min(100%, 320px); aspect-ratio: 1; border-radius: 8px; touch-action: none; cursor: grab }
 .sx-face > * { max-width: 100% }
-.sx-sliders { width: 100%; max-height: 216px; overflow-y: auto; display: grid; gap: 1px }
+.sx-sliders { width: 100%; display: grid; gap: 1px }
 .sx-sliders label { display: grid; grid-template-columns: minmax(0,1fr) 88px 38px; font-size: 13px; min-height: 24px }
 .sx-sliders span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .sx-sliders input { width: 100%; min-width: 0 }
 .sx-dict button { text-align: left; width: 100%; margin-bottom: 3px }
 .sx-drawer dl, .sx-honest dl { display: grid; gap: 2px 12px; margin: 0 0 8px }
-.sx dt { color: var(--soft) }
-.sx dd { margin: 0 0 4px; overflow-wrap: anywhere }
-.sx-pics { display: flex; flex-wrap: wrap; gap: 8px }
+.sx.sx dt { float: none; width: auto; margin: 0; padding: 0; font-weight: 400; color: var(--soft) } /* twice: over a lab's own */
+.sx.sx dd { float: none; width: auto; margin: 0 0 4px; padding: 0; overflow-wrap: anywhere }
+.sx-pics { display: flex; flex-wrap: wrap; gap: 8px; margin: 6px 0 8px }
 .sx-pics button { display: flex; gap: 8px; align-items: center; text-align: left; padding: 4px 8px }
 .sx-pics canvas { width: 48px; height: 48px; border-radius: 4px; flex: none }
 .sx-tracks { display: grid; gap: 10px }
@@ -1387,7 +1408,9 @@ const CSS = `
 .sx-fill i.sx-was { background: none; border: 1px solid var(--soft); top: 1px; bottom: 1px }
 .sx-fill i.sx-neg { background: var(--down) }
 .sx-fill i.sx-pos { background: var(--up) }
-.sx textarea { width: 100%; resize: vertical; font: 12px/1.4 ui-monospace, monospace; min-height: 44px }
+.sx textarea {
+  width: 100%; resize: vertical; font: 12px/1.4 ui-monospace, monospace; min-height: 44px; max-height: 180px;
+  field-sizing: content }
 .sx details > summary { cursor: pointer; color: var(--text); min-height: 24px }
 .sx kbd {
   border: 1px solid var(--line); border-radius: 4px; padding: 0 4px; background: var(--ground); color: var(--text);
@@ -1417,6 +1440,174 @@ function segmented(name, get, set, options) {
 
 // 6 ── the views ─────────────────────────────────────────────────────────────────────────────────────────────────────
 // Each is a function of the store and a context (colours, requests to redraw) that returns an element and its update.
+
+// Where a map has what: cells of a matrix, or edges of a graph. w is 0 for AUs → expressions and 1 for the other way.
+function mapBox(w, graph, width, {e, a}) {
+  const [nr, nc] = w ? [a, e] : [e, a],
+    rh = w ? 27 : 36,
+    cw = width / nc,
+    height = graph ? Math.max(e, a) * 30 : nr * rh;
+  return {
+    w,
+    graph,
+    width,
+    height,
+    cw,
+    rh,
+    ye: i => ((i + 0.5) * height) / e, // middle of an expression, in the graph
+    ya: j => ((j + 0.5) * height) / a, // middle of an AU
+    cell: (i, j) => (w ? [i * cw, j * rh] : [j * cw, i * rh]), // a corner, in the matrix
+  };
+}
+
+// The cell or the edge at a point, or null. An edge is hit within 14 pixels, a strong one a little further.
+function hitMap(box, x, y, {e, a}, value) {
+  if (!box.graph) {
+    const c = Math.floor(x / box.cw),
+      k = Math.floor(y / box.rh),
+      [i, j] = box.w ? [c, k] : [k, c];
+    return i >= 0 && j >= 0 && i < e && j < a ? {i, j, x, y} : null;
+  }
+  const t = x / box.width,
+    s = t * t * (3 - 2 * t); // how far the curves have come from left to right
+  let best = null;
+  for (let i = 0; i < e; i++)
+    for (let j = 0; j < a; j++) {
+      const d = Math.abs(box.ye(i) * (1 - s) + box.ya(j) * s - y) - 4 * Math.abs(value(i, j) ?? 0);
+      if (!best || d < best.d) best = {i, j, d, x, y};
+    }
+  return best.d < 14 ? best : null;
+}
+
+// What a cell says: ? where nothing was measured, nothing where there is next to nothing; without room one digit, or the sign.
+function cellWord(v, signed, small) {
+  if (v === null) return '?';
+  if (Math.abs(v) < 0.005) return '';
+  const digits = n => Math.abs(v).toFixed(n).replace(/^0/, '');
+  if (signed) return (v > 0 ? '▲' : '▼') + (small ? '' : digits(2));
+  return digits(small ? 1 : 2);
+}
+
+// An edited edge: a frame, and a cross if it is gone.
+function markEdited(ctx, x, y, w, hh, edits, c) {
+  if (!edits.length) return;
+  ctx.strokeStyle = c.text;
+  ctx.lineWidth = 1.5;
+  ctx.setLineDash([4, 3]);
+  ctx.strokeRect(x + 2, y + 2, w - 4, hh - 4);
+  ctx.setLineDash([]);
+  if (!edits.some(o => o.kind === 'cut' || o.factor === 0)) return;
+  ctx.beginPath();
+  ctx.moveTo(x + 4, y + 4);
+  ctx.lineTo(x + w - 4, y + hh - 4);
+  ctx.moveTo(x + w - 4, y + 4);
+  ctx.lineTo(x + 4, y + hh - 4);
+  ctx.stroke();
+}
+
+// Cells are {i, j, v, strong, fixed, edits}: a value or null, its share of the strongest, and what was done to it.
+function drawMatrix(ctx, box, cells, signed, c) {
+  const {cw, rh} = box,
+    small = cw < 40;
+  ctx.font = `${small ? 11 : 12.5}px system-ui, sans-serif`;
+  ctx.textAlign = 'center';
+  ctx.textBaseline = 'middle';
+  for (const {i, j, v, strong, fixed, edits} of cells) {
+    const [x, y] = box.cell(i, j),
+      inner = [x + 1, y + 1, cw - 2, rh - 2],
+      ink = signed ? (v > 0 ? c.up : c.down) : c.ink,
+      alpha = strong > 0.01 && Math.abs(v) >= 0.005 ? 0.08 + 0.87 * strong : 0;
+    ctx.fillStyle = c.ground;
+    ctx.fillRect(...inner);
+    if (alpha) shade(ctx, ink, alpha, ...inner);
+    if (v === null || fixed) hatch(ctx, ...inner, c.soft);
+    markEdited(ctx, ...inner, edits, c);
+    const said = cellWord(v, signed, small),
+      [text, ground] = readable(ink, alpha, c);
+    if (edits.length && said) {
+      ctx.strokeStyle = ground; // the word stands before the cross
+      ctx.lineWidth = 7;
+      ctx.lineJoin = 'round';
+      ctx.strokeText(said, x + cw / 2, y + rh / 2);
+    }
+    ctx.fillStyle = text;
+    if (said) ctx.fillText(said, x + cw / 2, y + rh / 2);
+  }
+}
+
+// Edges are as wide as strong; a decrease is dashed; what is chosen or under the pointer stands out.
+function drawGraph(ctx, box, cells, signed, c, {chosen, pointed}) {
+  for (const o of cells.sort((p, q) => Math.abs(p.v ?? 0) - Math.abs(q.v ?? 0))) {
+    const lit = chosen(o) || pointed(o);
+    if (o.strong < 0.04 && !chosen(o) && !o.edits.length) continue;
+    ctx.strokeStyle = lit ? c.text : signed ? (o.v > 0 ? c.up : c.down) : c.ink;
+    ctx.globalAlpha = lit ? 1 : 0.25 + 0.6 * o.strong;
+    ctx.lineWidth = 1 + 7 * o.strong;
+    ctx.setLineDash(signed && o.v < 0 ? [7, 4] : o.edits.length ? [2, 3] : []);
+    const y0 = box.ye(o.i),
+      y1 = box.ya(o.j),
+      m = box.width / 2;
+    ctx.beginPath();
+    ctx.moveTo(0, y0);
+    ctx.bezierCurveTo(m, y0, m, y1, box.width, y1);
+    ctx.stroke();
+  }
+  ctx.setLineDash([]);
+  ctx.globalAlpha = 1;
+}
+
+// The line below a map: what the shown layer is, and what its signs mean.
+function mapLegend(store, layer, signed) {
+  const {spec} = store;
+  const what = {
+    learned: 'The map after training, and after your edits.',
+    difference: store.trained ? '▲ above the prior, ▼ below it.' : `▲ more in ${spec.priors[1]?.name}, ▼ less.`,
+    edited: '▲ more than the trained map, ▼ less.',
+    observed: spec.observed?.source,
+    truth: spec.truth?.source,
+  };
+  const source = what[layer] ?? spec.priors[Number(layer.slice(6)) || 0]?.sources.slice(-1)[0] ?? '';
+  const gaps = ['observed', 'truth'].includes(layer) ? '. ? = not measured.' : '';
+  const dashed = store.form === 'graph' && signed ? ' Dashed: less.' : '';
+  const fixed =
+    store.trained && spec.labels.neutral !== null ? ' Hatched: neutral is kept at the prior by the method.' : '';
+  return (store.held ? 'While the key is held: the prior.' : source + gaps) + dashed + fixed;
+}
+
+// Labels of rows and columns are buttons: an expression poses the face by its row, an AU by itself.
+function mapLabels(store) {
+  const {spec} = store;
+  const button = (key, n, name, onclick, long, short) =>
+    h(
+      'button',
+      {type: 'button', class: 'sx-lab', [key]: n, title: name, onclick},
+      h('span', {class: 'sx-long'}, long),
+      h('span', {class: 'sx-short'}, short),
+    );
+  return {
+    expression(i, letters) {
+      const name = spec.labels.expressions[i];
+      const pose = () => {
+        store.poseRow('learned', name);
+        store.select({...store.selection, expression: name});
+        store.changed();
+      };
+      return button('data-i', i, name, pose, name, name.slice(0, letters));
+    },
+    au(j, named) {
+      const u = spec.labels.aus[j];
+      const pose = () => {
+        store.pose({[u]: 1}, `AU${u}`);
+        store.select({...store.selection, au: u});
+        store.changed();
+      };
+      const name = auName(spec, u),
+        el = button('data-j', j, name, pose, named ? name : `AU${u}`, named ? `AU${u}` : String(u));
+      el.setAttribute('aria-label', name);
+      return el;
+    },
+  };
+}
 
 function mapView(store, ui) {
   const {spec} = store,
@@ -1461,218 +1652,73 @@ function mapView(store, ui) {
     map,
     legend,
   );
+  const labels = mapLabels(store);
   let built = '',
     box = null,
     hover = null;
 
-  const expressionButton = (i, matrix) =>
-    h(
-      'button',
-      {
-        type: 'button',
-        class: 'sx-lab',
-        'data-i': i,
-        title: spec.labels.expressions[i],
-        onclick: () => {
-          store.poseRow('learned', spec.labels.expressions[i]);
-          store.select({...store.selection, expression: spec.labels.expressions[i]});
-          store.changed();
-        },
-      },
-      h('span', {class: 'sx-long'}, spec.labels.expressions[i]),
-      h('span', {class: 'sx-short'}, spec.labels.expressions[i].slice(0, matrix ? 4 : 9)),
-    );
-  const auButton = (j, long) =>
-    h(
-      'button',
-      {
-        type: 'button',
-        class: 'sx-lab',
-        'data-j': j,
-        title: auName(spec, spec.labels.aus[j]),
-        'aria-label': auName(spec, spec.labels.aus[j]),
-        onclick: () => {
-          const u = spec.labels.aus[j];
-          store.pose({[u]: 1}, `AU${u}`);
-          store.select({...store.selection, au: u});
-          store.changed();
-        },
-      },
-      h('span', {class: 'sx-long'}, long ? auName(spec, spec.labels.aus[j]) : `AU${spec.labels.aus[j]}`),
-      h('span', {class: 'sx-short'}, long ? `AU${spec.labels.aus[j]}` : String(spec.labels.aus[j])),
-    );
+  const wayNumber = () => WAYS.indexOf(store.selection.way);
+  const at = o => ({way: store.selection.way, expression: spec.labels.expressions[o.i], au: spec.labels.aus[o.j]});
   const many = (n, f) => Array.from({length: n}, (_, k) => f(k));
 
   function build(w) {
-    // labels of rows and columns, as buttons
+    // labels of rows and columns, if they are not there yet
     const graph = store.form === 'graph',
       key = `${graph}${w}`;
     if (key === built) return;
     built = key;
     map.className = graph ? 'sx-map sx-graph' : 'sx-map';
     if (graph) {
-      rows.replaceChildren(...many(e, i => expressionButton(i)));
-      right.replaceChildren(...many(a, j => auButton(j, true)));
+      rows.replaceChildren(...many(e, i => labels.expression(i, 9)));
+      right.replaceChildren(...many(a, j => labels.au(j, true)));
       map.replaceChildren(rows, stage, right);
       return;
     }
-    rows.replaceChildren(...many(w ? a : e, k => (w ? auButton(k, true) : expressionButton(k))));
-    cols.replaceChildren(...many(w ? e : a, k => (w ? expressionButton(k, true) : auButton(k))));
+    rows.replaceChildren(...many(w ? a : e, k => (w ? labels.au(k, true) : labels.expression(k, 9))));
+    cols.replaceChildren(...many(w ? e : a, k => (w ? labels.expression(k, 4) : labels.au(k, false))));
     cols.style.gridTemplateColumns = `repeat(${w ? e : a}, minmax(0, 1fr))`;
     map.replaceChildren(h('span'), cols, rows, stage);
   }
 
-  // Where everything is: a cell of the matrix, or an edge of the graph.
-  function geometry(w) {
-    const width = Math.max(120, ui.width(stage)),
-      nr = w ? a : e,
-      nc = w ? e : a,
-      graph = store.form === 'graph',
-      rh = w ? 27 : 36;
-    const height = graph ? Math.max(e, a) * 30 : nr * rh,
-      ye = i => ((i + 0.5) * height) / e,
-      ya = j => ((j + 0.5) * height) / a;
-    return {
-      graph,
-      width,
-      height,
-      nr,
-      nc,
-      cw: width / nc,
-      rh,
-      ye,
-      ya,
-      cell: (i, j) => (w ? [(i * width) / nc, j * rh] : [(j * width) / nc, i * rh]),
-    };
+  // All cells of the shown layer, and what they are drawn with.
+  function cellsOf(layerNow) {
+    const value = store.value(layerNow, store.selection.way),
+      cells = [];
+    for (let i = 0; i < e; i++)
+      for (let j = 0; j < a; j++)
+        cells.push({i, j, v: value(i, j), fixed: fixed(i), edits: store.edits_of(at({i, j}))});
+    // prior and learned share their scale, so that switching between them shows what grew
+    const compared =
+      layerNow === 'learned' || layerNow.startsWith('prior') ? ['prior', ...(store.trained ? ['learned'] : [])] : null;
+    const shown = compared ? compared.map(k => store.value(k, store.selection.way)) : [value];
+    const top = Math.max(1e-9, ...shown.flatMap(f => cells.map(o => Math.abs(f(o.i, o.j) ?? 0))));
+    for (const o of cells) o.strong = Math.min(1, Math.abs(o.v ?? 0) / top);
+    return cells;
   }
-  const fixed = (w, i) => i === spec.labels.neutral && store.trained;
+  const fixed = i => i === spec.labels.neutral && store.trained;
 
   function draw() {
-    const w = WAYS.indexOf(store.selection.way),
-      c = ui.colours(),
-      layerNow = store.held ? 'prior' : store.layer,
-      f = store.value(layerNow, store.selection.way),
-      signed = store.signed(layerNow);
-    box = geometry(w);
+    const layerNow = store.held ? 'prior' : store.layer,
+      signed = store.signed(layerNow),
+      c = ui.colours();
+    box = mapBox(wayNumber(), store.form === 'graph', Math.max(120, ui.width(stage)), {e, a});
     const ctx = sizeCanvas(canvas, box.width, box.height),
-      all = [];
-    for (let i = 0; i < e; i++) for (let j = 0; j < a; j++) all.push({i, j, v: f(i, j)});
-    const shared =
-      layerNow === 'learned' || layerNow.startsWith('prior')
-        ? ['prior', ...(store.trained ? ['learned'] : [])].map(k => store.value(k, store.selection.way))
-        : [f];
-    const top = Math.max(1e-9, ...shared.flatMap(g => all.map(o => Math.abs(g(o.i, o.j) ?? 0))));
-    (box.graph ? drawGraph : drawMatrix)(ctx, all, w, c, signed, top);
+      cells = cellsOf(layerNow);
+    if (box.graph)
+      drawGraph(ctx, box, cells, signed, c, {
+        chosen: o =>
+          spec.labels.expressions[o.i] === store.selection.expression && spec.labels.aus[o.j] === store.selection.au,
+        pointed: o => hover !== null && hover.i === o.i && hover.j === o.j,
+      });
+    else drawMatrix(ctx, box, cells, signed, c);
     return {signed, layerNow};
   }
-  function drawMatrix(ctx, all, w, c, signed, top) {
-    const {cw, rh} = box,
-      small = cw < 40;
-    ctx.font = `${small ? 11 : 12.5}px system-ui, sans-serif`;
-    ctx.textAlign = 'center';
-    ctx.textBaseline = 'middle';
-    for (const {i, j, v} of all) {
-      const [x, y] = box.cell(i, j),
-        strong = v === null ? 0 : Math.min(1, Math.abs(v) / top),
-        ink = signed ? (v > 0 ? c.up : c.down) : c.ink;
-      ctx.fillStyle = c.ground;
-      ctx.fillRect(x + 1, y + 1, cw - 2, rh - 2);
-      if (strong > 0.01 && Math.abs(v) >= 0.005) shade(ctx, ink, 0.08 + 0.87 * strong, x + 1, y + 1, cw - 2, rh - 2);
-      if (v === null || fixed(w, i)) hatch(ctx, x + 1, y + 1, cw - 2, rh - 2, c.soft);
-      ctx.fillStyle = strong > 0.55 ? c.on : c.text;
-      const tiny = v !== null && Math.abs(v) < 0.005,
-        said =
-          v === null
-            ? '?'
-            : signed
-              ? tiny
-                ? ''
-                : `${v > 0 ? '▲' : '▼'}${small ? '' : Math.abs(v).toFixed(2).replace(/^0/, '')}`
-              : tiny
-                ? ''
-                : small
-                  ? v.toFixed(1).replace(/^0/, '')
-                  : v.toFixed(2).replace(/^0/, '');
-      if (said) ctx.fillText(said, x + cw / 2, y + rh / 2);
-      mark(
-        ctx,
-        x + 1,
-        y + 1,
-        cw - 2,
-        rh - 2,
-        store.edits_of({way: WAYS[w], expression: spec.labels.expressions[i], au: spec.labels.aus[j]}),
-        c,
-      );
-    }
-  }
-  function mark(ctx, x, y, w, hh, edits, c) {
-    // an edited edge: a frame, and a cross if it is gone
-    if (!edits.length) return;
-    ctx.strokeStyle = c.text;
-    ctx.lineWidth = 1.5;
-    ctx.setLineDash([4, 3]);
-    ctx.strokeRect(x + 2, y + 2, w - 4, hh - 4);
-    ctx.setLineDash([]);
-    if (edits.some(o => o.kind === 'cut' || o.factor === 0)) {
-      ctx.beginPath();
-      ctx.moveTo(x + 4, y + 4);
-      ctx.lineTo(x + w - 4, y + hh - 4);
-      ctx.moveTo(x + w - 4, y + 4);
-      ctx.lineTo(x + 4, y + hh - 4);
-      ctx.stroke();
-    }
-  }
-  function curve(ctx, i, j) {
-    const y0 = box.ye(i),
-      y1 = box.ya(j),
-      m = box.width / 2;
-    ctx.beginPath();
-    ctx.moveTo(0, y0);
-    ctx.bezierCurveTo(m, y0, m, y1, box.width, y1);
-  }
-  function drawGraph(ctx, all, w, c, signed, top) {
-    // as wide as strong; a decrease is dashed
-    const is = o =>
-        spec.labels.expressions[o.i] === store.selection.expression && spec.labels.aus[o.j] === store.selection.au,
-      near = o => hover && hover.i === o.i && hover.j === o.j;
-    for (const o of all.sort((p, q) => Math.abs(p.v ?? 0) - Math.abs(q.v ?? 0))) {
-      const strong = Math.min(1, Math.abs(o.v ?? 0) / top),
-        edits = store.edits_of({way: WAYS[w], expression: spec.labels.expressions[o.i], au: spec.labels.aus[o.j]});
-      if (strong < 0.04 && !is(o) && !edits.length) continue;
-      ctx.strokeStyle = is(o) || near(o) ? c.text : signed ? (o.v > 0 ? c.up : c.down) : c.ink;
-      ctx.globalAlpha = is(o) || near(o) ? 1 : 0.25 + 0.6 * strong;
-      ctx.lineWidth = 1 + 7 * strong;
-      ctx.setLineDash(signed && o.v < 0 ? [7, 4] : edits.length ? [2, 3] : []);
-      curve(ctx, o.i, o.j);
-      ctx.stroke();
-    }
-    ctx.setLineDash([]);
-    ctx.globalAlpha = 1;
-  }
+
   function hit(ev) {
-    // the cell or edge under the pointer
     const r = canvas.getBoundingClientRect(),
-      x = ev.clientX - r.left,
-      y = ev.clientY - r.top,
-      w = WAYS.indexOf(store.selection.way);
-    if (!box.graph) {
-      const c = Math.floor(x / box.cw),
-        k = Math.floor(y / box.rh),
-        [i, j] = w ? [c, k] : [k, c];
-      return i >= 0 && j >= 0 && i < e && j < a ? {i, j, x, y} : null;
-    }
-    const t = x / box.width,
-      s = t * t * (3 - 2 * t),
-      f = store.value(store.layer, store.selection.way);
-    let best = null;
-    for (let i = 0; i < e; i++)
-      for (let j = 0; j < a; j++) {
-        const d = Math.abs(box.ye(i) * (1 - s) + box.ya(j) * s - y) - 4 * Math.abs(f(i, j) ?? 0);
-        if (!best || d < best.d) best = {i, j, d, x, y};
-      }
-    return best.d < 14 ? best : null;
+      value = store.value(store.layer, store.selection.way);
+    return hitMap(box, ev.clientX - r.left, ev.clientY - r.top, {e, a}, value);
   }
-  const at = o => ({way: store.selection.way, expression: spec.labels.expressions[o.i], au: spec.labels.aus[o.j]});
   const words = (s, layers = ['prior', ...(store.trained ? ['learned'] : [])]) => {
     const {i, j} = cellOf(spec, s);
     return layers.map(k => `${k} ${num(store.value(k, s.way)(i, j))}`).join(', ');
@@ -1698,19 +1744,21 @@ function mapView(store, ui) {
       cursor.focus({preventScroll: true});
     }
   });
+
+  function move(di, dj) {
+    const {i, j} = cellOf(spec, store.selection);
+    store.select(at({i: (i + di + e) % e, j: (j + dj + a) % a}));
+  }
   cursor.addEventListener('keydown', ev => {
-    const {i, j, w} = cellOf(spec, store.selection),
-      graph = store.form === 'graph',
-      move = (di, dj) => {
-        ev.preventDefault();
-        store.select(at({i: (i + di + e) % e, j: (j + dj + a) % a}));
-      };
-    const vertical = w && !graph ? [0, 1] : [1, 0],
-      across = w && !graph ? [1, 0] : [0, 1],
+    const turned = wayNumber() && store.form !== 'graph', // AUs are the rows
+      vertical = turned ? [0, 1] : [1, 0],
+      across = turned ? [1, 0] : [0, 1],
       keys = {ArrowDown: vertical, ArrowUp: vertical.map(v => -v), ArrowRight: across, ArrowLeft: across.map(v => -v)};
     if (ev.ctrlKey || ev.metaKey || ev.altKey) return;
-    if (keys[ev.key]) move(...keys[ev.key]);
-    else if (store.trained && (ev.key === 'Delete' || ev.key === 'Backspace')) {
+    if (keys[ev.key]) {
+      ev.preventDefault();
+      move(...keys[ev.key]);
+    } else if (store.trained && (ev.key === 'Delete' || ev.key === 'Backspace')) {
       ev.preventDefault();
       store.edit({kind: ev.shiftKey ? 'cut' : 'reweight', ...store.selection, ...(ev.shiftKey ? {} : {factor: 0})});
     } else if (store.trained && ev.key === 'r') store.edit({kind: 'restore', ...store.selection});
@@ -1720,54 +1768,41 @@ function mapView(store, ui) {
     }
   });
 
+  // The cursor lies over the chosen cell, and says in words what the cell shows.
+  function placeCursor(i, j, signed, layerNow) {
+    const [x, y] = box.graph ? [box.width / 2 - 12, (box.ye(i) + box.ya(j)) / 2 - 12] : box.cell(i, j);
+    Object.assign(cursor.style, {
+      left: `${x}px`,
+      top: `${y}px`,
+      width: `${box.graph ? 24 : box.cw}px`,
+      height: `${box.graph ? 24 : box.rh}px`,
+    });
+    const kinds = store.edits_of(store.selection).map(o => o.kind);
+    cursor.setAttribute(
+      'aria-label',
+      `${arrow(spec, store.selection)}: ${words(store.selection)}` +
+        (signed ? `, ${layerNow} ${change(store.value(layerNow, store.selection.way)(i, j))}` : '') +
+        (fixed(i) ? ', kept fixed by the method' : '') +
+        (kinds.length ? `, edited: ${kinds.join(', ')}` : ''),
+    );
+  }
+
   return {
     el,
     key: () => `${store.computedAs}|${store.layer}|${store.form}|${store.held}`,
     focus: () => cursor.focus(),
     update() {
-      const w = WAYS.indexOf(store.selection.way),
-        {i, j} = cellOf(spec, store.selection);
+      const {i, j} = cellOf(spec, store.selection);
       for (const o of [way, layer, form]) o.update();
       if (!store.layers().some(([k]) => k === store.layer)) store.layer = 'difference';
-      build(w);
-      const g = geometry(w);
-      rows.style.gridTemplateRows = `repeat(${rows.children.length}, ${g.height / rows.children.length}px)`;
-      if (g.graph) right.style.gridTemplateRows = `repeat(${a}, ${g.height / a}px)`;
+      build(wayNumber());
       const {signed, layerNow} = draw();
+      rows.style.gridTemplateRows = `repeat(${rows.children.length}, ${box.height / rows.children.length}px)`;
+      if (box.graph) right.style.gridTemplateRows = `repeat(${a}, ${box.height / a}px)`;
       for (const b of map.querySelectorAll('.sx-lab'))
         b.classList.toggle('sx-on', b.dataset.i !== undefined ? Number(b.dataset.i) === i : Number(b.dataset.j) === j);
-      const [x, y] = g.graph ? [g.width / 2 - 12, (g.ye(i) + g.ya(j)) / 2 - 12] : g.cell(i, j);
-      Object.assign(cursor.style, {
-        left: `${x}px`,
-        top: `${y}px`,
-        width: `${g.graph ? 24 : g.cw}px`,
-        height: `${g.graph ? 24 : g.rh}px`,
-      });
-      const value = store.value(layerNow, store.selection.way)(i, j),
-        edited = store
-          .edits_of(store.selection)
-          .map(o => o.kind)
-          .join(', ');
-      cursor.setAttribute(
-        'aria-label',
-        `${arrow(spec, store.selection)}: ${words(store.selection)}` +
-          (signed ? `, ${layerNow} ${change(value)}` : '') +
-          (fixed(w, i) ? ', kept fixed by the method' : '') +
-          (edited ? `, edited: ${edited}` : ''),
-      );
-      const what = {
-        learned: 'The map after training, and after your edits.',
-        difference: store.trained ? '▲ above the prior, ▼ below it.' : `▲ more in ${spec.priors[1]?.name}, ▼ less.`,
-        edited: '▲ more than the trained map, ▼ less.',
-        observed: spec.observed?.source,
-        truth: spec.truth?.source,
-      };
-      const fixedNote =
-        store.trained && spec.labels.neutral !== null ? ' Hatched: neutral is kept at the prior by the method.' : '';
-      const source = what[layerNow] ?? spec.priors[Number(layerNow.slice(6)) || 0]?.sources.slice(-1)[0] ?? '';
-      const gaps = ['observed', 'truth'].includes(layerNow) ? '. ? = not measured.' : '';
-      const dashed = store.form === 'graph' && signed ? ' Dashed: less.' : '';
-      text(legend, (store.held ? 'While the key is held: the prior.' : source + gaps) + dashed + fixedNote);
+      placeCursor(i, j, signed, layerNow);
+      text(legend, mapLegend(store, layerNow, signed));
     },
   };
 }
@@ -1780,58 +1815,70 @@ function posedBy({spec, posed}) {
   return `Posed by the row ${row.expression} of ${source}. `;
 }
 
-function faceView(store, ui, drawer) {
-  const {spec} = store,
-    face = spec.face,
-    canvas = h('canvas', {width: FACE, height: FACE, role: 'img'}),
-    ctx = canvas.getContext('2d', {willReadFrequently: true}), // kept where it is written
-    picture = new ImageData(drawer.resize(FACE), FACE, FACE),
-    words = h('p', {class: 'sx-soft', 'aria-live': 'off'});
-  const dictionary = !spec.priors.length,
-    shown =
-      dictionary || !store.trained
-        ? face.aus.map((_, i) => i)
-        : [...face.aus.keys()].sort(
-            (p, q) => spec.labels.aus.includes(face.aus[q]) - spec.labels.aus.includes(face.aus[p]),
-          );
-  let yaw = 0,
-    pitch = 0,
-    drag = null;
-  const sliders = h('div', {
-    class: dictionary ? 'sx-sliders sx-dict' : 'sx-sliders',
-    role: 'group',
-    'aria-label': dictionary ? 'Action units' : 'Intensity of each action unit',
-    tabIndex: 0,
+// A menu of poses: the rows of each map, and what a clip shows. `update` chooses the entry that says how the face is posed.
+function poseMenu(store) {
+  const {spec} = store;
+  const el = h('select', {
+    'aria-label': 'Pose the face',
+    onchange: () => {
+      const [kind, layer, name] = JSON.parse(el.value);
+      if (kind === 'row') store.poseRow(layer, name);
+      else if (kind === 'frame') store.poseFrame(layer);
+      store.changed();
+    },
   });
-  const inputs = new Map();
-  const setAU = (i, v) => {
+  const option = (value, label) => h('option', {value: JSON.stringify(value)}, label);
+  const rows = (layer, label) =>
+    h(
+      'optgroup',
+      {label},
+      spec.labels.expressions.map(x => option(['row', layer, x], x)),
+    );
+  const hand = option(['hand'], 'by hand');
+  el.append(hand);
+  if (spec.labels.expressions.length) {
+    if (store.trained) el.append(rows('learned', 'Learned map'));
+    el.append(...spec.priors.map((p, k) => rows(`prior:${k}`, `Prior: ${p.name}`)));
+    if (spec.truth) el.append(rows('truth', 'Truth'));
+    if (spec.observed) el.append(rows('observed', 'Observed'));
+  }
+  if (spec.clips.length) {
+    const frame = h('optgroup', {label: 'The frame below'}, option(['frame', 'model'], 'as the model sees it'));
+    if (spec.clips.some(o => o.aus)) frame.append(option(['frame', 'truth'], 'as it is labelled'));
+    el.append(frame);
+  }
+  function entry() {
+    const row = posedRow(store.posed);
+    if (row) return ['row', row.layer === 'prior' ? 'prior:0' : row.layer, row.expression];
+    return store.posed.startsWith('frame') ? ['frame', store.posed.slice(6)] : ['hand'];
+  }
+  return {
+    el,
+    update() {
+      const value = JSON.stringify(entry());
+      el.value = [...el.options].some(o => o.value === value) ? value : hand.value;
+    },
+  };
+}
+
+const auTitle = (face, i) => `AU${face.aus[i]} ${face.au_names[i]}: ${face.muscles[i]}`;
+
+// A slider for each AU of the face; those that the model knows come first.
+function auSliders(store) {
+  const {spec} = store,
+    {face} = spec,
+    known = i => spec.labels.aus.includes(face.aus[i]),
+    order = [...face.aus.keys()].sort((p, q) => (store.trained ? known(q) - known(p) : 0));
+  const el = h('div', {class: 'sx-sliders', role: 'group', 'aria-label': 'Intensity of each action unit'});
+  function setAU(i, v) {
     if (store.side !== 'right') store.left[i] = v;
     if (store.side !== 'left') store.right[i] = v;
     store.posed = 'by hand';
     store.changed();
-  };
-  for (const i of shown) {
-    const u = face.aus[i],
-      title = `AU${u} ${face.au_names[i]}: ${face.muscles[i]}`;
-    if (dictionary) {
-      sliders.append(
-        h(
-          'button',
-          {
-            type: 'button',
-            'data-u': u,
-            title,
-            onclick: () => {
-              store.pose({[u]: 1}, `AU${u}`);
-              store.changed();
-            },
-          },
-          `AU${u} ${face.au_names[i]}`,
-        ),
-      );
-      continue;
-    }
-    const input = h('input', {
+  }
+  const rows = order.map(i => {
+    const title = auTitle(face, i),
+      input = h('input', {
         type: 'range',
         min: 0,
         max: 1,
@@ -1840,52 +1887,70 @@ function faceView(store, ui, drawer) {
         oninput: () => setAU(i, Number(input.value)),
       }),
       out = h('span', {class: 'sx-soft'});
-    inputs.set(i, [input, out]);
-    sliders.append(h('label', {title}, h('span', {}, `AU${u} ${face.au_names[i]}`), input, out));
-  }
-  const presets = h('select', {
-    'aria-label': 'Pose the face',
-    onchange: () => {
-      const [kind, layer, name] = JSON.parse(presets.value);
-      if (kind === 'row') store.poseRow(layer, name);
-      else if (kind === 'frame') store.poseFrame(layer);
-      store.changed();
-    },
+    el.append(h('label', {title}, h('span', {}, `AU${face.aus[i]} ${face.au_names[i]}`), input, out));
+    return {i, input, out};
   });
-  const options = () => {
-    const group = (label, items) =>
-        items.length
-          ? h(
-              'optgroup',
-              {label},
-              items.map(([v, t]) => h('option', {value: JSON.stringify(v)}, t)),
-            )
-          : null,
-      rows = (layer, label) =>
-        group(
-          label,
-          spec.labels.expressions.map(x => [['row', layer, x], x]),
-        );
-    const layers = [
-      ...(store.trained ? [['learned', 'Learned map']] : []),
-      ...spec.priors.map((p, k) => [`prior:${k}`, `Prior: ${p.name}`]),
-      ...(spec.truth ? [['truth', 'Truth']] : []),
-      ...(spec.observed ? [['observed', 'Observed']] : []),
-    ];
-    return [
-      h('option', {value: JSON.stringify(['hand'])}, 'by hand'),
-      ...layers.map(([k, t]) => rows(k, t)),
-      ...(spec.clips.length
-        ? [
-            group('The frame below', [
-              [['frame', 'model'], 'as the model sees it'],
-              ...(spec.clips.some(o => o.aus) ? [[['frame', 'truth'], 'as it is labelled']] : []),
-            ]),
-          ]
-        : []),
-    ].filter(Boolean);
+  return {
+    el,
+    update(left, right) {
+      for (const {i, input, out} of rows) {
+        const v = store.side === 'right' ? right[i] : store.side === 'left' ? left[i] : Math.max(left[i], right[i]);
+        setValue(input, v);
+        text(out, left[i] === right[i] ? `${Math.round(100 * v)}%` : 'L≠R');
+      }
+    },
   };
-  presets.append(...options());
+}
+
+// A button for each AU, which shows it alone.
+function auDictionary(store) {
+  const {face} = store.spec;
+  const buttons = face.aus.map((u, i) => {
+    const show = () => {
+      store.pose({[u]: 1}, `AU${u}`);
+      store.changed();
+    };
+    const title = auTitle(face, i);
+    return h('button', {type: 'button', 'data-u': u, title, onclick: show}, `AU${u} ${face.au_names[i]}`);
+  });
+  return {
+    el: h('div', {class: 'sx-sliders sx-dict', role: 'group', 'aria-label': 'Action units'}, ...buttons),
+    update() {
+      for (const b of buttons) b.setAttribute('aria-pressed', String(store.posed === `AU${b.dataset.u}`));
+    },
+  };
+}
+
+// Dragging on a canvas turns a head: {yaw, pitch} in radians.
+function turnedBy(canvas, changed) {
+  const turn = {yaw: 0, pitch: 0};
+  let drag = null;
+  canvas.addEventListener('pointerdown', ev => {
+    drag = [ev.clientX, ev.clientY, turn.yaw, turn.pitch];
+    canvas.setPointerCapture(ev.pointerId);
+  });
+  canvas.addEventListener('pointermove', ev => {
+    if (!drag) return;
+    turn.yaw = Math.max(-1, Math.min(1, drag[2] + (ev.clientX - drag[0]) / 160));
+    turn.pitch = Math.max(-0.6, Math.min(0.6, drag[3] + (ev.clientY - drag[1]) / 160));
+    changed();
+  });
+  canvas.addEventListener('pointerup', () => {
+    drag = null;
+  });
+  return turn;
+}
+
+function faceView(store, ui, drawer) {
+  const {face} = store.spec,
+    dictionary = !store.spec.priors.length,
+    canvas = h('canvas', {width: FACE, height: FACE, role: 'img'}),
+    ctx = canvas.getContext('2d', {willReadFrequently: true}), // kept where it is written
+    picture = new ImageData(drawer.resize(FACE), FACE, FACE),
+    words = h('p', {class: 'sx-soft', 'aria-live': 'off'}),
+    turn = turnedBy(canvas, () => ui.redraw()),
+    list = dictionary ? auDictionary(store) : auSliders(store),
+    menu = dictionary ? null : poseMenu(store);
   const side = segmented(
     'side',
     () => store.side,
@@ -1896,18 +1961,11 @@ function faceView(store, ui, drawer) {
       ['right', 'right'],
     ],
   );
-  const reset = h(
-    'button',
-    {
-      type: 'button',
-      onclick: () => {
-        yaw = pitch = 0;
-        store.pose({}, 'by hand');
-        store.changed();
-      },
-    },
-    'Reset',
-  );
+  const relax = () => {
+    turn.yaw = turn.pitch = 0;
+    store.pose({}, 'by hand');
+    store.changed();
+  };
   const ask = ui.link?.ask
       ? h('button', {type: 'button', class: 'sx-ask', onclick: () => ui.ask()}, 'Ask the model')
       : null,
@@ -1918,118 +1976,160 @@ function faceView(store, ui, drawer) {
     h('h3', {}, 'Face'),
     canvas,
     words,
-    dictionary ? null : h('label', {}, 'Pose', presets),
-    h('div', {class: 'sx-bar'}, dictionary ? null : side.el, reset, ask),
-    sliders,
+    menu ? h('label', {}, 'Pose', menu.el) : null,
+    h(
+      'div',
+      {class: 'sx-bar'},
+      dictionary ? null : side.el,
+      h('button', {type: 'button', onclick: relax}, 'Reset'),
+      ask,
+    ),
+    list.el,
     answer,
   );
-  canvas.addEventListener('pointerdown', ev => {
-    drag = [ev.clientX, ev.clientY, yaw, pitch];
-    canvas.setPointerCapture(ev.pointerId);
-  });
-  canvas.addEventListener('pointermove', ev => {
-    if (drag) {
-      yaw = Math.max(-1, Math.min(1, drag[2] + (ev.clientX - drag[0]) / 160));
-      pitch = Math.max(-0.6, Math.min(0.6, drag[3] + (ev.clientY - drag[1]) / 160));
-      ui.redraw();
-    }
-  });
-  canvas.addEventListener('pointerup', () => {
-    drag = null;
-  });
-  const preset = () => {
-    // the entry that says how the face is posed
-    const row = posedRow(store.posed);
-    if (row) return JSON.stringify(['row', row.layer === 'prior' ? 'prior:0' : row.layer, row.expression]);
-    return JSON.stringify(store.posed.startsWith('frame') ? ['frame', store.posed.slice(6)] : ['hand']);
-  };
+
+  // Left and right intensities that are shown: those of the store, or, while the key is held, the prior's row.
+  function shown() {
+    if (!store.held || !store.selection) return [store.left, store.right];
+    const row = store.rowOf('prior', store.selection.expression),
+      both = Float64Array.from(face.aus, u => Math.min(1, row[u] ?? 0));
+    return [both, both];
+  }
+  let drawn = '';
+  function draw(left, right) {
+    const {yaw, pitch} = turn,
+      key = `${[...left]}|${[...right]}|${yaw}|${pitch}`;
+    if (key === drawn) return;
+    drawn = key;
+    drawer.pose(left, right);
+    drawer.draw(FACE, yaw, pitch);
+    ctx.putImageData(picture, 0, 0);
+  }
+  function tellPose(left, right) {
+    const said = faceWords(face, left, right),
+      one = dictionary ? face.aus.findIndex(u => store.posed === `AU${u}`) : -1;
+    text(words, posedBy(store) + said + (one < 0 ? '' : ` Muscle: ${face.muscles[one]}.`));
+    canvas.setAttribute('aria-label', said);
+  }
   return {
     el,
     answer,
     key: () =>
-      `${store.selection?.expression}|${[...store.left, ...store.right]}|${yaw}|${pitch}|${store.held}|${store.side}|${store.posed}`,
+      [
+        store.selection?.expression,
+        [...store.left, ...store.right],
+        turn.yaw,
+        turn.pitch,
+        store.held,
+        store.side,
+        store.posed,
+      ].join('|'),
     update() {
-      let {left, right} = store;
-      if (store.held && store.selection) {
-        const row = store.rowOf('prior', store.selection.expression);
-        left = right = Float64Array.from(face.aus, u => Math.min(1, row[u] ?? 0));
-      }
-      const key = `${[...left]}|${[...right]}|${yaw}|${pitch}`;
-      if (key !== this.shown) {
-        this.shown = key;
-        drawer.pose(left, right);
-        drawer.draw(FACE, yaw, pitch);
-        ctx.putImageData(picture, 0, 0);
-      }
-      const said = faceWords(face, left, right),
-        from = posedBy(store);
-      const one = dictionary && face.aus.findIndex(u => store.posed === `AU${u}`),
-        muscle = dictionary && one >= 0 ? ` Muscle: ${face.muscles[one]}.` : '';
-      text(words, from + said + muscle);
-      canvas.setAttribute('aria-label', said);
-      for (const [i, [input, out]] of inputs) {
-        const v = store.side === 'right' ? right[i] : store.side === 'left' ? left[i] : Math.max(left[i], right[i]);
-        setValue(input, v);
-        text(out, left[i] === right[i] ? `${Math.round(100 * v)}%` : 'L≠R');
-      }
-      if (dictionary)
-        for (const b of sliders.children) b.setAttribute('aria-pressed', String(store.posed === `AU${b.dataset.u}`));
-      else {
-        const k = preset();
-        presets.value = [...presets.options].some(o => o.value === k) ? k : JSON.stringify(['hand']);
-        side.update();
-      }
+      const [left, right] = shown();
+      draw(left, right);
+      tellPose(left, right);
+      list.update(left, right);
+      if (dictionary) return;
+      menu.update();
+      side.update();
     },
   };
+}
+
+// A slider with its number beside it. `set` is what a drag does; `show` is what an update says.
+function numberSlider(label, max, step, name, set) {
+  const out = h('span'),
+    input = h('input', {
+      type: 'range',
+      min: 0,
+      max,
+      step,
+      'aria-label': name,
+      oninput: () => set(Number(input.value)),
+    });
+  return {
+    el: h('label', {}, label, input, out),
+    show(value, words) {
+      setValue(input, value);
+      text(out, words);
+    },
+  };
+}
+
+const CURVES = [
+  {name: 'UAR', of: k => k.uar, ink: 'ink', dash: []},
+  {name: 'AU F1', of: k => k.au_f1, ink: 'up', dash: [6, 3]},
+  {name: 'gate AUs → expressions', of: k => sigmoid(k.alpha), ink: 'text', dash: [2, 2]},
+  {name: 'gate expressions → AUs', of: k => sigmoid(k.beta), ink: 'soft', dash: [1, 4]},
+];
+
+function stroke(ctx, ...points) {
+  ctx.beginPath();
+  points.forEach(([x, y], i) => ctx[i ? 'lineTo' : 'moveTo'](x, y));
+  ctx.stroke();
+}
+
+// Scores and gates over the epochs, with lines at 0, ½ and 1, and one at the epoch that is shown.
+function drawEpochs(canvas, width, epochs, now, c) {
+  const height = 84,
+    wide = width > 500, // the legend stands beside the lines, or below them
+    right = wide ? 190 : 0,
+    last = epochs.length - 1,
+    ctx = sizeCanvas(canvas, width, height + (wide ? 0 : 84)),
+    x = i => 12 + (last ? i / last : 0.5) * (width - right - 24),
+    y = v => height - 10 - v * (height - 20);
+  ctx.strokeStyle = c.line;
+  ctx.lineWidth = 1;
+  for (const v of [0, 0.5, 1]) stroke(ctx, [8, y(v)], [width - right - 8, y(v)]);
+  ctx.strokeStyle = c.soft;
+  stroke(ctx, [x(now), 2], [x(now), height - 2]);
+  ctx.font = '12px system-ui, sans-serif';
+  ctx.textBaseline = 'middle';
+  CURVES.forEach(({name, of, ink, dash}, n) => {
+    const measured = epochs.map((o, i) => [x(i), of(o)]).filter(([, v]) => v !== null),
+      [lx, ly] = wide ? [width - right + 4, 12 + n * 20] : [12, height + 12 + n * 20];
+    ctx.strokeStyle = ctx.fillStyle = c[ink];
+    ctx.lineWidth = 2;
+    ctx.setLineDash(dash);
+    stroke(ctx, ...measured.map(([p, v]) => [p, y(v)]));
+    stroke(ctx, [lx, ly], [lx + 26, ly]);
+    ctx.setLineDash([]);
+    for (const [p, v] of measured) {
+      ctx.beginPath();
+      ctx.arc(p, y(v), 2.5, 0, 7);
+      ctx.fill();
+    }
+    ctx.fillStyle = c.text;
+    ctx.fillText(name, lx + 32, ly);
+  });
 }
 
 function epochView(store, ui) {
   const {spec} = store,
     last = spec.epochs.length - 1,
-    slider = h('input', {
+    ways = ['AUs → expressions', 'expressions → AUs'];
+  const slider = h('input', {
       type: 'range',
       min: 0,
       max: last,
       step: 1,
       'aria-label': 'Epoch',
       oninput: () => ui.epoch(Number(slider.value)),
-    });
-  const said = h('span', {'aria-live': 'polite'}),
+    }),
+    said = h('span', {'aria-live': 'polite'}),
     canvas = h('canvas', {role: 'img'}),
-    stage = h('div', {}, canvas),
-    swap = h(
-      'select',
-      {'aria-label': 'Another prior', onchange: () => store.edit({kind: 'prior', name: swap.value})},
-      spec.priors.map(p => h('option', {}, p.name)),
-    );
-  const gate = WAYS.map((way, w) => {
-    const out = h('span'),
-      input = h('input', {
-        type: 'range',
-        min: 0,
-        max: 1,
-        step: 0.01,
-        'aria-label': `gate ${w ? 'expressions → AUs' : 'AUs → expressions'}`,
-        oninput: () => store.edit({kind: 'gate', way, value: Number(input.value)}),
-      });
-    return {input, out, el: h('label', {}, w ? 'Gate expressions → AUs' : 'Gate AUs → expressions', input, out)};
-  });
-  const scale = WAYS.map((way, w) => {
-    const out = h('span'),
-      input = h('input', {
-        type: 'range',
-        min: 0,
-        max: 2,
-        step: 0.05,
-        'aria-label': `residual ${w ? 'expressions → AUs' : 'AUs → expressions'}`,
-        oninput: () => store.edit({kind: 'scale', way, by: Number(input.value)}),
-      });
-    return {
-      input,
-      out,
-      el: h('label', {}, w ? 'Residual expressions → AUs' : 'Residual AUs → expressions', input, out),
-    };
-  });
+    stage = h('div', {}, canvas);
+  const gates = WAYS.map((way, w) =>
+    numberSlider(`Gate ${ways[w]}`, 1, 0.01, `gate ${ways[w]}`, value => store.edit({kind: 'gate', way, value})),
+  );
+  const scales = WAYS.map((way, w) =>
+    numberSlider(`Residual ${ways[w]}`, 2, 0.05, `residual ${ways[w]}`, by => store.edit({kind: 'scale', way, by})),
+  );
+  const swap = h(
+    'select',
+    {'aria-label': 'Another prior', onchange: () => store.edit({kind: 'prior', name: swap.value})},
+    spec.priors.map(p => h('option', {}, p.name)),
+  );
   const transplant = h(
     'select',
     {
@@ -2054,101 +2154,36 @@ function epochView(store, ui) {
       h(
         'div',
         {class: 'sx-bar'},
-        ...gate.map(g => g.el),
-        ...scale.map(g => g.el),
+        ...gates.map(g => g.el),
+        ...scales.map(g => g.el),
         h('label', {}, 'Prior', swap),
         h('label', {}, 'Maps and gates of', transplant),
       ),
     ),
   );
-  const lines = [
-    ['UAR', k => k.uar, []],
-    ['AU F1', k => k.au_f1, [6, 3]],
-    ['gate AUs → expressions', k => sigmoid(k.alpha), [2, 2]],
-    ['gate expressions → AUs', k => sigmoid(k.beta), [1, 4]],
-  ];
+  const scaled = way => store.edits.find(o => o.kind === 'scale' && o.way === way && o.expression === undefined)?.by ?? 1;
   return {
     el,
     key: () => store.computedAs,
     update() {
       const k = spec.epochs[store.base],
-        c = ui.colours(),
-        width = Math.max(160, ui.width(stage)),
-        height = 84,
-        wide = width > 500, // the legend stands beside the lines, or below them
-        ctx = sizeCanvas(canvas, width, height + (wide ? 0 : 84)),
-        r = store.result,
-        right = wide ? 190 : 0;
+        {setting} = store.result,
+        chosen = store.base === spec.chosen ? ', the one that was chosen' : '';
       setValue(slider, store.base);
       text(
         said,
-        `${k.epoch} of ${spec.epochs[last].epoch}${store.base === spec.chosen ? ', the one that was chosen' : ''}. ` +
-          `Held out: UAR ${num(k.uar)}, AU F1 ${num(k.au_f1)}.`,
+        `${k.epoch} of ${spec.epochs[last].epoch}${chosen}. Held out: UAR ${num(k.uar)}, AU F1 ${num(k.au_f1)}.`,
       );
-      const x = i => 12 + (last ? i / last : 0.5) * (width - right - 24),
-        y = v => height - 10 - v * (height - 20);
-      ctx.strokeStyle = c.line;
-      ctx.lineWidth = 1;
-      for (const v of [0, 0.5, 1]) {
-        ctx.beginPath();
-        ctx.moveTo(8, y(v));
-        ctx.lineTo(width - right - 8, y(v));
-        ctx.stroke();
-      }
-      ctx.strokeStyle = c.soft;
-      ctx.beginPath();
-      ctx.moveTo(x(store.base), 2);
-      ctx.lineTo(x(store.base), height - 2);
-      ctx.stroke();
-      ctx.font = '12px system-ui, sans-serif';
-      ctx.textBaseline = 'middle';
-      lines.forEach(([name, f, dash], n) => {
-        const ink = [c.ink, c.up, c.text, c.soft][n];
-        ctx.strokeStyle = ink;
-        ctx.fillStyle = ink;
-        ctx.lineWidth = 2;
-        ctx.setLineDash(dash);
-        ctx.beginPath();
-        spec.epochs.forEach((o, i) => {
-          const v = f(o);
-          if (v !== null) {
-            ctx[i ? 'lineTo' : 'moveTo'](x(i), y(v));
-          }
-        });
-        ctx.stroke();
-        ctx.setLineDash([]);
-        spec.epochs.forEach((o, i) => {
-          const v = f(o);
-          if (v !== null) {
-            ctx.beginPath();
-            ctx.arc(x(i), y(v), 2.5, 0, 7);
-            ctx.fill();
-          }
-        });
-        const [lx, ly] = wide ? [width - right + 4, 12 + n * 20] : [12, height + 12 + n * 20];
-        ctx.setLineDash(dash);
-        ctx.beginPath();
-        ctx.moveTo(lx, ly);
-        ctx.lineTo(lx + 26, ly);
-        ctx.stroke();
-        ctx.setLineDash([]);
-        ctx.fillStyle = c.text;
-        ctx.fillText(name, lx + 32, ly);
-      });
+      drawEpochs(canvas, Math.max(160, ui.width(stage)), spec.epochs, store.base, ui.colours());
       canvas.setAttribute(
         'aria-label',
         spec.epochs.map(o => `epoch ${o.epoch}: UAR ${num(o.uar)}, AU F1 ${num(o.au_f1)}`).join('; '),
       );
-      gate.forEach((g, w) => {
-        setValue(g.input, r.setting.gate[w]);
-        text(g.out, num(r.setting.gate[w]));
+      WAYS.forEach((way, w) => {
+        gates[w].show(setting.gate[w], num(setting.gate[w]));
+        scales[w].show(scaled(way), `× ${num(scaled(way))}`);
       });
-      scale.forEach((g, w) => {
-        const o = store.edits.find(q => q.kind === 'scale' && q.way === WAYS[w] && q.expression === undefined);
-        setValue(g.input, o ? o.by : 1);
-        text(g.out, `× ${num(o ? o.by : 1)}`);
-      });
-      swap.value = spec.priors.find(p => p.matrix === r.setting.prior).name;
+      swap.value = spec.priors.find(p => p.matrix === setting.prior).name;
       transplant.value = String(store.edits.find(o => o.kind === 'epoch')?.epoch ?? '');
     },
   };

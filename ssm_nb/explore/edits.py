@@ -55,6 +55,7 @@ def masked(self:EditedMapping,
     if m.isnan().any(): raise ValueError('every link of a row was re-weighted to 0, but the row keeps its mass; cut one instead')
     return m*self.kept[way]
 
+# %% ../../nbs/explore/02_edits.ipynb #3e8d264e
 @patch
 def au2fe(self:EditedMapping)->Tensor: return self.masked(0, self.d1.data)
 
@@ -62,18 +63,22 @@ def au2fe(self:EditedMapping)->Tensor: return self.masked(0, self.d1.data)
 def fe2au(self:EditedMapping)->Tensor: return self.masked(1, self.d2.data)
 
 # %% ../../nbs/explore/02_edits.ipynb #d7621e8f
-def _cell(mapping, edit, what, value):
-    "Set one entry, or all if no edge is named"
-    if 'expression' not in edit and 'au' not in edit and edit.get('way') in WAYS:
-        getattr(mapping, what)[WAYS.index(edit['way'])].fill_(value)
-    else: way,at = edge(mapping.space, edit); getattr(mapping, what)[way][at] = value
-
 def _number(edit, key, low=-float('inf'), high=float('inf')):
     "A number in its range"
     v = edit.get(key)
     if not isinstance(v, (int, float)) or not low<=v<=high:
-        raise ValueError(f'{key} is {v!r}; expected a number'+(f' from {low:g}' if low>-1e9 else '')+(f' to {high:g}' if high<1e9 else ''))
+        limits = (f' from {low:g}' if low>-1e9 else '')+(f' to {high:g}' if high<1e9 else '')
+        raise ValueError(f'{key} is {v!r}; expected a number{limits}')
     return float(v)
+
+# %% ../../nbs/explore/02_edits.ipynb #9da87374
+def _cell(mapping, edit, what, value):
+    "Set one entry, or all of a map if no edge is named"
+    if 'expression' not in edit and 'au' not in edit and edit.get('way') in WAYS:
+        getattr(mapping, what)[WAYS.index(edit['way'])].fill_(value)
+        return
+    way,at = edge(mapping.space, edit)
+    getattr(mapping, what)[way][at] = value
 
 def _reweight(m, edit, spec): edge(m.space, edit); _cell(m, edit, 'factor', _number(edit, 'factor', 0))
 def _cut(m, edit, spec): edge(m.space, edit); _cell(m, edit, 'kept', 0)
@@ -88,6 +93,7 @@ def _gate(m, edit, spec):
     if edit.get('way') not in WAYS: raise ValueError(f"way is {edit.get('way')!r}; expected au2fe or fe2au")
     (m.alpha, m.beta)[WAYS.index(edit['way'])].data = torch.tensor(_number(edit, 'value', 0, 1)).logit()
 
+# %% ../../nbs/explore/02_edits.ipynb #8c955a44
 def _named(spec, what, key, value):
     "The epoch or prior of a specification with that name"
     if spec is None: raise ValueError(f'an edit of this kind takes its {key} from a specification: pass spec=')

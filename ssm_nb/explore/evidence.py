@@ -26,6 +26,7 @@ class ClipNumbers(NamedTuple):
     numbers:dict  # see `clip_numbers`
     labels:Tensor # (c,) expressions, or (c, t, a) AUs in {0, 1, NaN}
 
+# %% ../../nbs/explore/04_evidence.ipynb #273ecb0f
 def ask(
     model:SSM, # in eval mode
     data:FEClips|AUClips, # the latter with `cover=True`
@@ -51,6 +52,7 @@ def cosines(
     w[:,own],w[:,other] = torch.eye(len(m)),m
     return dot@w.T/((w@gram)*w).sum(1).sqrt()
 
+# %% ../../nbs/explore/04_evidence.ipynb #230d157d
 @torch.no_grad()
 def answers(
     answered:ClipNumbers,       # from `ask`
@@ -72,6 +74,7 @@ def seen(
     "Which AUs a clip shows"
     return ((logits>=0).float().mean(1)>=share).numpy()
 
+# %% ../../nbs/explore/04_evidence.ipynb #88e2b98a
 def lift_table(
     on:np.ndarray,     # (c, a) bool
     labels:np.ndarray, # (c,) expression of each clip
@@ -101,31 +104,44 @@ def lift_interval(
     return tuple(np.where(vague, np.nan, o) for o in (low, high))
 
 # %% ../../nbs/explore/04_evidence.ipynb #7a58c937
-def _scores(fe_clips, au_clips, gram, mapping, model):
-    "UAR and mean F1; None where there are no clips"
-    ask_one = lambda answered,k: None if answered is None else answers(answered, gram, mapping, model.smoother)[k]
-    fe,au = ask_one(fe_clips, 0),ask_one(au_clips, 1)
-    uar = None if fe is None else fe_scores(fe.double().numpy(), fe_clips.labels.numpy(), model.space).uar
-    f1 = None if au is None else au_scores(au.sigmoid().double().flatten(0, 1).numpy(), au_clips.labels.flatten(0, 1).numpy(),
-                                           model.space).mean('f1')
-    return uar,f1
+@torch.no_grad()
+def _gram(model):
+    "(n, n) products of a model's prototypes before the exchange"
+    p = torch.cat(model.prototypes()).float().cpu()
+    return p@p.T
 
+def _uar(clips, gram, mapping, model):
+    "Mean recall of expressions"
+    logits = answers(clips, gram, mapping, model.smoother)[0]
+    return fe_scores(logits.double().numpy(), clips.labels.numpy(), model.space).uar
+
+def _f1(clips, gram, mapping, model):
+    "Mean F1 of AUs"
+    p = answers(clips, gram, mapping, model.smoother)[1].sigmoid().double()
+    return au_scores(p.flatten(0, 1).numpy(), clips.labels.flatten(0, 1).numpy(), model.space).mean('f1')
+
+# %% ../../nbs/explore/04_evidence.ipynb #5fe8af90
+def _each_cut(m, way, score):
+    "What `score()` becomes when each entry of one map is cut, minus what it is"
+    before,out = score(),np.empty(m.kept[way].shape)
+    for at in np.ndindex(out.shape):
+        m.kept[way][at] = 0
+        out[at] = score()-before
+        m.kept[way][at] = 1
+    return out
+
+# %% ../../nbs/explore/04_evidence.ipynb #219cf2c3
 def cut_effects(
     model:SSM,        # trained
     fe_clips:ClipNumbers|None, # held-out expression clips
     au_clips:ClipNumbers|None  # held-out AU clips
 )->tuple[np.ndarray,np.ndarray]: # change of UAR (e, a), change of mean F1 (a, e); NaN where not measured
     "What one edge less does to the scores"
-    with torch.no_grad(): p = torch.cat(model.prototypes()).float().cpu(); gram = p@p.T
-    m = EditedMapping(model.mapping, model.space).cpu()
-    e,a = m.prior.shape
-    out,start = [np.full((e,a), np.nan), np.full((a,e), np.nan)],_scores(fe_clips, au_clips, gram, m, model)
-    for way,answered in enumerate((fe_clips, au_clips)):
-        for at in np.ndindex(out[way].shape) if answered else ():
-            m.kept[way][at] = 0
-            out[way][at] = _scores(*((answered, None), (None, answered))[way], gram, m, model)[way]-start[way]
-            m.kept[way][at] = 1
-    return tuple(out)
+    gram,m = _gram(model),EditedMapping(model.mapping, model.space).cpu()
+    unknown = [np.full(k.shape, np.nan) for k in m.kept]
+    d_uar = unknown[0] if fe_clips is None else _each_cut(m, 0, lambda: _uar(fe_clips, gram, m, model))
+    d_f1 = unknown[1] if au_clips is None else _each_cut(m, 1, lambda: _f1(au_clips, gram, m, model))
+    return d_uar,d_f1
 
 # %% ../../nbs/explore/04_evidence.ipynb #fbacab2b
 def spread(
@@ -134,6 +150,17 @@ def spread(
     "How much an entry differs between runs"
     return np.std(maps, axis=0, ddof=1) if len(maps)>1 else np.full(np.shape(maps[0]), np.nan)
 
+# %% ../../nbs/explore/04_evidence.ipynb #f15ba690
+def _seen_together(clips, gram, model):
+    "Support, together, lift and its interval; and P(AU | expression) as the model sees it"
+    on,labels = seen(answers(clips, gram, model.mapping, model.smoother)[1]),clips.labels.numpy()
+    e = len(model.space.expressions)
+    support,together,lift = lift_table(on, labels, e)
+    with np.errstate(invalid='ignore'): share = together/support
+    source = f'{len(labels)} held-out expression clips; AUs as the model sees them, nobody coded them'
+    return (support,together,lift,*lift_interval(on, labels, e)),Matrix(source, share)
+
+# %% ../../nbs/explore/04_evidence.ipynb #7169232a
 def collect_evidence(
     model:SSM,           # trained, in eval mode
     fe:FEClips|None=None,# held-out expression clips
@@ -143,14 +170,8 @@ def collect_evidence(
 )->tuple[Evidence,Matrix|None]: # of every edge; and P(AU | expression) as the model sees it
     "What speaks for each edge"
     answered = [None if d is None else ask(model, d, most) for d in (fe, au)]
-    e,a = model.mapping.prior.shape
-    with torch.no_grad(): p = torch.cat(model.prototypes()).float().cpu(); gram = p@p.T
-    tables,matrix = [np.full((e,a), np.nan)]*5,None
-    if fe is not None:
-        on,labels = seen(answers(answered[0], gram, model.mapping, model.smoother)[1]),answered[0].labels.numpy()
-        tables = [*lift_table(on, labels, e), *lift_interval(on, labels, e)]
-        with np.errstate(invalid='ignore'):
-            matrix = Matrix(f'{len(labels)} held-out expression clips; AUs as the model sees them, nobody coded them', tables[1]/tables[0])
+    tables,matrix = [np.full(tuple(model.mapping.prior.shape), np.nan)]*5,None
+    if fe is not None: tables,matrix = _seen_together(answered[0], _gram(model), model)
     maps = [[getattr(o.mapping, w)().detach().cpu().numpy() for o in (model, *others)] for w in ('au2fe', 'fe2au')]
     counts = ' and '.join(f'{len(s.labels)} held-out {k} clips' for s,k in zip(answered, ('expression', 'AU')) if s)
     return Evidence(matrix.source if matrix else 'not measured', *tables, *cut_effects(model, *answered), counts or 'not measured',

@@ -15,21 +15,28 @@ from .spec import Spec, explorer_js
 from ..core.shell import command_parser, existing_folder, parse_command, run_command, settings_first
 from ..show.report import policy
 
-# %% ../../nbs/explore/06_page.ipynb #fb526fb6
+# %% ../../nbs/explore/06_page.ipynb #84a4a43f
 _PAGE_CSS = 'html { color-scheme: light dark } body { margin: 0 } @media (prefers-color-scheme: dark) { body { background: #14171b } }'
+
+def _head(title):
+    "Character set, content policy, width, colours, title"
+    return Head(Meta(charset='utf-8'), Meta(http_equiv='Content-Security-Policy', content=policy),
+        Meta(name='viewport', content='width=device-width, initial-scale=1'), Meta(name='color-scheme', content='light dark'),
+        Title(title), Style(Safe(_PAGE_CSS)))
+
+# %% ../../nbs/explore/06_page.ipynb #fb526fb6
+_MOUNT = "globalThis.explorer = showPage(document.getElementById('explorer'), document.getElementById('payload').textContent);"
 
 def explorer_html(
     spec:Spec # what to show
 )->str: # HTML
     "A self-contained page"
-    mount = "globalThis.explorer = showPage(document.getElementById('explorer'), document.getElementById('payload').textContent);"
-    head = Head(Meta(charset='utf-8'), Meta(http_equiv='Content-Security-Policy', content=policy),
-                Meta(name='viewport', content='width=device-width, initial-scale=1'),
-        Meta(name='color-scheme', content='light dark'), Title(spec.title), Style(Safe(_PAGE_CSS)))
-    body = Body(Main(id='explorer'), Script(Safe(spec.payload()), type='text/plain', id='payload'),
-                Script(Safe(f'{explorer_js()}\n{mount}\n'), type='module'))
-    return '<!doctype html>\n'+to_xml(Html(head, body, lang='en'), indent=False)
+    payload = Script(Safe(spec.payload()), type='text/plain', id='payload')
+    module = Script(Safe(f'{explorer_js()}\n{_MOUNT}\n'), type='module')
+    page = Html(_head(spec.title), Body(Main(id='explorer'), payload, module), lang='en')
+    return '<!doctype html>\n'+to_xml(page, indent=False)
 
+# %% ../../nbs/explore/06_page.ipynb #46b00cfe
 def write_explorer(
     path:str|Path, # the HTML file
     spec:Spec      # what to show
@@ -51,18 +58,24 @@ _EXAMPLES = '''  ssm-explore runs/first
         with small pictures of the clips, also where they show real people: check that you may give them away'''
 
 # %% ../../nbs/explore/06_page.ipynb #ca30fdee
-def ssm_explore(
-    args:list|None=None # command line; None: that of the process
-)->int:                 # exit status
-    "The command `ssm-explore`"
-    settings,wrong = settings_first(args)
+def _explore_parser():
+    "The command line of `ssm-explore`"
     p = command_parser('ssm-explore', _ABOUT, _EXAMPLES)
     p.add_argument('folder', type=existing_folder, metavar='RUN', help='the folder of a run')
     p.add_argument('--seeds', nargs='+', type=Path, default=[], metavar='RUN', help='folders of the same run with other seeds')
     p.add_argument('--pictures', action=argparse.BooleanOptionalAction, default=None,
                    help='small pictures of the clips (default: of drawn faces only)')
     p.add_argument('--clips', type=int, default=200, metavar='N', help='clips of each data set to measure evidence on (default: 200)')
+    return p
+
+# %% ../../nbs/explore/06_page.ipynb #c817778f
+def ssm_explore(
+    args:list|None=None # command line; None: that of the process
+)->int:                 # exit status
+    "The command `ssm-explore`"
+    settings,wrong = settings_first(args)
+    p = _explore_parser()
     a = parse_command(p, args, wrong)
     if a.clips<1: p.error(f'--clips {a.clips}: give 1 or more')
-    return run_command('ssm-explore', lambda: print(write_explorer(a.folder/'explorer.html',
-        run_spec(a.folder, settings, a.seeds, a.pictures, a.clips))), a)
+    explore_run = lambda: print(write_explorer(a.folder/'explorer.html', run_spec(a.folder, settings, a.seeds, a.pictures, a.clips)))
+    return run_command('ssm-explore', explore_run, a)

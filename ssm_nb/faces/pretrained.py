@@ -8,12 +8,13 @@ __all__ = ['WORDINGS', 'caption', 'captioned_faces', 'contrastive_loss', 'within
 
 # %% ../../nbs/faces/06_pretrained.ipynb #5eedade8
 import json, math
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
 from fastprogress.fastprogress import progress_bar
+from safetensors import safe_open
 from safetensors.torch import save as st_save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -27,20 +28,27 @@ from .mesh import au_actions, load_basis
 
 # %% ../../nbs/faces/06_pretrained.ipynb #63741b3d
 WORDINGS = {
-    1:('inner eyebrows raised','inner brow raised','eyebrows slanting up in the middle'), 2:('outer eyebrows raised',
-    'outer brow raised','arched eyebrows'),
-    4:('eyebrows lowered','brow lowered and drawn together','frowning brow'), 5:('eyes wide open','upper lids raised','staring eyes'),
-    6:('cheeks raised','raised cheek','wrinkles beside the eyes'), 7:('eyes narrowed','lids tightened','squinting eyes'),
-    9:('nose wrinkled','wrinkled nose','nose pulled up'), 10:('upper lip raised','raised upper lip','upper lip pulled up'),
-    12:('lip corners pulled up','smiling mouth','a lip corner puller'), 14:('dimples beside the mouth',
-    'cheeks with a dimple','dimpled mouth corners'),
-    15:('mouth corners pulled down','lip corners down','lip corner pulled down'), 16:('lower lip pulled down',
-    'lower lip down','lower teeth showing'),
-    17:('chin raised','chin pushed up','wrinkled chin'), 20:('lips stretched wide','lips stretched sideways','a wide tense mouth'),
-    23:('lips tightened','tight thin lips','lips rolled in'), 24:('lips pressed together','pressed lips','a firmly closed mouth'),
-    25:('lips parted','lips apart','slightly open lips'), 26:('mouth open','jaw dropped','jaw drop'), 27:('mouth wide open',
-    'mouth stretched open','a gaping mouth')}
+    1:('inner eyebrows raised','inner brow raised','eyebrows slanting up in the middle'),
+    2:('outer eyebrows raised','outer brow raised','arched eyebrows'),
+    4:('eyebrows lowered','brow lowered and drawn together','frowning brow'),
+    5:('eyes wide open','upper lids raised','staring eyes'),
+    6:('cheeks raised','raised cheek','wrinkles beside the eyes'),
+    7:('eyes narrowed','lids tightened','squinting eyes'),
+    9:('nose wrinkled','wrinkled nose','nose pulled up'),
+    10:('upper lip raised','raised upper lip','upper lip pulled up'),
+    12:('lip corners pulled up','smiling mouth','a lip corner puller'),
+    14:('dimples beside the mouth','cheeks with a dimple','dimpled mouth corners'),
+    15:('mouth corners pulled down','lip corners down','lip corner pulled down'),
+    16:('lower lip pulled down','lower lip down','lower teeth showing'),
+    17:('chin raised','chin pushed up','wrinkled chin'),
+    20:('lips stretched wide','lips stretched sideways','a wide tense mouth'),
+    23:('lips tightened','tight thin lips','lips rolled in'),
+    24:('lips pressed together','pressed lips','a firmly closed mouth'),
+    25:('lips parted','lips apart','slightly open lips'),
+    26:('mouth open','jaw dropped','jaw drop'),
+    27:('mouth wide open','mouth stretched open','a gaping mouth')} # three everyday wordings of each AU
 
+# %% ../../nbs/faces/06_pretrained.ipynb #6b456923
 def caption(
     intensity:Tensor,  # (a,) AU intensities, in the order of `ACTION_UNITS`
     pose:Tensor,       # (3,) yaw, pitch, roll, radians
@@ -52,8 +60,8 @@ def caption(
     draw = lambda n: int(torch.randint(n, (), generator=g))
     aus = [list(ACTION_UNITS)[i] for i in (intensity>=visible).nonzero()[:,0].tolist()]
     words = [WORDINGS[a][draw(3)] for a in aus]
-    words = [words[i] for i in torch.randperm(len(words), generator=g).tolist()] or ['a relaxed expression'
-        if draw(2) else 'a neutral, resting look']
+    words = [words[i] for i in torch.randperm(len(words), generator=g).tolist()]
+    if not words: words = ['a relaxed expression' if draw(2) else 'a neutral, resting look']
     if draw(4)==0: words.append(f'light from {"the left" if light[0]<0 else "the right"}')
     if draw(4)==0: words.append(f'head turned {"left" if pose[0]>0 else "right"}' if pose[0].abs()>.25 else 'facing the camera')
     return f'{("a face with","a person with","")[draw(3)]} {", ".join(words)}'.strip()
@@ -230,5 +238,5 @@ def save_clip(
 # %% ../../nbs/faces/06_pretrained.ipynb #e6535d68
 def small_clip_note()->dict: # see `make_small_clip`
     "What the shipped small CLIP saw"
-    raw = (files('ssm_nb')/'assets'/'small_clip.safetensors').read_bytes()
-    return json.loads(json.loads(raw[8:8+int.from_bytes(raw[:8], 'little')])['__metadata__']['note'])
+    with as_file(files('ssm_nb')/'assets'/'small_clip.safetensors') as path, safe_open(path, 'pt') as f:
+        return json.loads(f.metadata()['note'])

@@ -92,6 +92,15 @@ def _surface(basis, people, scene, size):
     return fr,frame,normal,uv-eye*(scene.gaze*scene.gaze.new_tensor([10.,-10.])).index_select(0, frame)
 
 # %% ../../nbs/faces/04_scenes.ipynb #c8ad9ec2
+def _albedo(basis, people, scene, frame, uv):
+    "(n, 3) linear RGB of the skin at each visible point, folds included"
+    texel = uv[:,1].long().clamp(0,ATLAS_H-1)*ATLAS_W+uv[:,0].long().clamp(0,ATLAS_W-1)
+    shown = (scene.actions@fold_shares(basis)).index_select(0, frame)               # (n, 6) how strongly each fold shows
+    fold = (people.folds.index_select(0, texel)*shown).sum(1, keepdim=True)
+    person = scene.person.index_select(0, frame)
+    return people.atlas.flatten(0,1).index_select(0, person*(ATLAS_H*ATLAS_W)+texel)*(1-fold)
+
+# %% ../../nbs/faces/04_scenes.ipynb #18c53bf8
 @torch.no_grad()
 def render(
     basis:FaceBasis,        # the face
@@ -102,24 +111,27 @@ def render(
 )->Tensor:                  # (b, 3, h, w) sRGB in [0, 1]
     "Draw a batch of frames"
     fr,frame,normal,uv = _surface(basis, people, scene, size)
-    texel = uv[:,1].long().clamp(0,ATLAS_H-1)*ATLAS_W+uv[:,0].long().clamp(0,ATLAS_W-1)
     of = lambda x: x.index_select(0, frame)
-    fold = (people.folds.index_select(0, texel)*of(scene.actions@fold_shares(basis))).sum(1, keepdim=True)
-    albedo = people.atlas.flatten(0,1).index_select(0, of(scene.person)*(ATLAS_H*ATLAS_W)+texel)*(1-fold)
-    img = F.interpolate(scene.background, (size,size), mode='bilinear', align_corners=False).clamp(0,1).permute(0,2,3,1).reshape(-1,3)
-    img[fr.pixel] = shade(normal, albedo, of(scene.light), of(scene.colour), of(scene.ambient))
+    img = F.interpolate(scene.background, (size,size), mode='bilinear', align_corners=False).clamp(0,1)
+    img = img.permute(0,2,3,1).reshape(-1,3)                                         # (b*h*w, 3), as fragments are numbered
+    img[fr.pixel] = shade(normal, _albedo(basis, people, scene, frame, uv), of(scene.light), of(scene.colour), of(scene.ambient))
     img = img.view(-1,size,size,3).permute(0,3,1,2).clamp(0,1)**(1/2.2)
     return _sensor(img, scene.blur, scene.noise, g)
 
 # %% ../../nbs/faces/04_scenes.ipynb #0ca3bb77
-def _sensor(img, blur, noise, g):
-    "Gaussian blur (one 5-tap filter a frame) and noise"
+def _blurred(img, sd):
+    "Gaussian blur, one filter of five taps for each frame, along columns and then along rows"
     b,c,h,w = img.shape
-    if blur.any():
-        k = torch.exp(-torch.arange(-2,3,device=img.device)**2/(2*blur[:,None]**2+1e-3)); k = k/k.sum(1, keepdim=True)
-        x = img.transpose(0,1).reshape(c,b,h,w)
-        x = F.conv2d(F.pad(x,(0,0,2,2),mode='replicate'), k[:,None,:,None], groups=b)
-        img = F.conv2d(F.pad(x,(2,2,0,0),mode='replicate'), k[:,None,None,:], groups=b).transpose(0,1)
+    k = torch.exp(-torch.arange(-2,3,device=img.device)**2/(2*sd[:,None]**2+1e-3))
+    k = (k/k.sum(1, keepdim=True))[:,None]                                # (b, 1, 5)
+    x = img.transpose(0,1).reshape(c,b,h,w)                               # frames in the place of channels
+    x = F.conv2d(F.pad(x,(0,0,2,2),mode='replicate'), k[...,None], groups=b)
+    return F.conv2d(F.pad(x,(2,2,0,0),mode='replicate'), k[...,None,:], groups=b).transpose(0,1)
+
+# %% ../../nbs/faces/04_scenes.ipynb #b732c174
+def _sensor(img, blur, noise, g):
+    "Blur, then noise"
+    if blur.any(): img = _blurred(img, blur)
     if noise.any():
         if g is None: raise ValueError('the scene has sensor noise: render needs a generator')
         img = img+noise[:,None,None,None]*torch.randn(img.shape, generator=g, device=img.device)
@@ -150,6 +162,32 @@ LAB  = Domain(math.radians(8), .03, (.97,1.04), .3, (.45,.6), .04, 0., 0., .3, (
 WILD = Domain(math.radians(35), .12, (.9,1.1), .8, (.2,.5), .25, .3, .3, .7, (.01,.03))
 
 # %% ../../nbs/faces/04_scenes.ipynb #4f55ea8d
+def _draws(c, g): return lambda lo,hi,n=1: lo+(hi-lo)*torch.rand(c, n, generator=g) # (c, n), uniform between lo and hi
+
+def _head_turns(domain, c, t, g):
+    "(c, t, 3) yaw, pitch, roll: one pose for each clip and a sway during it"
+    phase = torch.linspace(0, 1, t)[None,:,None]
+    sway = torch.randn(c,1,3,generator=g)*domain.drift*torch.sin(phase*3+_draws(c, g)(0,6,3)[:,None])
+    limit = domain.yaw*torch.tensor([1.,.4,.3])
+    return ((torch.randn(c,3,generator=g)/2).clamp(-1,1)*limit)[:,None]+sway
+
+# %% ../../nbs/faces/04_scenes.ipynb #a8aeca20
+def _lamps(c, g):
+    "(c, 3) unit vectors towards the light"
+    u = _draws(c, g)
+    return F.normalize(torch.cat([u(-1,1), u(-.2,1), -u(.4,1.2)], 1), dim=1)
+
+def _backgrounds(domain, c, g):
+    "(c, 3, 8, 8) one colour each, with as much clutter as the domain has"
+    u = lambda lo,hi,n=1: _draws(c, g)(lo, hi, n)[...,None,None]
+    return (u(.02,.7,3)+domain.clutter*torch.randn(c,3,8,8,generator=g)*u(.2,1)).clamp(0,1)
+
+def _glances(c, t, g):
+    "(c, t, 2) cm: where the eyes look, right and up"
+    u = _draws(c, g)
+    return u(-.25,.25,2)[:,None]+.05*torch.sin(torch.linspace(0, 1, t)[None,:,None]*4+u(0,6,2)[:,None])
+
+# %% ../../nbs/faces/04_scenes.ipynb #370a3d73
 FACE_CENTRE = torch.tensor([0.,-1.,-4.]) # cm on the mean face: the middle of the face
 
 def sample_scene(
@@ -160,22 +198,27 @@ def sample_scene(
 )->Scene:              # c*t frames, clip after clip
     "Random scenes for clips: camera, light, background and sensor are drawn once a clip; head and gaze drift during it"
     c,t,_ = actions.shape
-    u = lambda lo,hi,n=1: lo+(hi-lo)*torch.rand(c, n, generator=g)
-    rep = lambda x: x.repeat_interleave(t, 0)
-    phase = torch.linspace(0, 1, t)[None,:,None]
-    lim = domain.yaw*torch.tensor([1.,.4,.3])
-    sway = torch.randn(c,1,3,generator=g)*domain.drift*torch.sin(phase*3+u(0,6,3)[:,None])
-    pose = ((torch.randn(c,3,generator=g)/2).clamp(-1,1)*lim)[:,None]+sway      # (c, t, 3)
-    centre = (rotation(pose.flatten(0,1))@FACE_CENTRE)[:,:2]                    # detectors centre the face, not the head
-    light = F.normalize(torch.cat([u(-1,1), u(-.2,1), -u(.4,1.2)], 1), dim=1)
-    back = (u(.02,.7,3)[...,None,None]+domain.clutter*torch.randn(c,3,8,8,generator=g)*u(.2,1)[...,None,None]).clamp(0,1)
-    gaze = u(-.25,.25,2)[:,None]+.05*torch.sin(phase*4+u(0,6,2)[:,None])
-    return Scene(rep(person), actions.flatten(0,1), pose.flatten(0,1), rep(u(*domain.zoom))[:,0],
-        rep(u(-domain.shift,domain.shift,2))-centre, gaze.flatten(0,1),
-        rep(light), rep(1+domain.tint*u(-1,1,3)), rep(u(*domain.ambient))[:,0], rep(back), rep(u(0,domain.blur))[:,0],
-        rep(u(*domain.noise))[:,0])
+    pose = _head_turns(domain, c, t, g).flatten(0,1)
+    centre = (rotation(pose)@FACE_CENTRE)[:,:2]                                 # detectors centre the face, not the head
+    light,background,gaze = _lamps(c, g),_backgrounds(domain, c, g),_glances(c, t, g).flatten(0,1)
+    u,still_frames = _draws(c, g),lambda x: x.repeat_interleave(t, 0)
+    zoom,shift = u(*domain.zoom),u(-domain.shift,domain.shift,2)
+    colour,ambient,blur,noise = 1+domain.tint*u(-1,1,3),u(*domain.ambient),u(0,domain.blur),u(*domain.noise)
+    person,zoom,shift,light,colour,ambient,background,blur,noise = map(still_frames,
+        (person, zoom[:,0], shift, light, colour, ambient[:,0], background, blur[:,0], noise[:,0]))
+    return Scene(person, actions.flatten(0,1), pose, zoom, shift-centre, gaze, light, colour, ambient, background, blur, noise)
 
 # %% ../../nbs/faces/04_scenes.ipynb #337bb257
+def _ellipses(r, h, w):
+    "(c, h, w) bool, inside a tilted ellipse; r: (c, 5) in [0, 1], its angle, middle (right, down) and two axes"
+    angle,right,down,long,short = (x[:,None,None] for x in r.unbind(1))
+    yy,xx = torch.meshgrid(torch.linspace(-1,1,h), torch.linspace(-1,1,w), indexing='ij')
+    cos,sin = (angle*math.pi).cos(),(angle*math.pi).sin()
+    dx,dy = xx-(right*1.2-.6),yy-(down*1.2-.6)
+    a,b = dx*cos+dy*sin,dy*cos-dx*sin                                           # along the ellipse, and across
+    return (a/(.15+.35*long))**2+(b/(.08+.14*short))**2<1
+
+# %% ../../nbs/faces/04_scenes.ipynb #6c82c7e0
 def occlude(
     img:Tensor,        # (c*t, 3, h, w) frames, clip after clip
     t:int,             # frames a clip
@@ -184,15 +227,11 @@ def occlude(
 )->Tensor:             # (c*t, 3, h, w)
     "Cover a part of the face in some clips"
     c,h,w = len(img)//t,*img.shape[-2:]
-    r = torch.rand(c, 9, generator=g)
-    on,ang = r[:,0]<prob,r[:,1]*math.pi
-    yy,xx = torch.meshgrid(torch.linspace(-1,1,h), torch.linspace(-1,1,w), indexing='ij')
-    dx,dy = xx-(r[:,2,None,None]*1.2-.6),yy-(r[:,3,None,None]*1.2-.6)          # (c, h, w)
-    a,b = dx*ang.cos()[:,None,None]+dy*ang.sin()[:,None,None],dy*ang.cos()[:,None,None]-dx*ang.sin()[:,None,None]
-    inside = ((a/(.15+.35*r[:,4,None,None]))**2+(b/(.08+.14*r[:,5,None,None]))**2<1)&on[:,None,None]
-    col = r[:,6:9,None,None].expand(-1,-1,h,w)
-    m = inside[:,None].to(img).repeat_interleave(t, 0)
-    return img*(1-m)+col.to(img).repeat_interleave(t, 0)*m
+    r = torch.rand(c, 9, generator=g)                                           # whether; ellipse (5); colour (3)
+    hidden = _ellipses(r[:,1:6], h, w)&(r[:,0]<prob)[:,None,None]
+    over_time = lambda x: x.to(img).repeat_interleave(t, 0)
+    m = over_time(hidden[:,None])
+    return img*(1-m)+over_time(r[:,6:9,None,None].expand(-1,-1,h,w))*m
 
 # %% ../../nbs/faces/04_scenes.ipynb #0e25190d
 def onset_apex_offset(

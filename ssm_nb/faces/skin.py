@@ -31,23 +31,30 @@ def _uniform(g, p, lo, hi):
     lo,hi = torch.tensor(lo),torch.tensor(hi)
     return lo+(hi-lo)*torch.rand(p, len(lo), generator=g)
 
-# %% ../../nbs/faces/03_skin.ipynb #4b882163
+# %% ../../nbs/faces/03_skin.ipynb #c4ecc41c
 _SKIN = torch.tensor([[.86,.66,.56],[.80,.58,.46],[.70,.48,.36],[.55,.36,.26],[.40,.25,.18],[.28,.18,.14]])
 _HAIR = torch.tensor([[.05,.04,.035],[.12,.07,.04],[.25,.15,.08],[.50,.36,.18],[.45,.43,.42]])
 _IRIS = torch.tensor([[.20,.11,.05],[.12,.07,.04],[.22,.35,.50],[.25,.36,.22],[.35,.28,.15]])
 
+def _along(scale, t):
+    "(p, 3) colours at places t in [0, n-1] of a scale of n colours"
+    i = t.long()
+    return torch.lerp(scale[i], scale[(i+1).clamp(max=len(scale)-1)], t.frac()[:,None])
+
+# %% ../../nbs/faces/03_skin.ipynb #4b882163
 def sample_look(
     p:int,            # people
     g:torch.Generator # source of every draw
 )->Look:              # p looks
     "Random looks: skin from light to dark, brows and hair darker than the skin"
     pick = lambda table: table[torch.randint(len(table), (p,), generator=g)]
-    t = torch.rand(p, generator=g)*(len(_SKIN)-1)
-    skin = torch.lerp(_SKIN[t.long()], _SKIN[(t.long()+1).clamp(max=len(_SKIN)-1)], t.frac()[:,None])
+    skin = _along(_SKIN, torch.rand(p, generator=g)*(len(_SKIN)-1))
     lips = skin*_uniform(g, p, (.80,.50,.52), (.98,.68,.72))
     hair = torch.minimum(pick(_HAIR)*_uniform(g, p, (.7,), (1.2,)), skin*.5)
-    return Look(skin, lips, hair, pick(_IRIS), _uniform(g, p, (1.75,.22,.7), (2.25,.42,1.)),
-        _uniform(g, p, (.0,.0), (1.,.35)), _uniform(g, p, (.015,.0), (.05,.10)))
+    iris = pick(_IRIS)
+    brow = _uniform(g, p, (1.75,.22,.7), (2.25,.42,1.))
+    hairline = _uniform(g, p, (.0,.0), (1.,.35))
+    return Look(skin, lips, hair, iris, brow, hairline, spots=_uniform(g, p, (.015,.0), (.05,.10)))
 
 # %% ../../nbs/faces/03_skin.ipynb #c2f48b1a
 def eye_centres(
@@ -58,18 +65,25 @@ def eye_centres(
     return torch.stack([get('eye_left'), get('eye_right')])
 
 # %% ../../nbs/faces/03_skin.ipynb #1ddf5806
+def _skin_triangles(basis):
+    "(n, 3) triangles of the skin that do not cross the seam at the back"
+    tri = basis.triangles[basis.part==0]
+    column = basis.uv[tri][...,0]
+    return tri[column.amax(1)-column.amin(1)<SKIN_W/3]
+
+# %% ../../nbs/faces/03_skin.ipynb #3227f0c8
+_NOWHERE = (0,-99,0,0,0,0) # a texel without skin: far below, out of the reach of every mask
+
 def _skin_fields(basis):
     "Position (h, w, 3) and the paint masks lips, eyelids, face (3, h, w) of the mean face at each skin texel"
-    tri = basis.triangles[basis.part==0]
-    u = basis.uv[tri][...,0]
-    tri = tri[u.amax(1)-u.amin(1)<SKIN_W/3]                       # no triangle across the seam at the back
-    flat = torch.cat([basis.uv, torch.zeros_like(basis.uv[:,:1])], 1)[None]
+    tri = _skin_triangles(basis)
+    flat = torch.cat([basis.uv, torch.zeros_like(basis.uv[:,:1])], 1)[None]    # the atlas as a mesh without depth
     fr = rasterize(flat, tri, SKIN_W)
-    out = torch.empty(SKIN_W*SKIN_W, 6, device=flat.device)
-    out[:] = out.new_tensor([0,-99,0,0,0,0])                       # texels without skin: far below, out of every mask's reach
-    out[fr.pixel] = (torch.cat([basis.mean, basis.paint], 1)[tri[fr.triangle]]*fr.bary[...,None]).sum(1)
-    out = out.view(SKIN_W, SKIN_W, 6)[:ATLAS_H]
-    return out[...,:3],out[...,3:].permute(2,0,1)
+    known = torch.cat([basis.mean, basis.paint], 1)                            # (v, 6)
+    out = known.new_tensor(_NOWHERE).repeat(SKIN_W*SKIN_W, 1)
+    out[fr.pixel] = (known[tri[fr.triangle]]*fr.bary[...,None]).sum(1)
+    position,paint = out.view(SKIN_W, SKIN_W, 6)[:ATLAS_H].split(3, -1)
+    return position,paint.permute(2,0,1)
 
 # %% ../../nbs/faces/03_skin.ipynb #379beb58
 def brow_mask(
@@ -101,48 +115,81 @@ def bare_skin(
     return look.skin[:,:,None,None]*(1+mottled*_noise(p, 24, g))*(1-freckles*(_noise(p, 80, g)>1.2))
 
 # %% ../../nbs/faces/03_skin.ipynb #1af3d745
+def _spot(x, y, cx, cy, r):
+    "A soft round spot of radius r on either side, cx from the midline"
+    return torch.exp(-((x.abs()-cx)**2+(y-cy)**2)/r**2)
+
+def _blush(x, y, level):
+    "Cheeks and the tip of the nose"
+    return .5*(_spot(x, y, 4.3, level-4., 2.2)+_spot(x, y, 0., level-3.6, 1.1))
+
+def _nostrils(x, y, level): return torch.exp(-((x.abs()-.75)/.42)**2-((y-(level-4.75))/.28)**2)
+
+# %% ../../nbs/faces/03_skin.ipynb #298f56b1
+def _beard(x, y, level):
+    "1 below a line that rises from the chin to the ears"
+    return torch.sigmoid((level-5.2-y+.35*x.abs())*2)
+
+def _scalp(y, z, level):
+    "1 above the forehead, and lower the further back"
+    return torch.sigmoid((y-level-1+.9*(z+2))*1.5)
+
+# %% ../../nbs/faces/03_skin.ipynb #76c6a381
 def paint_layers(
     basis:FaceBasis, # the face
     look:Look        # p people
 )->dict:             # name to colour (p, 3) and mask (1 or p, ATLAS_H, SKIN_W), in the order of painting
     "What is painted on the bare skin"
     pos,(lips,lids,face) = _skin_fields(basis)
-    eye,x,y,z = eye_centres(basis)[0],*pos.unbind(-1)
-    spot = lambda cx,cy,r: torch.exp(-((x.abs()-cx)**2+(y-cy)**2)/r**2)
-    blush = .5*(spot(4.3, eye[1]-4., 2.2)+spot(0., eye[1]-3.6, 1.1))
-    beard = face*torch.sigmoid((eye[1]-5.2-y+.35*x.abs())*2)*(1-lips)
-    nostril = torch.exp(-((x.abs()-.75)/.42)**2-((y-(eye[1]-4.75))/.28)**2)
-    scalp = (1-face)*torch.sigmoid((y-eye[1]-1+.9*(z+2))*1.5)
+    eye,(x,y,z) = eye_centres(basis)[0],pos.unbind(-1)
+    level = eye[1]
     hair,stubble = (c[:,None,None] for c in look.hairline.unbind(1))
-    return dict(blush=(look.skin*torch.tensor([1.04,.82,.82]), blush[None]), lids=(look.skin*.72, (.75*lids)[None]),
-        lips=(look.lips, lips[None]), stubble=(look.hair, stubble*beard), brows=(look.hair, brow_mask(pos, eye, look.brow)),
-        nostrils=(look.skin*.25, .8*nostril[None]), hair=(look.hair, hair.gt(.25)*scalp))
+    return dict(
+        blush=(look.skin*torch.tensor([1.04,.82,.82]), _blush(x, y, level)[None]),
+        lids=(look.skin*.72, (.75*lids)[None]),
+        lips=(look.lips, lips[None]),
+        stubble=(look.hair, stubble*(face*_beard(x, y, level)*(1-lips))),
+        brows=(look.hair, brow_mask(pos, eye, look.brow)),
+        nostrils=(look.skin*.25, .8*_nostrils(x, y, level)[None]),
+        hair=(look.hair, hair.gt(.25)*((1-face)*_scalp(y, z, level))))
 
 # %% ../../nbs/faces/03_skin.ipynb #88ae8145
+def _blend(under, colour, mask):
+    "Paint one colour (p, 3) over pictures (p, 3, h, w), as far as the mask (p, h, w) says"
+    return under+(colour[:,:,None,None]-under)*mask[:,None]
+
 def _skin_atlas(basis, look, g):
-    "Skin pictures (p, 3, ATLAS_H, SKIN_W): each layer blended over those before it"
+    "Skin pictures (p, 3, ATLAS_H, SKIN_W): each layer painted over those before it"
     skin = bare_skin(look, g)
-    for colour,mask in paint_layers(basis, look).values(): skin = skin+(colour[:,:,None,None]-skin)*mask[:,None]
+    for colour,mask in paint_layers(basis, look).values(): skin = _blend(skin, colour, mask)
     return skin.clamp(0,1)
 
 # %% ../../nbs/faces/03_skin.ipynb #e69c0882
+def _eye_picture(iris, w):
+    "Eye balls (p, 3, w, w), 10 texels a centimetre"
+    at = torch.arange(w)+.5-w/2
+    yy,xx = torch.meshgrid(at, at, indexing='ij')
+    r = (xx**2+yy**2).sqrt()/10                                              # cm from the eye's axis
+    disc = lambda radius: torch.sigmoid((radius-r)*25)
+    white = torch.tensor([.86,.84,.82])[None,:,None,None].expand(len(iris),3,w,w)
+    eye = white+(iris[:,:,None,None]-white)*disc(.62)
+    eye = eye*(1-.85*(disc(.62)-disc(.54)))
+    return eye*(1-.97*disc(.26))
+
+# %% ../../nbs/faces/03_skin.ipynb #ac17b2ca
+def _flat_colours(look):
+    "First row, row after the last, and colour (p, 3) of each flat field"
+    plain = lambda *rgb: torch.tensor([rgb]).expand(len(look.skin),-1)
+    return dict(socket=(32,48,look.skin*torch.tensor([.62,.42,.40])), tongue=(72,88,plain(.55,.20,.20)),
+        teeth=(92,108,plain(.82,.79,.70)), lashes=(112,128,look.hair*.5))
+
 def _flat_atlas(look):
     "The strip beside the skin (p, 3, ATLAS_H, ATLAS_W-SKIN_W): an eye ball and the flat fields of the face"
     p,w = len(look.skin),ATLAS_W-SKIN_W
     s = torch.zeros(p, 3, ATLAS_H, w)
-    field = lambda lo,hi,c: s[:,:,lo:hi].copy_(c[:,:,None,None].expand(-1,-1,hi-lo,w))
-    field(32,48,look.skin*torch.tensor([.62,.42,.40]))                       # socket
+    for top,end,colour in _flat_colours(look).values(): s[:,:,top:end] = colour[:,:,None,None]
     s[:,:,48:64] = torch.tensor([.20,.05,.05])[:,None,None]*torch.linspace(1,.15,16)[:,None]   # mouth: darker towards the throat
-    field(72,88,torch.tensor([[.55,.20,.20]]).expand(p,-1))                  # tongue
-    field(92,108,torch.tensor([[.82,.79,.70]]).expand(p,-1))                 # teeth
-    field(112,128,look.hair*.5)                                              # lashes
-    yy,xx = torch.meshgrid(torch.arange(w)+.5-w/2, torch.arange(w)+.5-w/2, indexing='ij')
-    r = (xx**2+yy**2).sqrt()/10                                              # cm from the eye's axis
-    disc = lambda rad: torch.sigmoid((rad-r)*25)
-    white = torch.tensor([.86,.84,.82])[None,:,None,None].expand(p,3,w,w)
-    eye = white+(look.iris[:,:,None,None]-white)*disc(.62)
-    eye = eye*(1-.85*(disc(.62)-disc(.54)))                                  # the dark ring around the iris
-    s[:,:,:w] = eye*(1-.97*disc(.26))
+    s[:,:,:w] = _eye_picture(look.iris, w)
     return s
 
 # %% ../../nbs/faces/03_skin.ipynb #1a2dd95d
@@ -166,10 +213,12 @@ def _within(v, lo, hi, steep=4.): return torch.sigmoid((v-lo)*steep)*torch.sigmo
 # %% ../../nbs/faces/03_skin.ipynb #c8dc6ca0
 def _upper_folds(x, y):
     "Forehead lines, furrows between the brows, wrinkles across the root of the nose"
-    return (.32*_waves(y*3.9)*_within(y, 2.8, 6.)*_within(x, -1, 4.5),
-        .5*_crease(x-.65, .2)*_within(y, .3, 2.6),
-        .75*_waves((y+.6*x)*6)*_within(y, -2.2, .9)*_within(x, -1, 1.6))
+    forehead = .32*_waves(y*3.9)*_within(y, 2.8, 6.)*_within(x, -1, 4.5)
+    glabella = .5*_crease(x-.65, .2)*_within(y, .3, 2.6)
+    nose = .75*_waves((y+.6*x)*6)*_within(y, -2.2, .9)*_within(x, -1, 1.6)
+    return forehead,glabella,nose
 
+# %% ../../nbs/faces/03_skin.ipynb #1089ed8c
 def _crow(x, y, eye):
     "Rays from the outer corner of the eye, and the edge of the raised cheek"
     ex = x-(eye+1.7)

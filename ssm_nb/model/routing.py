@@ -52,11 +52,15 @@ def sorted_mixture(
     params:tuple, # w1 (E, h, d), b1 (E, h), w2 (E, d, h), b2 (E, d)
 ) -> Tensor: # (N, d) weighted sum of the experts each token runs
     "Each expert runs once, on the contiguous slice of tokens sorted to it"
-    (order,token),(w1,b1,w2,b2) = by_expert(run),params
-    sizes = run.flatten().bincount(minlength=len(w1)).tolist()
-    out = weights.new_zeros(len(x), len(w1)).scatter_add(1, run, weights) @ b2               # (N, E) @ (E, d): second biases
-    slices = (o.split(sizes) for o in (x.index_select(0, token), token, weights.flatten().index_select(0, order)))
-    for v,t,w,*p in zip(*slices, w1, b1, w2): out.index_add_(0, t, F.linear(F.gelu(F.linear(v, p[0], p[1]))*w[:,None], p[2]))
+    order,token = by_expert(run)
+    w1,b1,w2,b2 = params
+    out = weights.new_zeros(len(x), len(w1)).scatter_add(1, run, weights) @ b2   # (N, E) @ (E, d): second biases
+    sizes = run.flatten().bincount(minlength=len(w1)).tolist()                   # how many pairs each expert has
+    inputs,tokens = x.index_select(0, token).split(sizes),token.split(sizes)
+    shares = weights.flatten().index_select(0, order).split(sizes)
+    for v,t,share,up,bias,down in zip(inputs, tokens, shares, w1, b1, w2):       # one expert after the other
+        hidden = F.gelu(F.linear(v, up, bias))*share[:,None]
+        out.index_add_(0, t, F.linear(hidden, down))
     return out
 
 # %% ../../nbs/model/01_routing.ipynb #a9b633a9

@@ -241,7 +241,8 @@ def difference_figure(
     for score in dict.fromkeys(o['score'] for o in table):
         some = [o for o in table if o['score']==score]
         places = [f"{o['regime']}: {o['compare']}" for o in some]
-        fig.add_scatter(x=[o['mean'] for o in some], y=places, name=score, mode='markers', error_x=dict(array=[o['half'] for o in some]))
+        half = dict(array=[o['half'] for o in some])
+        fig.add_scatter(x=[o['mean'] for o in some], y=places, name=score, mode='markers', error_x=half, orientation='h') # side by side
     fig.update_layout(scattermode='group', xaxis_title='paired difference, 95 % interval over seeds').update_yaxes(autorange='reversed')
     return themed(fig, 'What each part adds', 160+60*len({(o['regime'], o['compare']) for o in table}))
 
