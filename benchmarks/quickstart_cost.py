@@ -133,7 +133,7 @@ def compare(measure, rounds, commit, cost):
 
 
 def main(what='', n=None, commit='795f86b'):
-    if what=='here': print(json.dumps(steps(int(n))))
+    if what=='here': print('\n'+json.dumps(steps(int(n)))) # below the progress bar
     elif what=='profile': keep(profile=profile(int(n or 12)))
     elif what=='steps': keep(steps=compare(lambda tree: measured_steps(tree, int(n or 40)), 2, commit, lambda m: m['user']+m['system']))
     elif what=='whole': keep(whole=compare(measured_quickstart, int(n or 2), commit, lambda m: m['cpu_minutes']))
