@@ -7,7 +7,6 @@ clean   what nbdev-clean does, in nbs/ and tutorials/, and beyond it: no widget 
 check   name what `clean` would change, figures without a picture, and a course that has grown too large; change nothing
 pictures  give each Plotly figure the picture that viewers without scripts show, drawn by a Chromium or Chrome of the system;
         `pictures all` draws them anew
-debt    lower the numbers of style_debt.json to what is left of the findings
 style   the rules of the house (`house.py`), notebook by notebook; `style runs/` looks at some only
 tutorials  run each tutorial, print how long it took, and name those that failed or took more than twenty minutes
 paths   the paths, links and modules that prose, docstrings and messages cite: each must exist
@@ -147,8 +146,6 @@ def check():
     for f in dirty: print(f'not clean: {f.relative_to(ROOT)}')
     return not (large or dirty or pictureless())
 
-DEBT = ROOT/'.ci'/'style_debt.json' # findings that a notebook may still have; the number only shrinks
-
 # style ------------------------------------------------------------------------------------------------------------
 
 def style(only=''):
@@ -162,18 +159,8 @@ def style(only=''):
         print(f'{name:28}{cells:6}{words:7}{len(lines):9}{asserts:8}{asserts/len(lines):7.2f}{median(lines):7.1f}{house.p90(lines):6.1f}{len(wrong[f]):6}')
     for f,os in wrong.items():
         for cell,o in os: print(f"{f.relative_to(ROOT)}{f' [{cell}]' if cell else ''}: {o}")
-    known = loads(DEBT.read_text(encoding='utf-8'))
-    more = [f for f,os in wrong.items() if len(os)>known.get(str(f.relative_to(ROOT)), 0)]
-    print(f"{sum(map(len, wrong.values()))} findings in {sum(map(bool, wrong.values()))} of {len(found)} notebooks; {len(more)} have more than {DEBT.name} allows")
-    for f in more: print(f'{f.relative_to(ROOT)}: {len(wrong[f])} findings, {known.get(str(f.relative_to(ROOT)), 0)} are allowed')
-    return not more
-
-def debt():
-    "Write down how many findings each notebook may have: what it has now, never more than before"
-    known = loads(DEBT.read_text(encoding='utf-8')) if DEBT.exists() else None
-    now = {str(f.relative_to(ROOT)):len([*house.findings(f)]) for f in notebooks('nbs') if house.counts(f)[0]}
-    left = {k:n if known is None else min(n, known.get(k, 0)) for k,n in now.items() if n}
-    DEBT.write_text(dumps({k:n for k,n in left.items() if n}, indent=1)+'\n', encoding='utf-8')
+    print(f"{sum(map(len, wrong.values()))} findings in {sum(map(bool, wrong.values()))} of {len(found)} notebooks")
+    return not any(wrong.values())
 
 MAX_MINUTES = 20 # of a tutorial, on two cores
 
@@ -201,6 +188,6 @@ def paths():
     return not wrong
 
 if __name__=='__main__':
-    cmds = dict(clean=clean, check=check, pictures=pictures, style=style, debt=debt, paths=paths, tutorials=tutorials)
+    cmds = dict(clean=clean, check=check, pictures=pictures, style=style, paths=paths, tutorials=tutorials)
     if len(sys.argv)<2 or sys.argv[1] not in cmds: sys.exit(f'usage: notebooks.py {"|".join(cmds)}')
     if cmds[sys.argv[1]](*sys.argv[2:]) is False: sys.exit(1)
