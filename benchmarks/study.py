@@ -9,6 +9,8 @@ Seed k draws weights, batches and blends, and tests on fold 1 + k mod 3 of the l
 The bridge was designed on faces of other people (`embedded_data(…, seed=100)`, seeds 1000 and 1001), and no epoch or threshold was chosen here. The
 setting was not kept apart so strictly: a first pass with 120 steps and 2 views ran 14 runs on the reported people, whose scores were seen (the bridge
 lost UAR on seed 0, .705 against .736), before the study went back to the 240 steps and 4 views that the design had used.
+Runs of two processors stand side by side here. Three runs that were made again on the second differ from the first by up to .0015 in F1 and .015 in
+UAR, by rounding alone: a difference between runs of both holds that much noise, and its interval shows it.
 
 Run: python benchmarks/study.py [seconds]    (goes on where results/study.json stops, seed by seed; several processes may share the work)
 """
