@@ -43,7 +43,8 @@ def counts(f):
 
 DISPLAY = re.compile(r'\$\$.+?\$\$', re.S)
 PICTURE = re.compile(r'<svg|<img|!\[[^\]]*\]\(')
-METHOD = 'labels', 'model' # chapters whose notebooks each have a picture and an exercise
+METHOD = 'labels', 'model' # chapters whose notebooks each have a picture
+EXERCISED = *METHOD, 'data', 'evaluation' # chapters whose notebooks each have two exercises
 
 def pictures(outputs):
     "How many outputs of a cell are pictures for a viewer without scripts"
@@ -145,9 +146,8 @@ def findings(f):
         if asserts/len(lines)<MIN_ASSERTS: yield '',f'{asserts} cells with an assertion for {len(lines)} exported ones: add lessons, {MIN_ASSERTS} each are asked'
         if median(lines)>MAX_MEDIAN: yield '',f'exported cells have {median(lines):.1f} lines in the median: split them, {MAX_MEDIAN} are the limit'
         if p90(lines)>MAX_P90: yield '',f'a tenth of the exported cells has more than {p90(lines):.0f} lines: split them, {MAX_P90} are the limit'
-    if f.parent.name in METHOD:
-        for what in ('pictures', 'exercises'):
-            if not course(f)[what]: yield '',f'no {what}: a notebook of the method has one at least'
+    if f.parent.name in METHOD and not course(f)['pictures']: yield '','no picture: a notebook of the method has one at least'
+    if f.parent.name in EXERCISED and course(f)['exercises']<2: yield '','fewer than two exercises: write one that the reader can get wrong'
     for c in read_nb(f).cells:
         for rule in (*(RULES if exported(c) else ()), *((arrows,) if c.cell_type in ('markdown', 'code') else ())):
             for o in rule(c): yield c.id,o

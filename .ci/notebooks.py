@@ -2,7 +2,7 @@
 
 clean   what nbdev-clean does, in nbs/ and tutorials/, and beyond it: no widget state, one kernel name, no HTML twin of a
         Plotly figure, of its template only what the figure uses, no picture both as PNG and as JPEG, no warnings (they
-        hold paths of the machine), of a progress bar its last state, no output over 50 kB (200 kB with a picture); a
+        hold paths of the machine), of a progress bar its last state, no output over 40 kB (200 kB with a picture); a
         large figure keeps its picture only; and nbs/sidebar.yml, the table of contents, and nbs/counts.md
 check   name what `clean` would change, figures without a picture, and a course that has grown too large; change nothing
 pictures  give each Plotly figure the picture that viewers without scripts show, drawn by a Chromium or Chrome of the system;
@@ -21,7 +21,7 @@ from nbdev.clean import clean_nb
 import house
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_OUTPUT, MAX_PICTURE = 50_000, 200_000 # bytes of an output as it stands in the file
+MAX_OUTPUT, MAX_PICTURE = 40_000, 200_000 # bytes of an output as it stands in the file
 MAX_COURSE = 8_000_000                    # bytes of nbs/ and tutorials/
 PLOTLY, WIDGET = 'application/vnd.plotly.v1+json', 'application/vnd.jupyter.widget-view+json'
 

@@ -124,11 +124,13 @@ def test_what_a_reader_gets_is_counted(tmp_path):
     got = house.course(tmp_path/'a.ipynb')
     assert got==dict(equations=3, pictures=4, words=16, exercises=1), got
 
-@pytest.mark.parametrize('chapter,wanting', [('model', ['no pictures', 'no exercises']), ('show', [])])
-def test_a_notebook_of_the_method_has_a_picture_and_an_exercise(chapter, wanting, tmp_path):
+@pytest.mark.parametrize('chapter,wanting', [('model', ['no picture', 'fewer than two exercises']), ('data', ['fewer than two exercises']), ('show', [])])
+def test_a_notebook_of_the_method_has_a_picture_and_exercises(chapter, wanting, tmp_path):
     (tmp_path/chapter).mkdir()
-    write_nb(new_nb([mk_cell('x = 1')]), tmp_path/chapter/'a.ipynb')
-    assert [o.split(':')[0] for _,o in house.findings(tmp_path/chapter/'a.ipynb')]==wanting
+    f = tmp_path/chapter/'a.ipynb'
+    for exercises in ([], [mk_cell('# exercise: one')], [mk_cell('# exercise: one'), mk_cell('# exercise: two')]):
+        write_nb(new_nb([mk_cell('x = 1'), *exercises]), f)
+        assert [o.split(':')[0] for _,o in house.findings(f)]==[o for o in wanting if len(exercises)<2 or 'exercises' not in o]
 
 def test_the_time_of_each_tutorial_is_printed_and_bounded(capsys):
     assert N.too_long(dict(quick=3.2, slow=1201.))==['slow'] and N.too_long({})==[]

@@ -150,5 +150,5 @@ def normalise(
 )->Tensor: # (…, 3, h, w) float32
     "Pixels as CLIP expects them"
     mean,std = (torch.tensor(o, device=frames.device)[:,None,None] for o in (CLIP_MEAN, CLIP_STD)) # (3, 1, 1)
-    x = torch.empty(frames.shape, device=frames.device).copy_(frames.contiguous()) # torch's usual order first, which is quicker in bytes; then floats
+    x = torch.empty(frames.shape, device=frames.device).copy_(frames.contiguous()) # reordered as bytes, which is quicker
     return x.mul_(1/(255*std)).sub_(mean/std)
