@@ -71,7 +71,7 @@ def summary(self:Checkup)->str:
 # %% ../../nbs/data/19_doctor.ipynb #dee475ff
 @patch
 def shares(self:Checkup)->dict[str,np.ndarray]: # 'training', 'test', 'published' to (a,) or (e,)
-    "How often each label occurs"
+    "Share of each label in all records; a frame that is not annotated counts as one without it"
     part = lambda o: np.array(o.get('positives', o.get('per_class')))/o['records']
     res = {dict(train='training', test='test')[k.rpartition('/')[2]]:part(v) for k,v in self.counts.items()}
     if self.name in AU_SETS: return {**res, 'published': dataset_cooccurrence(self.name).positives/dataset_cooccurrence(self.name).frames}

@@ -53,7 +53,7 @@ def dataset(self:Checkup):
 # %% ../../nbs/data/18_examination.ipynb #b655e038
 @patch
 def absent(self:Checkup, what:str, key:str):
-    "Note that a file or a folder of the settings is not there"
+    "Add a fault: a file or a folder of the settings is not there"
     self.faults.append(ManifestError(f'{what} absent', str(getattr(self.where, key)),
         f'Put it there, or correct `{key}` in section [{self.name}] of settings.ini.'))
 
@@ -130,7 +130,7 @@ def check_split(self:Checkup, split:str):
 # %% ../../nbs/data/18_examination.ipynb #a308f4b6
 @patch
 def check_labels(self:Checkup):
-    "Repeats, people on both sides, balance, short clips"
+    "Look for repeats, labels that never occur, short clips, similar names and people on both sides"
     for split in self.records: self.check_split(split)
     check_near_names(*self.records.values(), faults=self.warnings)
     if len(self.records)==2: self.faults += crossing(self.records['train'], self.records['test'])

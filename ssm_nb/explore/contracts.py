@@ -23,7 +23,7 @@ def spec_fault(
     where:str, # the field
     what:str   # what is wrong with it
 ):
-    "Say in one sentence what is wrong"
+    "Raise a `SpecError` that says in one sentence what is wrong"
     raise SpecError(f'{where} {what}')
 
 # %% ../../nbs/explore/00_contracts.ipynb #0b31eab4

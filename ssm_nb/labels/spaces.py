@@ -22,10 +22,11 @@ _OTHER = dict(other='a face that shows none of the seven expressions')
 NAMED_SPACES = dict(
     bp4d=NamedSpace(LabelSpace(BP4D_AUS, ()), 'Zhang et al. 2014, as the SSM release reads it'),
     disfa=NamedSpace(LabelSpace(DISFA_AUS, ()), 'Mavadati et al. 2013, as the SSM release reads it'),
-    dfew=NamedSpace(LabelSpace((), EXPRESSIONS_7), 'Jiang et al. 2020; FERV39K has the same'),
-    mafw=NamedSpace(LabelSpace((), EXPRESSIONS_11), 'Liu et al. 2022'),
+    dfew=NamedSpace(LabelSpace((), EXPRESSIONS_7), 'Jiang et al. 2020'),
+    ferv39k=NamedSpace(LabelSpace((), EXPRESSIONS_7), 'Wang et al. 2022, in the order of the SSM release'),
+    mafw=NamedSpace(LabelSpace((), EXPRESSIONS_11), 'classes of Liu et al. 2022, in the order of the SSM release; the data set itself begins with anger, disgust, fear'),
     affwild2=NamedSpace(LabelSpace((1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26), ('neutral', 'anger', 'disgust', 'fear', 'happiness',
-        'sadness', 'surprise', 'other'), _OTHER), 'the ABAW competitions on Aff-Wild2, Kollias et al. 2022, arXiv 2202.10659'),
+        'sadness', 'surprise', 'other'), _OTHER), 'the ABAW competitions on Aff-Wild2, Kollias 2022, arXiv 2202.10659'),
     openface=NamedSpace(LabelSpace((1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45), ()),
         'OpenFace 2, wiki page Action Units; AU 28 has presence only'),
     pyfeat=NamedSpace(LabelSpace((1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 17, 20, 23, 24, 25, 26, 28, 43),
@@ -66,9 +67,9 @@ def _words(text):
 
 # %% ../../nbs/labels/06_spaces.ipynb #e2f646b1
 def _own_word(word, description):
-    "Is this a word of one's own? An error if it looks like a slip of the pen"
+    "Whether a word is one's own; raises an error where it looks like a typing error"
     if word in EXPRESSIONS_11 and description is None: return False
-    near = nearest(word, EXPRESSIONS_11)
+    near = nearest(word, [*EXPRESSIONS_11, *NAMED_SPACES])
     if description is not None or not near: return True
     raise ValueError(f'{word!r} is not an expression: did you mean {near[0]!r}? If it is a word of your own, '
                      f'say in brackets what one sees: {word} (…)')
