@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from fastai.callback.core import Callback, CancelFitException
+from fastai.distributed import teardown_distrib
 from safetensors.torch import save_file
 from ssm_nb.core.distributed import rank_and_size
 from ssm_nb.evaluation.protocols import fe_predictions, au_tracks
@@ -31,7 +32,9 @@ def main(folder, faces, steps):
         train(learn, STEPS)
         _,size = rank_and_size()
     with learn.ema.applied(): fe,au = fe_predictions(learn.model, sets[2], bs=2), au_tracks(learn.model, sets[3], bs=1)
-    if rank_and_size()[0]: return
+    rank,_ = rank_and_size()
+    teardown_distrib()
+    if rank: return
     save_file({n:t.contiguous() for n,t in learn.model.state_dict().items()}, folder/'weights.safetensors')
     save_file({str(i):t for i,t in enumerate(learn.ema.average)}, folder/'average.safetensors')
     answers = dict(fe=fe.logits, fe_label=fe.labels, au=au.probs, au_label=au.targets)

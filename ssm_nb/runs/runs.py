@@ -9,7 +9,7 @@ __all__ = ['WILD_CLIPS', 'start_weights', 'run_model', 'run_learner', 'join_proc
            'evaluate_run']
 
 # %% ../../nbs/runs/02_runs.ipynb #369ecd85
-import csv, json, os, re
+import atexit, csv, json, os, re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from accelerate import PartialState
+from fastai.distributed import teardown_distrib
 from fastai.torch_core import default_device
 from plotly.offline import get_plotlyjs
 from torch import nn
@@ -96,6 +97,7 @@ def join_processes(
 ):                                     # a context in which the first process goes ahead
     "Make the processes of a launcher know each other"
     if int(os.environ.get('WORLD_SIZE', 1))==1: return nullcontext()
+    atexit.register(teardown_distrib) # a process that ends as a member of the group can be aborted by one of the group's threads
     return PartialState(cpu=torch.device(device or default_device()).type=='cpu').main_process_first()
 
 # %% ../../nbs/runs/02_runs.ipynb #0659a53a
