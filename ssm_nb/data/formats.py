@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from fastcore.basics import patch
 from pathlib import Path
 from .folders import IMAGE_SUFFIXES
-from ..labels.facs import BP4D_AUS,DISFA_AUS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
+from ..labels.facs import LabelSpace
+from ..labels.spaces import NAMED_SPACES
 import json,numpy as np,re
 
 # %% ../../nbs/data/01_formats.ipynb #000b004b
@@ -236,7 +237,6 @@ class ManifestFormat:
 
 # %% ../../nbs/data/01_formats.ipynb #601c811f
 DATA_SETS = {o.name:o for o in (
-    ManifestFormat('bp4d', 'au', LabelSpace(BP4D_AUS, ()), parse_bp4d, bp4d_subject),
-    ManifestFormat('disfa', 'au', LabelSpace(DISFA_AUS, ()), parse_disfa, disfa_subject),
-    *(ManifestFormat(o, 'fe', LabelSpace((), EXPRESSIONS_7), parse_expression) for o in ('dfew', 'ferv39k')),
-    ManifestFormat('mafw', 'fe', LabelSpace((), EXPRESSIONS_11), parse_expression))}
+    ManifestFormat('bp4d', 'au', NAMED_SPACES['bp4d'].space, parse_bp4d, bp4d_subject),
+    ManifestFormat('disfa', 'au', NAMED_SPACES['disfa'].space, parse_disfa, disfa_subject),
+    *(ManifestFormat(o, 'fe', NAMED_SPACES[o].space, parse_expression) for o in ('dfew', 'ferv39k', 'mafw')))}
