@@ -43,7 +43,7 @@ def without_calibration(data, rows, seed):
 @torch.no_grad()
 def observed(m, data, clips, held):
     "The observed map of some wild clips."
-    out,wild = answers(m, data['fe'][0,clips], data['au'][0,held])
+    out,wild,_ = answers(m, data['fe'][0,clips], data['au'][0,held])
     t = wild.shape[1]
     seen = ClipAUs(SPACE, wild.sigmoid().double().numpy(), data['fe_label'][clips].numpy(), np.array([data['wild_person'][i] for i in clips]), 'wild clips')
     who = np.repeat([person(data, i) for i in held.tolist()], t)

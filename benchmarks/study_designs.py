@@ -4,7 +4,8 @@ People are those of `embedded_data(…, seed=100)`, seeds begin at 1000; seed k 
 beginning with k mod 3 and k mod 5. The setting is that of the study (see study.py), with its regimes. Each design is compared with the single tasks of
 the same seed: action units with `au_only`, expressions with `fe_only`.
 
-Run: python benchmarks/study_designs.py [seconds]    (goes on where results/study_designs.json stops; writes results/study_designs.md)
+Run: python benchmarks/study_designs.py [seconds]    (goes on where results/study_designs.json stops; writes results/study_designs.md; several processes
+     may share the work)
 """
 import json, sys, time
 from pathlib import Path
@@ -25,9 +26,20 @@ WORLD,SEEDS = 100,range(1000, 1005)
 LESS = ('au_f1', 'au_auc', 'wild_f1', 'wild_auc', 'uar', 'war')
 
 
-class Silent(Bridge):
-    "Action units say nothing about expressions in training; at the test as much as `weight` says."
-    def evidence(self, au): return au.new_zeros(len(au), len(self.table)) if self.training else super().evidence(au)
+class Spoken(Bridge):
+    "AUs that the model sees in a clip are evidence beside its expression classifier, with a learned weight; laboratory clips teach no expressions."
+    def __init__(self, prior, weight=.3):
+        super().__init__(prior, teaching=0.)
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
+
+    def speak(self, au):
+        q = au.topk(au.shape[1]//2, dim=1).values.mean(1).sigmoid()
+        return self.weight*self.evidence(q[:,None])
+
+
+class Silent(Spoken):
+    "The same at the test; in training AUs say nothing about expressions."
+    def speak(self, au): return au.new_zeros(len(au), len(self.table)) if self.training else super().speak(au)
 
 
 class Rows(Silent):
@@ -43,12 +55,12 @@ class Clips(Silent):
         return .3*min(max((done-1/6)/.2, 0), 1)*F.binary_cross_entropy_with_logits(pooled, self.start[label])
 
 
-class Kept(Bridge):
+class Kept(Spoken):
     "The table stays the prior."
     def learn(self): pass
 
 
-class One(Bridge):
+class One(Spoken):
     "Evidence has the weight 1 of naive Bayes from the start."
     def __init__(self, prior): super().__init__(prior, weight=1.)
 
@@ -56,6 +68,11 @@ class One(Bridge):
 class HalfOne(One):
     "The same, and half of the loss of what expressions ask of action units."
     def loss(self, au, label, done=1.): return .5*super().loss(au, label, done)
+
+
+class Always(Bridge):
+    "Laboratory clips teach expressions at full weight, however many expression clips there are."
+    def teach(self, fe, au, ratio, blend): return super().teach(fe, au, 3., blend)
 
 
 # what trains, and what it is called at which weight of the evidence at the test (None: as it was learned)
@@ -66,17 +83,20 @@ TRAININGS = dict(
     shift=(dict(bridge=True, form=Silent), dict(shift=0., late=1.)),
     still=(dict(bridge=True, form=Silent, tower=False), dict(still=0., still_late=1.)),
     kept=(dict(bridge=True, form=Kept), dict(kept=None)),
-    bridge=(dict(bridge=True), dict(bridge=None, bridge_late=1.)),
+    bridge=(dict(bridge=True, form=Spoken), dict(bridge=None, bridge_late=1.)),
     one=(dict(bridge=True, form=One), dict(one=None)),
-    half_one=(dict(bridge=True, form=HalfOne), dict(half_one=None)))
+    half_one=(dict(bridge=True, form=HalfOne), dict(half_one=None)),
+    taught=(dict(bridge=True), dict(taught=None)), always=(dict(bridge=True, form=Always), dict(always=None)))
 WORDS = dict(
     rows='each frame gets the prior’s row', clips='each clip, pooled, gets the row',
     shift='smallest shift of the answers that obeys the learned table', late='the same, and at the test naive Bayes of the AUs beside the classifier',
     still='as `shift`, but the image tower does not feel it', still_late='as `late`, but the image tower does not feel the shift',
     kept='shift, evidence with weight 0.3 in training and test, table stays the prior',
-    bridge='shift, evidence with weight 0.3 in training and test, table learned: the form of the study',
+    bridge='shift, evidence with weight 0.3 in training and test, table learned',
     bridge_late='the same, weight 1 at the test', one='shift, evidence with weight 1 in training and test, table learned',
-    half_one='the same, with half of the shift’s loss')
+    half_one='the same, with half of the shift’s loss',
+    always='shift, table learned, and the AUs of laboratory clips teach expressions with weight 1',
+    taught='the same, with a weight that falls to 0 as expression clips outnumber AU clips: the form of the study')
 
 
 def design_parts(data, seed, au_people=0, fe_clips=0):
@@ -117,11 +137,8 @@ def one(data, training, regime, seed):
 
 def planned():
     "Trainings in the order of their importance."
-    three,first = SEEDS[:3],[(s, t, 'few_fe') for t in ('fe_only', 'bridge', 'shift', 'still') for s in SEEDS[:3]]
-    first += [(s, 'au_only', 'full') for s in three]+[(s, t, 'few_fe') for t in ('one', 'rows', 'clips', 'kept') for s in three]
-    first += [(s, t, 'full') for t in ('fe_only', 'bridge', 'one', 'half_one', 'ssm') for s in three]
-    rest = [(s, t, r) for r in ('few_fe', 'full') for t in ('fe_only', 'au_only', 'bridge', 'one', 'half_one') for s in SEEDS if (t, r) not in SAME]
-    return list(dict.fromkeys(first+rest))
+    new = [(s, t, r) for s in SEEDS for r in ('few_fe', 'full', 'few_au') for t in ('fe_only', 'au_only', 'taught', 'always') if (t, r) not in SAME]
+    return new+[(s, t, r) for r in ('few_fe', 'full', 'few_au') for s in SEEDS[:3] for t in ('bridge', 'still', 'one', 'rows', 'clips')]
 
 
 def differences(runs):
@@ -168,12 +185,18 @@ def keep(rows):
 def main(seconds=1e9):
     torch.set_num_threads(1)
     settings,begun = load_settings(),time.time()
-    data = read_all(settings, WORLD)
+    data,claims = read_all(settings, WORLD),settings.paths.cache/'study-designs-claims'
+    claims.mkdir(exist_ok=True)
     for seed,training,regime in planned():
         if time.time()-begun>seconds: return
-        if any((r['seed'], r['training'], r['regime'])==(seed, training, regime) for r in kept()['runs']): continue
-        rows = one(data, training, regime, seed)
-        keep(rows)
+        done = lambda: any((r['seed'], r['training'], r['regime'])==(seed, training, regime) for r in kept()['runs'])
+        mine = FileLock(claims/f'{seed}-{training}-{regime}')
+        if done(): continue
+        try: mine.acquire(blocking=False)
+        except TimeoutError: continue                                         # another process is at it
+        with mine:
+            if done(): continue
+            keep(rows := one(data, training, regime, seed))
         for r in rows: print(seed, r['design'], regime, ' '.join(f'{k} {r[k]:.3f}' for k in LESS if k in r), flush=True)
 
 

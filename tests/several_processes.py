@@ -1,6 +1,6 @@
 """What one of several processes does, for `test_distributed.py`: five steps and an evaluation, the results into a folder.
 
-torchrun --nproc-per-node 2 several_processes.py FOLDER FACES STEPS
+torchrun --nproc-per-node 2 several_processes.py FOLDER FACES STEPS VARIANT
 """
 import sys
 from dataclasses import replace
@@ -25,9 +25,9 @@ class StopAfter(Callback):
         if self.training and self.train_iter==self.steps: raise CancelFitException()
 
 
-def main(folder, faces, steps):
+def main(folder, faces, steps, variant):
     folder,sets = Path(folder),data(Path(faces))
-    learn = learner(folder, sets, [StopAfter(steps)], STEPS, every=3)
+    learn = learner(folder, sets, [StopAfter(steps)], STEPS, every=3, variant=variant)
     with learn.no_bar(), learn.no_logging(), learn.distrib_ctx(): 
         train(learn, STEPS)
         _,size = rank_and_size()
@@ -42,4 +42,4 @@ def main(folder, faces, steps):
     write_json(folder/'log.json', dict(rows=learn.step_log.rows, processes=size, uar=fe.scores().uar, f1=au.scores().mean('f1'), skipped=fe.skipped+au.skipped))
 
 
-if __name__=='__main__': main(*sys.argv[1:3], int(sys.argv[3]))
+if __name__=='__main__': main(*sys.argv[1:3], int(sys.argv[3]), sys.argv[4])

@@ -10,10 +10,10 @@ from killed_run import data
 HERE = Path(__file__).parent
 
 
-def launch(n, folder, faces, steps):
+def launch(n, folder, faces, steps, variant='ssm'):
     folder.mkdir(exist_ok=True)
     one = [sys.executable] if n==1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={n}']
-    done = subprocess.run([*one, str(HERE/'several_processes.py'), str(folder), str(faces), str(steps)], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=300)
+    done = subprocess.run([*one, str(HERE/'several_processes.py'), str(folder), str(faces), str(steps), variant], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=300)
     assert done.returncode==0, done.stderr[-3000:]
     return json.loads((folder/'log.json').read_text()),*(load_file(folder/f'{o}.safetensors') for o in ('weights','average','answers'))
 
@@ -41,6 +41,13 @@ def test_losses_and_weights_are_those_of_one_process(one, two):
     for name in (*LOSS_NAMES, 'total', 'grad_norm', 'alpha', 'au2fe_moved'):
         np.testing.assert_allclose([r[name] for r in two[0]['rows']], [r[name] for r in one[0]['rows']], rtol=1e-5, atol=1e-7)
     assert close(one[1], two[1])<1e-5 and close(one[2], two[2])<1e-5 # weights, averages
+
+
+def test_the_bridge_is_that_of_one_process(faces, tmp_path):
+    "It remembers the frames of the whole batch and blends its targets as the whole batch was blended"
+    one,two = (launch(n, tmp_path/str(n), faces, 5, 'ssm_bridge') for n in (1, 2))
+    np.testing.assert_allclose([r['grad_norm'] for r in two[0]['rows']], [r['grad_norm'] for r in one[0]['rows']], rtol=1e-5, atol=1e-7)
+    assert close(one[1], two[1])<1e-5
 
 
 def test_evaluation_counts_every_clip_once(one, two):

@@ -29,7 +29,7 @@ def moved(settings, folder, **given):
     ('fe_only', ('au_head', 'au_temporal', 'smoother', 'prototypes.au', 'mapping'), ('fe_head.weight', 'prototypes.fe.ctx')),
     ('shared', ('prototypes', 'mapping'), ('fe_head.weight', 'au_head.weight')),
     ('fixed_prior', ('mapping.d',), ('mapping.alpha', 'mapping.beta')),
-    ('ssm_bridge', (), ('bridge.weight', 'mapping.d1', 'fe_head.weight', 'au_head.weight'))])
+    ('ssm_bridge', (), ('mapping.d1', 'fe_head.weight', 'au_head.weight'))])
 def test_trains_what_it_says(settings, tmp_path, variant, still, moving):
     names,model = moved(settings, tmp_path, variant=variant)
     assert not [n for n in names if n.startswith(still)] if still else True

@@ -8,25 +8,25 @@ __all__ = ['Bridge']
 # %% ../../nbs/model/08_bridge.ipynb #cb2e20f2
 import numpy as np
 import torch
+from collections.abc import Callable
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
 # %% ../../nbs/model/08_bridge.ipynb #454f5aa1
 class Bridge(nn.Module):
-    "What a clip's expression says about its AUs, and what AUs say about an expression, through one learned table"
+    "What a clip's expression says about its AUs, and what its AUs say about an expression, through one learned table"
     def __init__(self,
         prior:np.ndarray|Tensor, # (e, a), 0..1
         held:float=.75, # share of a clip's frames in which an AU of the clip shows
         memory:int=64, # m, frames remembered of each expression
         pace:float=.02, # share of the way that the table moves at each step
         trust:float=.5, # of the prior in the table, the rest is what the model sees; 1: the table stays
-        weight:float=.3, # of AU evidence in expression logits, at the start
+        teaching:float=.5, # how fast AUs gain a say in expressions as expression clips get fewer; 0: never
     ):
         super().__init__()
         p = torch.as_tensor(prior).detach().float().clamp(.03, .9)
-        self.held,self.pace,self.trust = held,pace,trust
-        self.weight = nn.Parameter(torch.tensor(float(weight)))
+        self.held,self.pace,self.trust,self.teaching = held,pace,trust,teaching
         self.register_buffer('start', p) # (e, a)
         self.register_buffer('table', p.clone()) # (e, a)
         self.register_buffer('shift', torch.zeros_like(p)) # (e, a), λ
@@ -36,12 +36,28 @@ class Bridge(nn.Module):
 # %% ../../nbs/model/08_bridge.ipynb #a4410c2b
 @patch
 def evidence(self:Bridge,
-    au:Tensor, # (b, t, a) AU logits of expression clips
+    au:Tensor, # (b, t, a) AUs of each frame, 0..1; NaN where not annotated
 ) -> Tensor: # (b, e), rows sum to 0
     "What the AUs of a clip say about its expression"
-    q = au.topk(max(1, au.shape[1]//2), dim=1).values.mean(1).sigmoid() # (b, a)
-    l = q@self.table.log().T + (1-q)@(1-self.table).log().T # (b, a) @ (a, e)
-    return self.weight*(l - l.mean(1, keepdim=True))
+    half,known = max(1, au.shape[1]//2),(~au.isnan()).sum(1) # frames; (b, a) annotated frames
+    q = au.nan_to_num(0.).topk(half, dim=1).values.sum(1)/known.clamp(1, half) # (b, a)
+    q,n = q*(known>0),(1-q)*(known>0)
+    l = q@self.table.log().T + n@(1-self.table).log().T # (b, a) @ (a, e)
+    return l - l.mean(1, keepdim=True)
+
+# %% ../../nbs/model/08_bridge.ipynb #b1d6e002
+@patch
+def teach(self:Bridge,
+    fe:Tensor, # (b, e) expression logits of laboratory clips
+    au:Tensor, # (b, t, a) their annotated AUs, 0 or 1; NaN where not annotated
+    ratio:float=3., # κ, AU clips for each expression clip of the training data
+    blend:Callable[[Tensor],Tensor]|None=None, # how the clips were blended, clips first; as `Mixup.clips`
+) -> Tensor: # scalar
+    "What the AUs of laboratory clips ask of their expressions"
+    target = self.evidence(au).softmax(1)*(~au.isnan()).flatten(1).any(1)[:,None] # (b, e)
+    if blend is not None: target = blend(target)
+    weight = min(max(self.teaching*(ratio-1), 0.), 1.)
+    return -weight*(target*fe.log_softmax(1)).sum()/target.sum().clamp(min=1)
 
 # %% ../../nbs/model/08_bridge.ipynb #24316816
 @patch

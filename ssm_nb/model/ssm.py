@@ -38,8 +38,9 @@ def semantic_logits(
 SSMOutput = namedtuple('SSMOutput', 'fe fe_semantic au au_semantic au2fe fe2au')
 SSMOutput.__doc__ = ("FE logits (b, e) and AU logits (b, t, a), their semantic parts, and the maps (e, a) and (a, e); "
                      "None where a branch had no clip")
-BridgedOutput = namedtuple('BridgedOutput', (*SSMOutput._fields, 'fe_au'), defaults=(None,))
-BridgedOutput.__doc__ = "The same of a model with a bridge, and the AU logits of the expression clips (b, t, a)"
+BridgedOutput = namedtuple('BridgedOutput', (*SSMOutput._fields, 'fe_au', 'au_fe'))
+BridgedOutput.__doc__ = ("The same of a model with a bridge as it trains, and what each branch says of the other's clips: "
+                         "AU logits of the expression clips (b, t, a), FE logits of the AU clips (b, e)")
 
 # %% ../../nbs/model/09_ssm.ipynb #70a6b025
 class SSM(nn.Module):
@@ -217,16 +218,15 @@ def au_read(self:SSM,
 
 # %% ../../nbs/model/09_ssm.ipynb #521d5e3b
 @patch
-def bridged_logits(self:SSM,
+def both_logits(self:SSM,
     clip:Tensor, # (b, t, 3, h, w), CLIP-normalised
     z_fe:Tensor, # (e, d) prototypes after the exchange
     z_au:Tensor, # (a, d)
     noise:Tensor|None=None, # (b, t, *noise_shape), see `ImageTower`
-) -> tuple[Tensor,Tensor,Tensor]: # FE logits (b, e), their semantic part (b, e), AU logits (b, t, a)
-    "Both branches on expression clips"
+) -> tuple[Tensor,Tensor,Tensor,Tensor]: # FE logits (b, e), their semantic part (b, e), AU logits (b, t, a), their semantic part (b, t, a)
+    "Both branches on the same clips"
     x = self.frame_features(clip, noise)
-    (fe,s),(au,_) = self.fe_read(x, z_fe),self.au_read(x, z_au)
-    return fe+self.bridge.evidence(au),s,au
+    return *self.fe_read(x, z_fe),*self.au_read(x, z_au)
 
 # %% ../../nbs/model/09_ssm.ipynb #9e79d177
 @patch
@@ -237,13 +237,14 @@ def forward(self:SSM,
     au_noise:Tensor=None, # (b2, t, *noise_shape), the same for the AU clips
 ) -> SSMOutput: # fe (b1, e), au (b2, t, a), their semantic parts, both maps
     "Both branches, or whichever has a clip"
-    z_fe,z_au = self.mapping.exchange(*self.prototypes())
-    fe = None, None
-    if fe_clip is not None and self.bridge is None: fe = self.fe_logits(fe_clip, z_fe, fe_noise)
-    if fe_clip is not None and self.bridge is not None: fe = self.bridged_logits(fe_clip, z_fe, z_au, fe_noise)
+    z = z_fe,z_au = self.mapping.exchange(*self.prototypes())
+    maps = self.mapping.au2fe(),self.mapping.fe2au()
+    if self.bridge is not None and self.training:
+        fe,au = ((None,)*4 if c is None else self.both_logits(c, *z, n) for c,n in ((fe_clip, fe_noise), (au_clip, au_noise)))
+        return BridgedOutput(*fe[:2], *au[2:], *maps, fe[2], au[0])
+    fe = (None, None) if fe_clip is None else self.fe_logits(fe_clip, z_fe, fe_noise)
     au = (None, None) if au_clip is None else self.au_logits(au_clip, z_au, au_noise)
-    out = *fe[:2], *au, self.mapping.au2fe(), self.mapping.fe2au()
-    return SSMOutput(*out) if self.bridge is None else BridgedOutput(*out, *fe[2:])
+    return SSMOutput(*fe, *au, *maps)
 
 # %% ../../nbs/model/09_ssm.ipynb #07581596
 GROUP_LRS = dict(image=1e-6, residuals=1e-2, rest=1e-4)  # the recipe's learning rate of each parameter group, in order

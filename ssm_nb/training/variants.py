@@ -8,7 +8,7 @@ __all__ = ['VARIANTS', 'SHUT', 'Variant', 'parts_of', 'leave_out', 'OnlyTasks', 
 # %% ../../nbs/training/10_variants.ipynb #13447af3
 from fastai.callback.core import Callback
 from typing import NamedTuple
-from ..core.distributed import unwrap
+from ..core.distributed import gather_rows,unwrap
 from ..model.ssm import SSM
 
 # %% ../../nbs/training/10_variants.ipynb #d3fae56f
@@ -58,7 +58,7 @@ class OnlyTasks(Callback):
 
 # %% ../../nbs/training/10_variants.ipynb #18fd67eb
 class BridgeLoss(Callback):
-    "What expressions say about AUs, beside the four losses; a run that goes on remembers the same frames"
+    "What each task's labels ask of the other branch, beside the four losses; a run that goes on remembers the same frames"
     def state_dict(self): return {k:getattr(unwrap(self.model).bridge, k) for k in ('seen', 'at')}
     def load_state_dict(self,
         state:dict, # from `state_dict`
@@ -67,8 +67,12 @@ class BridgeLoss(Callback):
 
     def after_loss(self):
         if not self.training: return
-        bridge,done = unwrap(self.model).bridge,self.train_iter/(self.n_epoch*self.n_iter)
-        self.learn.loss_grad = self.loss_grad + bridge.loss(self.pred.fe_au, self.yb[0], done)
+        bridge,done,mixup = unwrap(self.model).bridge,self.train_iter/(self.n_epoch*self.n_iter),self.loss_func.mixup
+        fe_label,au_label,fe_au,au_fe = map(gather_rows, (*self.yb, self.pred.fe_au, self.pred.au_fe))
+        if fe_label.ndim==2: fe_label = (fe_label==1).float().argmax(1) # rows, as `masked_ce` reads them
+        clips = self.dls.train.dataset
+        taught = bridge.teach(au_fe, au_label, len(clips.au)/len(clips.fe), mixup and mixup.clips)
+        self.learn.loss_grad = self.loss_grad + bridge.loss(fe_au, fe_label, done) + taught
         self.learn.loss = self.loss_grad.clone()
 
 # %% ../../nbs/training/10_variants.ipynb #215d56af
