@@ -118,7 +118,8 @@ def build_ssm(
                 DynamicMapping(prior.matrix, space.neutral), space, n_frames, smoothing, gen,
                 semantic_weight, Bridge(prior.matrix) if bridge else None)
     model.config = dict(clip_cfg=deepcopy(clip_cfg), space=space.to_dict(), n_frames=n_frames, smoothing=smoothing,
-                        semantic_weight=semantic_weight, bridge=bridge, **prompts, **experts, **contexts, **(dict(sets=sets) if sets else {}))
+                        semantic_weight=semantic_weight, bridge=bridge, **prompts, **experts, **contexts,
+                        **(dict(sets=sets) if sets else {}))
     return model
 
 # %% ../../nbs/model/09_ssm.ipynb #a129ebca

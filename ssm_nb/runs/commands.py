@@ -103,9 +103,10 @@ def score_words(
     results:'Results', # of a run
 )->str:
     "The main scores, for a terminal"
-    au = ['AU mean F1'+_of_set(k, next(iter(o.scores.values())).basis(), 'AUs')+': '+', '.join(f'{p} {s.mean():.3f}' for p,s in o.scores.items())
+    au = [f"AU mean F1{_of_set(k, o.scores['fixed'].basis(), 'AUs')}: "+', '.join(f'{p} {s.mean():.3f}' for p,s in o.scores.items())
           for k,o in results.of_task('au').items()]
-    fe = [f'UAR {o.scores.uar:.3f}, WAR {o.scores.war:.3f}'+_of_set(k, o.scores.basis, 'expressions') for k,o in results.of_task('fe').items()]
+    fe = [f"UAR {o.scores.uar:.3f}, WAR {o.scores.war:.3f}{_of_set(k, o.scores.basis, 'expressions')}"
+          for k,o in results.of_task('fe').items()]
     lines = [*(au or ['AUs were not trained']), *(fe or ['expressions were not trained'])]
     return '\n'.join(lines)+', epochs chosen on the TEST set'*(results.selection=='test')
 

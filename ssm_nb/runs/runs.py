@@ -148,7 +148,8 @@ def other_test(
     size:int           # pixels of a frame
 ):                     # `AUClips` with `cover=True`, or `FEClips`
     "The test clips of another data set"
-    if name in (*config.sets('au'), *config.sets('fe')): raise ValueError(f'the run was trained on {name}; its test is in the report anyway')
+    if name in config.sets('au')+config.sets('fe'):
+        raise ValueError(f'the run was trained on {name}; its test is in the report anyway')
     o,mine = settings.data_set(name),run_space(config, settings)
     how = set_format(name, o)
     if not o.test.is_file(): raise FileNotFoundError(f'{o.test}: no such manifest. Say in settings.ini, section [{name}], where it is.')
