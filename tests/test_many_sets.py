@@ -322,7 +322,7 @@ def test_words_with_two_meanings_and_films_on_two_sides_are_refused(place, capsy
 def test_one_of_each_is_no_joined_set(place):
     "One pair goes the way it went before there were several: plain data sets, integer classes, the names in its folder"
     settings = load_settings(place/'settings.ini')
-    config = run_config(settings, au='ward', fe='looks', fe_bs=3, au_bs=2)
+    config = run_config(settings, au='ward', fe='looks', fe_bs=3, au_bs=1)
     data = run_data(config, settings)
     assert [type(o) for o in data[1:]]==[FEClips, AUClips]*3 and data.fe_train.label(0).ndim==0 and config.fe_weights==''
     assert 'sets' not in run_model(config, settings).config

@@ -77,6 +77,7 @@ def listed(
     "The words of a line"
     return text.replace(',', ' ').split()
 
+# %% ../../nbs/core/01_settings.ipynb #1ecbcf07
 @patch
 def sets(self:Run, task:str)->list[str]:
     "The data sets that a run learns a task ('au' or 'fe') from"

@@ -98,6 +98,11 @@ def _train(a, config, settings):
     train_run(config, settings, folder, a.device)
     if not a.no_evaluate: _evaluated(folder, settings, a.device)
 
+# %% ../../nbs/runs/05_commands.ipynb #b1ab3c48
+def _of_set(name, basis, what):
+    "Which of several data sets a score is of, and how many labels its mean is over"
+    return f', {name}, {basis} {what}' if name else ''
+
 # %% ../../nbs/runs/05_commands.ipynb #1d1ef438
 def score_words(
     results:'Results', # of a run
@@ -109,10 +114,6 @@ def score_words(
           for k,o in results.of_task('fe').items()]
     lines = [*(au or ['AUs were not trained']), *(fe or ['expressions were not trained'])]
     return '\n'.join(lines)+', epochs chosen on the TEST set'*(results.selection=='test')
-
-def _of_set(name, basis, what):
-    "Which of several data sets a score is of, and how many labels its mean is over"
-    return f', {name}, {basis} {what}' if name else ''
 
 # %% ../../nbs/runs/05_commands.ipynb #2becdc7a
 def _evaluated(folder, settings, device, **kwargs):

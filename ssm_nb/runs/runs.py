@@ -343,6 +343,7 @@ def set_titles(
     "The data sets of a run, for a title"
     return [' and '.join(map(str.upper, config.sets(k))) for k in ('au', 'fe')]
 
+# %% ../../nbs/runs/02_runs.ipynb #5b863ded
 def run_title(
     config:RunConfig # of a run
 )->str:

@@ -138,6 +138,7 @@ def main_scores(
     "The scores that stand for a data set"
     return dict(war=s.war, uar=s.uar) if isinstance(s, FEScores) else dict(auc=s.mean('auc'), au_f1=s.mean('f1'))
 
+# %% ../../nbs/training/03_log.ipynb #0f6d32a8
 def over_sets(
     each:dict, # name of each data set to its `main_scores`
 )->dict: # the score of a single set, else the mean of each score, then 'uar dfew' …
@@ -147,6 +148,7 @@ def over_sets(
     defined = lambda k: [s[k] for s in each.values() if not np.isnan(s[k])]
     return {k:float(np.mean(defined(k))) if defined(k) else np.nan for k in first} | {f'{k} {n}':s[k] for n,s in each.items() for k in s}
 
+# %% ../../nbs/training/03_log.ipynb #02d47f41
 @patch
 def scores(self:Validation)->dict: # what one row of `validation.csv` says
     "Score the model as it is"
