@@ -147,8 +147,9 @@ CLIP_MEAN,CLIP_STD = (.48145466, .4578275, .40821073),(.26862954, .26130258, .27
 # %% ../../nbs/data/05_augment.ipynb #53f4b81a
 def normalise(
     frames:Tensor # (…, 3, h, w) uint8 in 0 … 255
-)->Tensor: # (…, 3, h, w) float32
+)->Tensor: # (…, 3, h, w) float32, colours last in memory
     "Pixels as CLIP expects them"
-    mean,std = (torch.tensor(o, device=frames.device)[:,None,None] for o in (CLIP_MEAN, CLIP_STD)) # (3, 1, 1)
-    x = torch.empty(frames.shape, device=frames.device).copy_(frames.contiguous()) # reordered as bytes, which is quicker
-    return x.mul_(1/(255*std)).sub_(mean/std)
+    x = frames.movedim(-3, -1) # (…, h, w, 3)
+    mean,std = (torch.tensor(o, device=x.device).repeat(x.shape[-2]) for o in (CLIP_MEAN, CLIP_STD)) # (3 w,), a row of pixels
+    rows = torch.empty(*x.shape[:-2], len(mean), device=x.device).copy_(x.flatten(-2)) # (…, h, 3 w)
+    return rows.mul_(1/(255*std)).sub_(mean/std).view(x.shape).movedim(-1, -3)

@@ -32,8 +32,12 @@ _UPRIGHT = { # EXIF orientation → what shows the stored picture as it was seen
     5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x, -1), 7: lambda x: x[::-1,::-1].swapaxes(0, 1), 8: lambda x: np.rot90(x)}
 
 def _orientation(data):
-    "1 … 8, as a JPEG notes it; 1 where it notes nothing"
-    if b'\xff\xe1' not in data: return 1 # no segment for such notes
+    "1 … 8, as a JPEG notes it before its pixels; 1 where it notes nothing"
+    at = 2
+    while data[at:at+1]==b'\xff': # a segment: its marker, its length, its content
+        if (kind := data[at+1:at+2])==b'\xda': return 1 # the pixels begin
+        if kind==b'\xe1': break # notes
+        at += 1 if kind==b'\xff' else 2+int.from_bytes(data[at+2:at+4], 'big')
     with Image.open(BytesIO(data), formats=('JPEG',)) as img: return img.getexif().get(0x112, 1)
 
 # %% ../../nbs/data/04_frames.ipynb #c18f53ac

@@ -170,13 +170,15 @@ def collect_evidence(
     fe:FEClips|ClipSets|None=None,# held-out expression clips
     au:AUClips|ClipSets|None=None,# held-out AU clips, with `cover=True`
     others:list|tuple=(),# models of the same kind from other seeds
-    most:int=200         # clips of each set
+    most:int=200,        # clips of each set
+    tasks:tuple=('fe','au') # branches that were trained; nobody asks the others
 )->tuple[Evidence,Matrix|None]: # of every edge; and P(AU | expression) as the model sees it
     "What speaks for each edge"
     answered = [None if d is None else ask(model, d, most) for d in (fe, au)]
     tables,matrix = [np.full(tuple(model.mapping.prior.shape), np.nan)]*5,None
-    if fe is not None: tables,matrix = _seen_together(answered[0], _gram(model), model)
+    if fe is not None and 'au' in tasks: tables,matrix = _seen_together(answered[0], _gram(model), model)
+    scored = [s if task in tasks else None for s,task in zip(answered, ('fe', 'au'))]
     maps = [[getattr(o.mapping, w)().detach().cpu().numpy() for o in (model, *others)] for w in ('au2fe', 'fe2au')]
-    counts = ' and '.join(f'{len(s.labels)} held-out {k} clips' for s,k in zip(answered, ('expression', 'AU')) if s)
-    return Evidence(matrix.source if matrix else 'not measured', *tables, *cut_effects(model, *answered), counts or 'not measured',
+    counts = ' and '.join(f'{len(s.labels)} held-out {k} clips' for s,k in zip(scored, ('expression', 'AU')) if s)
+    return Evidence(matrix.source if matrix else 'not measured', *tables, *cut_effects(model, *scored), counts or 'not measured',
                     len(others)+1 if others else 0, *map(spread, maps)),matrix
