@@ -3226,14 +3226,15 @@ export async function mount(root, spec, link = null) {
   const stopWatching = watchTheme(() => ui.dress());
   ui.draw = update;
 
-  update();
-  if (spec.priors.length) await add('map', () => mapView(store, ui));
+  let drawer = null;
   if (spec.face) {
     await breathe();
-    const drawer = new Face(spec.face);
+    drawer = new Face(spec.face);
     await drawer.pose(store.left, store.right).drawFirst(FACE);
-    await add('face', () => faceView(store, ui, drawer));
   }
+  update();
+  if (spec.priors.length) await add('map', () => mapView(store, ui));
+  if (spec.face) await add('face', () => faceView(store, ui, drawer));
   if (spec.priors.length) await add('drawer', () => drawerView(store, ui));
   if (spec.epochs.length) await add('epochs', () => epochView(store, ui));
   if (spec.clips.length) await add('clips', () => clipView(store, ui));
