@@ -2,14 +2,18 @@
 import json, os, shutil, subprocess
 from dataclasses import replace
 from pathlib import Path
+import numpy as np
 import pytest
 from browser import browser, settle, until
+from ssm_nb.core.settings import load_settings
 from ssm_nb.explore.page import write_explorer
-from ssm_nb.explore.sources import prior_spec
+from ssm_nb.explore.sources import prior_spec, run_spec
 from ssm_nb.explore.small import explore_aus
-from ssm_nb.explore.spec import Spec
+from ssm_nb.explore.spec import Evidence, Matrix, Spec
 from ssm_nb.labels.facs import label_space
 from ssm_nb.labels.prior import emfacs_prior, ssm_prior
+from ssm_nb.runs.config import run_config
+from ssm_nb.runs.runs import train_run
 from test_explorer import a_model, a_spec, spaces
 
 WIDE,NARROW = dict(width=1400, height=900), dict(width=400, height=800)
@@ -99,6 +103,69 @@ def test_every_view_follows_an_edit(chromium, file):
     assert "dict(kind='prior', name='other')" in page.locator('textarea').input_value()
     page.close()
 
+def test_every_linked_interaction_works_on_the_page(chromium, file):
+    "Pointer, epochs, frames, poses, sliders: each changes what it is linked with, from file://"
+    page = open_page(chromium, file)
+    said = lambda where: page.locator(where).first.inner_text()
+    face = lambda: page.locator('.sx-face canvas').get_attribute('aria-label')
+    drawn = lambda: page.evaluate("Array.from(document.querySelectorAll('section[aria-label=Map] canvas, .sx-face canvas'), c => c.toDataURL())")
+    def changes(what, do):
+        was = what(); do(); settle(page)
+        assert what()!=was, was
+    cell = lambda share: page.evaluate(f"(r => [r.left+r.width*{share}, r.top+r.height*.3])(document.querySelector('.sx-stage').getBoundingClientRect())")
+    page.mouse.move(*cell(.1)); settle(page)
+    assert page.locator('.sx-tip').is_visible() and 'prior' in said('.sx-tip')
+    changes(lambda: said('.sx-tip'), lambda: page.mouse.move(*cell(.9)))
+    changes(lambda: (said('.sx-drawer h3'), said('.sx-story')), lambda: page.mouse.click(*cell(.9)))
+    for name in ('expressions → AUs', 'graph', 'learned', 'matrix', 'AUs → expressions', 'difference'):
+        changes(lambda: drawn()[0], lambda: page.locator('section[aria-label=Map] .sx-bar button', has_text=name).first.click())
+    changes(face, lambda: page.locator('select[aria-label="Pose the face"]').select_option(index=1))
+    page.locator('select[aria-label="Pose the face"]').select_option(index=1)
+    changes(lambda: (*drawn(), said('section[aria-label^=Epochs] .sx-bar')), lambda: page.locator('input[aria-label=Epoch]').fill('0')) # map and face follow
+    changes(face, lambda: page.locator('.sx-sliders input').first.fill('0.77'))
+    changes(face, lambda: page.get_by_role('button', name='Reset', exact=True).click())
+    assert face()=='A face at rest.'
+    frame = lambda: page.locator('section[aria-label=Clips] canvas[role=img]').get_attribute('aria-label')
+    changes(frame, lambda: page.locator('input[aria-label=Frame]').fill('3'))
+    changes(frame, lambda: (page.get_by_role('button', name='Play').click(), page.wait_for_timeout(400), page.get_by_role('button', name='Pause').click()))
+    changes(frame, lambda: page.locator('select[aria-label=Clip]').select_option(index=0))
+    edits = lambda: page.locator('.sx-drawer textarea').input_value()
+    changes(edits, lambda: page.get_by_role('button', name='Cut', exact=True).click())
+    changes(edits, lambda: page.get_by_role('button', name='Undo', exact=True).click())
+    changes(edits, lambda: page.get_by_role('button', name='Redo', exact=True).click())
+    page.locator('.sx-pics button').first.click(); settle(page) # the clip that the edit changes most
+    changes(frame, lambda: page.locator('.sx-pics button').nth(1).click()) # and the next
+    changes(edits, lambda: page.get_by_role('button', name='Remove all edits').click())
+    assert page.messages==[] and page.asked==[file.as_uri()]
+    page.close()
+
+def test_what_was_not_measured_says_so_and_is_no_zero(chromium, tmp_path):
+    "Evidence without numbers, an epoch without scores"
+    spec,_ = a_spec(a_model(spaces()['neutral'], 'clip', 1), 1)
+    e,a = len(spec.labels.expressions),len(spec.labels.aus)
+    nan = lambda *shape: np.full(shape, np.nan)
+    empty = Evidence('no clips', *[nan(e, a)]*5, nan(e, a), nan(a, e), 'no clips', 0, nan(e, a), nan(a, e))
+    for evidence,want in ((None, {'Evidence': 'not measured'}), (empty, {'Support': 'not measured', 'Lift': 'undefined: too little was seen',
+                          'Cut, on no clips': 'not measured', 'Over seeds': 'not measured: one run'})):
+        page = open_page(chromium, write_explorer(tmp_path/'bare.html', replace(spec, evidence=evidence, observed=Matrix('nobody looked', nan(e, a)))))
+        said = dict(page.evaluate("Array.from(document.querySelectorAll('.sx-drawer dt'), e => [e.innerText, e.nextSibling.innerText])"))
+        assert {k:v for k,v in said.items() if k not in ('Prior', 'Learned', 'Truth')}==want
+        assert 'UAR not measured, AU F1 not measured' in page.locator('section[aria-label^=Epochs] .sx-bar').first.inner_text()
+        page.evaluate('''globalThis.drawn = []; const own = CanvasRenderingContext2D.prototype.fillText;
+            CanvasRenderingContext2D.prototype.fillText = function (t, ...o) { drawn.push(t); return own.call(this, t, ...o); }; 0''')
+        page.locator('[aria-label="what is shown"] button', has_text='observed').click(); settle(page)
+        assert page.evaluate('drawn').count('?')==e*a
+        page.close()
+
+@pytest.mark.parametrize('host,dark', [("document.documentElement.setAttribute('theme', 'dark')", True), ("document.documentElement.setAttribute('theme', 'light')", False),
+    ("document.body.className = 'vscode-dark'", True), ("document.body.className = 'vscode-light'", False), ("document.body.className = 'vscode-high-contrast'", True),
+    ("document.body.className = 'vscode-high-contrast-light'", False), ("document.body.dataset.jpThemeLight = 'false'", True)])
+def test_the_colours_of_a_host_win_over_those_of_the_system(chromium, file, host, dark):
+    "What Colab, VS Code and a lab say of their theme, with a system that says the opposite; none of these hosts runs here"
+    page = open_page(chromium, file, dark=not dark)
+    page.evaluate(host); until(page, f"document.querySelector('.sx').dataset.dark==='{str(dark).lower()}'")
+    page.close()
+
 def test_the_sign_is_visible_without_colour(chromium, file):
     "An increase and a decrease differ in their shape: triangles in the matrix, dashes in the graph, words for a screen reader"
     page = open_page(chromium, file)
@@ -157,6 +224,39 @@ def test_small_explorers(chromium, tmp_path, make):
     page = open_page(chromium, write_explorer(tmp_path/'small.html', make()))
     page.locator('.sx-lab, .sx-dict button').nth(3).click(); settle(page)
     assert page.messages==[] and 'AU' in page.locator('.sx-face canvas').get_attribute('aria-label')
+    page.close()
+
+@pytest.mark.parametrize('variant', ['au_only', 'fe_only'])
+def test_a_branch_that_was_not_trained_says_nothing(chromium, tmp_path, variant):
+    "A run of one task: its page holds no number of the other branch and says `not trained` in each place that has none"
+    settings = load_settings('/dev/null')
+    settings = replace(settings, paths=replace(settings.paths, cache=tmp_path/'cache', out=tmp_path/'out'))
+    train_run(run_config(settings, embedded='tiny', variant=variant), settings, tmp_path/'run', 'cpu')
+    spec,aus = run_spec(tmp_path/'run', settings),variant=='au_only'
+    silent,told = ('fe', 'au') if aus else ('au', 'fe')
+    assert all(getattr(k, f'{silent}_{o}') is None and getattr(k, f'{told}_{o}') is not None for k in spec.epochs for o in ('head', 'dot'))
+    nothing = ('cut_au2fe',) if aus else ('support', 'together', 'lift', 'low', 'high', 'cut_fe2au')
+    for name in ('support', 'together', 'lift', 'cut_au2fe', 'cut_fe2au'): assert np.isnan(getattr(spec.evidence, name)).all()==(name in nothing), name
+    assert (spec.observed is None)!=aus
+    page = open_page(chromium, write_explorer(tmp_path/'one.html', spec))
+    terms = lambda: dict(page.evaluate("Array.from(document.querySelectorAll('.sx-drawer dt'), e => [e.innerText, e.nextSibling.innerText])"))
+    way = page.locator('section[aria-label=Map] [aria-label=direction] button')
+    for name,task in (('AUs → expressions', 'fe'), ('expressions → AUs', 'au')):
+        way.filter(has_text=name).click(); settle(page)
+        said,why = terms(),page.locator('section[aria-label=Clips] h3').nth(1).inner_text()
+        cut = next(v for k,v in said.items() if k.startswith('Cut, on'))
+        assert (cut=='not trained', why.endswith(': not trained'))==(task==silent,)*2
+        assert [said[k]=='not trained' for k in ('Support', 'Lift')]==[not aus]*2
+    score,other = ('UAR', 'AU F1') if aus else ('AU F1', 'UAR')
+    page.get_by_role('button', name='Remove', exact=True).click(); settle(page)
+    for where in ('.sx-drawer p[aria-live]', 'section[aria-label^=Epochs] .sx-bar'):
+        text = page.locator(where).first.inner_text()
+        assert f'{score} not trained' in text and f'{other} not trained' not in text, text
+    frame = page.locator('section[aria-label=Clips] canvas[role=img]').get_attribute('aria-label')
+    assert ('AUs: not trained' in frame, 'expressions: not trained' in frame)==(not aus, aus)
+    assert ('not trained' in page.locator('section[aria-label=Clips] h3').first.inner_text())==aus
+    assert (page.locator('option', has_text='as the model sees it').count()==1)==aus
+    assert page.messages==[]
     page.close()
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 import pytest
 from hypothesis import given, strategies as st
-from ssm_nb.core.settings import (Count, Paths, PresetName, PriorChoice, PriorName, Run, SetFiles, SetName, Settings, SettingsError, Share,
+from ssm_nb.core.settings import (Count, Paths, PresetName, PriorChoice, PriorName, Run, SetFiles, SetNames, Settings, SettingsError, Share, Weights,
     check_entries, keys_of, load_settings, option_words, read_entries)
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,8 @@ def test_presets_can_all_be_named():
 folder = st.text('abcÄé_-.#; \'', min_size=1, max_size=8).map(lambda s: Path(f'/data/{s}'))
 NUMBERS = {PriorChoice:st.sampled_from([*get_args(PriorName), '/data/Ä #1/map.csv', '/data/b.graphml']), int:st.integers(0, 10**9), Count:st.integers(1, 10**9), Share:st.integers(1, 999).map(lambda n: n/1000), bool:st.booleans()}
 def value(key, typ):
-    if typ is SetName: return st.sampled_from(Settings().set_names(key))
+    if typ is SetNames: return st.lists(st.sampled_from(Settings().set_names(key)), min_size=1, unique=True).map(' '.join)
+    if typ is Weights: return st.lists(st.sampled_from(['1', '2', '0.5']), max_size=3).map(' '.join)
     return NUMBERS[typ] if typ in NUMBERS else st.sampled_from(get_args(typ)) if get_origin(typ) is Literal else folder
 def written(v):
     "A value as one would write it: in quotes where a sign of a comment stands in it, or a space at its end"
@@ -129,6 +130,10 @@ def test_what_a_set_of_ones_own_lacks(change, why, tmp_path):
     OWN.replace('ward', 'my ward'):"settings.ini:2: a data set cannot be called 'my ward'",
     '[run]\nau = wrad\n'+OWN:"settings.ini:2: au = 'wrad' is not one of the choices: did you mean 'ward'",
     '[run]\nfe = ward\n'+OWN:"settings.ini:2: fe = 'ward' is not one of the choices",
+    '[run]\nau = bp4d, wrad\n'+OWN:"settings.ini:2: au = 'wrad' is not one of the choices: did you mean 'ward'",
+    '[run]\nau = ward bp4d ward\n'+OWN:"settings.ini:2: au names 'ward' twice: name each data set once",
+    '[run]\nau = ,\n'+OWN:"settings.ini:2: 'au' is empty",
+    '[run]\nau_weights = 1, x\n'+OWN:"settings.ini:2: au_weights = '1, x': give each data set a number above 0",
     '[bp4d]\ntask = au\n':r"settings.ini:2: unknown key 'task' in \[bp4d\]"}.items())
 def test_what_is_wrong_with_a_set_of_ones_own(text, why, tmp_path):
     with pytest.raises(SettingsError, match=why): load_settings(write(tmp_path/'settings.ini', text))

@@ -63,6 +63,9 @@ def test_a_device_that_is_not_there_in_a_process_of_its_own(tmp_path):
 MISTAKES = [
     (ssm_train, '--settings absent.ini', '--settings absent.ini: no such file; name another, or leave it out'),
     (ssm_train, 'run --fe maffw', "argument --fe: invalid choice: 'maffw' (choose from 'dfew', 'ferv39k', 'mafw')"),
+    (ssm_train, '--au bp4d disfa run', "argument --au: invalid choice: 'run' (choose from 'bp4d', 'disfa'); a folder stands in front of the options"),
+    (ssm_train, 'run --au bp4d bp4d', "au names 'bp4d' twice: name each data set once"),
+    (ssm_train, 'run --fe dfew mafw --fe-weights 1', "fe_weights is '1.0': give a number above 0 for each of several data sets, which here are dfew, mafw"),
     (ssm_train, 'run --variant smm', "argument --variant: invalid choice: 'smm' (choose from 'au_only'"),
     (ssm_train, 'run --preset samll', "argument --preset: invalid choice: 'samll'"),
     (ssm_train, 'run --epochs 0', 'epochs is 0: give 1 or more'),

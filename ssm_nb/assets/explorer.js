@@ -14,8 +14,8 @@ export const SCHEMA = {
   "PriorTable": {"name": "text", "matrix": "float32 e a", "sources": "[text]", "source_of": "uint8 e a"},
   "Matrix": {"source": "text", "table": "table e a"},
   "Epoch": {"epoch": "whole", "d1": "float32 e a", "d2": "float32 a e", "alpha": "number", "beta": "number",
-    "gram": "float32 n n", "taps": "float32 a k", "au_f1": "number?", "uar": "number?", "fe_head": "float32 c e",
-    "fe_dot": "float32 c n", "au_head": "float32 f a", "au_dot": "float32 f n"},
+    "gram": "float32 n n", "taps": "float32 a k", "au_f1": "number?", "uar": "number?", "fe_head": "float32 c e?",
+    "fe_dot": "float32 c n?", "au_head": "float32 f a?", "au_dot": "float32 f n?"},
   "Clip": {"name": "text", "recording": "text", "task": "au|fe", "frames": "whole", "expression": "whole?",
     "aus": "[text]?", "tiles": "[whole]?"},
   "Pictures": {"jpeg": "text", "size": "whole", "columns": "whole"},
@@ -266,6 +266,13 @@ function checkNumbers({priors, truth, observed, epochs}) {
     for (let p = 0; p < n; p++)
       if (!(k.gram[p * n + p] > 0)) fail(`epochs[${i}].gram`, `is not above 0 on its diagonal, at row ${p}`);
   });
+  epochs.forEach((k, i) => {
+    for (const part of ['fe_head', 'fe_dot', 'au_head', 'au_dot']) {
+      const first = `${part.slice(0, 2)}_head`;
+      if ((k[part] === null) !== (epochs[0][first] === null))
+        fail(`epochs[${i}].${part}`, `and epochs[0].${first} are null together or not at all`);
+    }
+  });
 }
 
 function checkEvidence(ev) {
@@ -332,6 +339,9 @@ export async function readSpec(x) {
     o.first = first;
     first += o.frames;
   }
+  // 1 active, 0 not, -1 unknown: (frames, AUs)
+  const letters = o => (o.aus ? o.aus.join('') : '?'.repeat(o.frames * a));
+  spec.coded = Int8Array.from(spec.clips.map(letters).join(''), l => (l === '?' ? -1 : Number(l)));
   return spec;
 }
 
@@ -549,6 +559,10 @@ function smooth(spec, x, taps) {
   return out;
 }
 
+// Whether a branch was trained, 'fe' or 'au'. One that was not says nothing: its logits and scores are null.
+const learned = (spec, task) => spec.epochs.every(k => k[`${task}_head`] !== null);
+const absent = (spec, task) => (learned(spec, task) ? 'not measured' : 'not trained');
+
 let computed = 0;
 
 // Everything that follows from an epoch and its edits. `id` tells results apart.
@@ -558,8 +572,8 @@ export function compute(spec, base, edits) {
     maps = mapsOf(spec, s),
     z = exchanged(spec, s, maps),
     k = s.epoch;
-  const fe = spec.clips.length ? logits(k.fe_head, k.fe_dot, z[0], n) : new Float64Array(0);
-  const au = spec.clips.length ? smooth(spec, logits(k.au_head, k.au_dot, z[1], n), k.taps) : new Float64Array(0);
+  const fe = k.fe_head && logits(k.fe_head, k.fe_dot, z[0], n);
+  const au = k.au_head && smooth(spec, logits(k.au_head, k.au_dot, z[1], n), k.taps);
   return {id: ++computed, setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
 }
 
@@ -572,27 +586,22 @@ export function argmax(x, from, n) {
 // Mean F1 over AUs (probability ≥ 0.5) and UAR, on the clips that are here; null where undefined.
 function scores(spec, fe, au) {
   const {e, a} = sizes(spec),
+    {coded} = spec,
     f1 = [],
     recall = [];
   for (let j = 0; j < a; j++) {
     let tp = 0,
-      wrong = 0,
-      known = 0;
-    for (const o of spec.clips)
-      if (o.aus)
-        for (let t = 0; t < o.frames; t++) {
-          const y = o.aus[t][j],
-            yes = au[(o.first + t) * a + j] >= 0;
-          if (y === '?') continue;
-          known++;
-          if (yes && y === '1') tp++;
-          else if (yes !== (y === '1')) wrong++;
-        }
-    f1.push(known && tp + wrong ? (2 * tp) / (2 * tp + wrong) : null);
+      wrong = 0;
+    for (let k = j; au && k < coded.length; k += a) {
+      const yes = au[k] >= 0;
+      if (yes && coded[k] === 1) tp++;
+      else if (coded[k] === (yes ? 0 : 1)) wrong++;
+    }
+    f1.push(au && tp + wrong ? (2 * tp) / (2 * tp + wrong) : null);
   }
   for (let i = 0; i < e; i++) {
     const mine = spec.clips.map((o, c) => [o.expression, c]).filter(([l]) => l === i);
-    recall.push(mine.length ? mine.filter(([, c]) => argmax(fe, c * e, e) === i).length / mine.length : null);
+    recall.push(fe && mine.length ? mine.filter(([, c]) => argmax(fe, c * e, e) === i).length / mine.length : null);
   }
   const mean = x => {
     const y = x.filter(v => v !== null);
@@ -668,6 +677,7 @@ export class Face {
     this.actions = new Float64Array(this.m);
     this.triangles = this.nearestFirst();
     this.touched = Array.from({length: this.m}, (_, k) => this.movedBy(k));
+    this.lines = Array.from({length: face.folds.shape[2]}, (_, j) => this.foldedBy(j));
   }
 
   nearestFirst() {
@@ -684,6 +694,15 @@ export class Face {
     const out = [];
     for (let v = 0; v < this.n; v++) if (d[3 * v] || d[3 * v + 1] || d[3 * v + 2]) out.push(v);
     return Uint16Array.from(out);
+  }
+
+  foldedBy(j) {
+    // texels that a fold darkens
+    const {folds} = this.face;
+    const k = folds.shape[2];
+    const out = [];
+    for (let x = 0; x < this.keep.length; x++) if (folds[x * k + j]) out.push(x);
+    return Uint32Array.from(out);
   }
 
   // Mesh actions for AU intensities of the person's left and right side; AUs that share an action add up to at most 1.
@@ -800,7 +819,8 @@ export class Face {
     this.keep.fill(1);
     for (let j = 0; j < k; j++) {
       const s = show[j] / 255;
-      if (s) for (let x = 0, f = j; x < this.keep.length; x++, f += k) this.keep[x] -= s * folds[f];
+      const line = this.lines[j];
+      for (let i = 0; s && i < line.length; i++) this.keep[line[i]] -= s * folds[line[i] * k + j];
     }
   }
 
@@ -865,16 +885,20 @@ export class Face {
       const y1 = S[3 * j + 1] - 0.5 - cy;
       const area = y1 * x0 - x1 * y0;
       if (area >= 0) continue; // seen from behind
-      const left = Math.max(0, Math.ceil(cx + Math.min(x0, x1, 0)));
-      const right = Math.min(last, Math.floor(cx + Math.max(x0, x1, 0)));
-      const top = Math.max(0, Math.ceil(cy + Math.min(y0, y1, 0)));
-      const bottom = Math.min(last, Math.floor(cy + Math.max(y0, y1, 0)));
+      const left = Math.max(0, Math.ceil(cx + Math.min(x0, x1, 0))) | 0; // | 0: whole numbers, which index fast
+      const right = Math.min(last, Math.floor(cx + Math.max(x0, x1, 0))) | 0;
+      const top = Math.max(0, Math.ceil(cy + Math.min(y0, y1, 0))) | 0;
+      const bottom = Math.min(last, Math.floor(cy + Math.max(y0, y1, 0))) | 0;
       if (left > right || top > bottom) continue;
       const ax = y1 / area || -TINY; // how much the barycentric coordinates of i and j grow by a pixel
       const ay = -x1 / area;
       const bx = -y0 / area || -TINY;
       const by = x0 / area;
       const away = ax + bx || TINY;
+      const s0 = ay / ax; // how far each edge moves from row to row
+      const s1 = by / bx;
+      const s2 = (ay + by) / away;
+      const c2 = cx + 1 / away;
       const z2 = S[3 * k + 2];
       const z0 = S[3 * i + 2] - z2;
       const z1 = S[3 * j + 2] - z2;
@@ -892,17 +916,19 @@ export class Face {
       const g1 = gloss[j] - g2;
       for (let y = top; y <= bottom; y++) {
         const dy = y - cy;
-        const e0 = cx - (ay * dy) / ax; // where the row enters or leaves each edge
-        const e1 = cx - (by * dy) / bx;
-        const e2 = cx + (1 - (ay + by) * dy) / away;
-        let from = left;
-        let to = right;
-        if (ax > 0) from = Math.max(from, Math.ceil(e0));
-        else to = Math.min(to, Math.floor(e0));
-        if (bx > 0) from = Math.max(from, Math.ceil(e1));
-        else to = Math.min(to, Math.floor(e1));
-        if (away < 0) from = Math.max(from, Math.ceil(e2));
-        else to = Math.min(to, Math.floor(e2));
+        const e0 = cx - s0 * dy; // where the row enters or leaves each edge
+        const e1 = cx - s1 * dy;
+        const e2 = c2 - s2 * dy;
+        let enter = left;
+        let leave = right;
+        if (ax > 0) enter = Math.max(enter, e0);
+        else leave = Math.min(leave, e0);
+        if (bx > 0) enter = Math.max(enter, e1);
+        else leave = Math.min(leave, e1);
+        if (away < 0) enter = Math.max(enter, e2);
+        else leave = Math.min(leave, e2);
+        const from = Math.ceil(Math.min(enter, size)) | 0;
+        const to = Math.floor(Math.max(leave, -1)) | 0;
         let l0 = ax * (from - cx) + ay * dy;
         let l1 = bx * (from - cx) + by * dy;
         for (let x = from, p = y * size + from; x <= to; x++, p++, l0 += ax, l1 += bx) {
@@ -961,6 +987,7 @@ const posedRow = posed => {
   return found && {layer: found[1], expression: found[2]};
 };
 const same = (p, q) => JSON.stringify(p) === JSON.stringify(q);
+const NONE = []; // no edits
 
 export class Store {
   constructor(spec) {
@@ -970,7 +997,7 @@ export class Store {
       spec,
       trained,
       base: spec.chosen,
-      edits: [],
+      edits: NONE,
       past: [],
       future: [],
       form: 'matrix',
@@ -1008,20 +1035,20 @@ export class Store {
     else if (this.posed === 'frame model') this.poseFrame('model');
   }
 
-  // Results, kept until something they depend on changes.
+  // Results, kept for each list of edits and each epoch. A list of edits never changes; another takes its place.
   at(base, edits) {
-    const key = JSON.stringify([base, edits]);
-    if (!this.cache.has(key)) {
+    const list = edits.length ? edits : NONE;
+    if (!this.cache.has(list)) {
       if (this.cache.size > 40) this.cache.clear();
-      this.cache.set(key, compute(this.spec, base, edits));
+      this.cache.set(list, []);
     }
-    return this.cache.get(key);
+    return (this.cache.get(list)[base] ??= compute(this.spec, base, list));
   }
   get result() {
     return this.at(this.base, this.edits);
   }
   get before() {
-    return this.at(this.base, []);
+    return this.at(this.base, NONE);
   }
   get computedAs() {
     // tells apart what views draw
@@ -1137,7 +1164,8 @@ export class Store {
       flat = m => (w ? (i, j) => m[j * e + i] : (i, j) => m[i * a + j]),
       table = t => (i, j) => t[i][j];
     if (layer === 'prior') layer = 'prior:0';
-    const own = (i, j) => (this.trained ? this.result.setting.prior : spec.priors[0].matrix)[i * a + j];
+    const first = this.trained ? this.result.setting.prior : spec.priors[0].matrix,
+      own = (i, j) => first[i * a + j];
     if (layer === 'prior:0' && this.trained) return own;
     if (layer.startsWith('prior:')) return (i, j) => spec.priors[Number(layer.slice(6))].matrix[i * a + j];
     if (layer === 'observed') return table(spec.observed.table);
@@ -1193,8 +1221,11 @@ export class Store {
   }
   go(clip, frame, quiet) {
     Object.assign(this, {clip, frame});
-    if (this.posed.startsWith('frame'))
-      this.poseFrame(this.posed.slice(6) === 'truth' && this.spec.clips[clip].aus ? 'truth' : 'model');
+    if (this.posed.startsWith('frame')) {
+      const labelled = this.posed.slice(6) === 'truth' && this.spec.clips[clip].aus;
+      if (labelled || learned(this.spec, 'au')) this.poseFrame(labelled ? 'truth' : 'model');
+      else this.pose({}, 'by hand');
+    }
     if (!quiet) this.changed();
   }
 }
@@ -1223,8 +1254,8 @@ const setValue = (input, v) => {
   // of a slider, only if it moves: the browser lays it out again
   if (Math.abs(Number(input.value) - v) > Number(input.step) / 2) input.value = v;
 };
-const num = (v, d = 2) =>
-  v === null || v === undefined ? 'not measured' : (v < 0 ? '−' : '') + Math.abs(v).toFixed(d);
+const num = (v, d = 2, none = 'not measured') =>
+  v === null || v === undefined ? none : (v < 0 ? '−' : '') + Math.abs(v).toFixed(d);
 const change = (v, d = 2) =>
   v === null || v === undefined
     ? 'not measured'
@@ -1272,8 +1303,14 @@ function contrast(p, q) {
   return (high + 0.05) / (low + 0.05);
 }
 // The first colour of words that can be read (WCAG 2 AA: 4.5) on `ink` laid over the ground; and that ground. Of black
-// and white one always can.
+// and white one always can. Found once for each.
+const legible = new Map();
 function readable(ink, alpha, c) {
+  const key = `${c.ground}${c.text}${ink}${alpha}`;
+  if (!legible.has(key)) legible.set(key, findReadable(ink, alpha, c));
+  return legible.get(key);
+}
+function findReadable(ink, alpha, c) {
   const over = rgbOf(ink),
     mixed = rgbOf(c.ground).map((v, k) => Math.round(v * (1 - alpha) + over[k] * alpha));
   const words = [c.text, c.on, '#000', '#fff'].find(k => contrast(rgbOf(k), mixed) >= 4.5);
@@ -1334,6 +1371,7 @@ const CSS = `
   .sx-drawer dt { max-width: 16em }
 }
 .sx-bar { display: flex; flex-wrap: wrap; gap: 6px 10px; align-items: center; margin-bottom: 8px }
+.sx-ends { justify-content: space-between }
 .sx button, .sx select, .sx textarea {
   font: inherit; color: var(--text); background: var(--ground); border: 1px solid var(--line); border-radius: 6px;
   padding: 3px 9px; min-height: 28px }
@@ -1439,7 +1477,8 @@ function segmented(name, get, set, options) {
 }
 
 // 6 ── the views ─────────────────────────────────────────────────────────────────────────────────────────────────────
-// Each is a function of the store and a context (colours, requests to redraw) that returns an element and its update.
+// Each is a function of the store and a context (colours, requests to redraw) that returns an element, how to draw its
+// canvases and how to update the rest.
 
 // Where a map has what: cells of a matrix, or edges of a graph. w is 0 for AUs → expressions and 1 for the other way.
 function mapBox(w, graph, width, {e, a}) {
@@ -1516,7 +1555,7 @@ function drawMatrix(ctx, box, cells, signed, c) {
     const [x, y] = box.cell(i, j),
       inner = [x + 1, y + 1, cw - 2, rh - 2],
       ink = signed ? (v > 0 ? c.up : c.down) : c.ink,
-      alpha = strong > 0.01 && Math.abs(v) >= 0.005 ? 0.08 + 0.87 * strong : 0;
+      alpha = strong > 0.01 && Math.abs(v) >= 0.005 ? Math.round(8 + 87 * strong) / 100 : 0;
     ctx.fillStyle = c.ground;
     ctx.fillRect(...inner);
     if (alpha) shade(ctx, ink, alpha, ...inner);
@@ -1648,7 +1687,8 @@ function mapView(store, ui) {
   const el = h(
     'section',
     {class: 'sx-card', 'aria-label': 'Map'},
-    h('div', {class: 'sx-bar'}, store.trained ? way.el : null, layer.el, form.el),
+    store.trained ? h('div', {class: 'sx-bar sx-ends'}, way.el, form.el) : null,
+    h('div', {class: 'sx-bar sx-ends'}, layer.el, store.trained ? null : form.el),
     map,
     legend,
   );
@@ -1697,8 +1737,9 @@ function mapView(store, ui) {
   }
   const fixed = i => i === spec.labels.neutral && store.trained;
 
+  const shownLayer = () => (store.held ? 'prior' : store.layer);
   function draw() {
-    const layerNow = store.held ? 'prior' : store.layer,
+    const layerNow = shownLayer(),
       signed = store.signed(layerNow),
       c = ui.colours();
     box = mapBox(wayNumber(), store.form === 'graph', Math.max(120, ui.width(stage)), {e, a});
@@ -1711,7 +1752,6 @@ function mapView(store, ui) {
         pointed: o => hover !== null && hover.i === o.i && hover.j === o.j,
       });
     else drawMatrix(ctx, box, cells, signed, c);
-    return {signed, layerNow};
   }
 
   function hit(ev) {
@@ -1791,12 +1831,16 @@ function mapView(store, ui) {
     el,
     key: () => `${store.computedAs}|${store.layer}|${store.form}|${store.held}`,
     focus: () => cursor.focus(),
-    update() {
-      const {i, j} = cellOf(spec, store.selection);
-      for (const o of [way, layer, form]) o.update();
+    draw() {
       if (!store.layers().some(([k]) => k === store.layer)) store.layer = 'difference';
       build(wayNumber());
-      const {signed, layerNow} = draw();
+      draw();
+    },
+    update() {
+      const {i, j} = cellOf(spec, store.selection),
+        layerNow = shownLayer(),
+        signed = store.signed(layerNow);
+      for (const o of [way, layer, form]) o.update();
       rows.style.gridTemplateRows = `repeat(${rows.children.length}, ${box.height / rows.children.length}px)`;
       if (box.graph) right.style.gridTemplateRows = `repeat(${a}, ${box.height / a}px)`;
       for (const b of map.querySelectorAll('.sx-lab'))
@@ -1843,10 +1887,12 @@ function poseMenu(store) {
     if (spec.observed) el.append(rows('observed', 'Observed'));
   }
   if (spec.clips.length) {
-    const frame = h('optgroup', {label: 'The frame below'}, option(['frame', 'model'], 'as the model sees it'));
+    const frame = h('optgroup', {label: 'The frame below'});
+    if (learned(spec, 'au')) frame.append(option(['frame', 'model'], 'as the model sees it'));
     if (spec.clips.some(o => o.aus)) frame.append(option(['frame', 'truth'], 'as it is labelled'));
     el.append(frame);
   }
+  const values = new Set(Array.from(el.options, o => o.value));
   function entry() {
     const row = posedRow(store.posed);
     if (row) return ['row', row.layer === 'prior' ? 'prior:0' : row.layer, row.expression];
@@ -1856,7 +1902,7 @@ function poseMenu(store) {
     el,
     update() {
       const value = JSON.stringify(entry());
-      el.value = [...el.options].some(o => o.value === value) ? value : hand.value;
+      el.value = values.has(value) ? value : hand.value;
     },
   };
 }
@@ -2069,25 +2115,32 @@ function stroke(ctx, ...points) {
   ctx.stroke();
 }
 
-// Scores and gates over the epochs, with lines at 0, ½ and 1, and one at the epoch that is shown.
-function drawEpochs(canvas, width, epochs, now, c) {
-  const height = 84,
-    wide = width > 500, // the legend stands beside the lines, or below them
-    right = wide ? 190 : 0,
-    last = epochs.length - 1,
-    ctx = sizeCanvas(canvas, width, height + (wide ? 0 : 84)),
-    x = i => 12 + (last ? i / last : 0.5) * (width - right - 24),
-    y = v => height - 10 - v * (height - 20);
+const CURVE = 84; // pixels of the curves' height
+
+// Where the curves of the epochs stand, and their legend: beside them, or below.
+function epochBox(width, n) {
+  const wide = width > 500,
+    right = wide ? 190 : 0;
+  return {
+    wide,
+    right,
+    x: i => 12 + (n > 1 ? i / (n - 1) : 0.5) * (width - right - 24),
+    y: v => CURVE - 10 - v * (CURVE - 20),
+  };
+}
+
+// Scores and gates over the epochs, with lines at 0, ½ and 1.
+function drawEpochs(canvas, width, epochs, c) {
+  const {wide, right, x, y} = epochBox(width, epochs.length),
+    ctx = sizeCanvas(canvas, width, CURVE + (wide ? 0 : 84));
   ctx.strokeStyle = c.line;
   ctx.lineWidth = 1;
   for (const v of [0, 0.5, 1]) stroke(ctx, [8, y(v)], [width - right - 8, y(v)]);
-  ctx.strokeStyle = c.soft;
-  stroke(ctx, [x(now), 2], [x(now), height - 2]);
   ctx.font = '12px system-ui, sans-serif';
   ctx.textBaseline = 'middle';
   CURVES.forEach(({name, of, ink, dash}, n) => {
     const measured = epochs.map((o, i) => [x(i), of(o)]).filter(([, v]) => v !== null),
-      [lx, ly] = wide ? [width - right + 4, 12 + n * 20] : [12, height + 12 + n * 20];
+      [lx, ly] = wide ? [width - right + 4, 12 + n * 20] : [12, CURVE + 12 + n * 20];
     ctx.strokeStyle = ctx.fillStyle = c[ink];
     ctx.lineWidth = 2;
     ctx.setLineDash(dash);
@@ -2117,8 +2170,11 @@ function epochView(store, ui) {
       oninput: () => ui.epoch(Number(slider.value)),
     }),
     said = h('span', {'aria-live': 'polite'}),
-    canvas = h('canvas', {role: 'img'}),
-    stage = h('div', {}, canvas);
+    heldOut = k => `UAR ${num(k.uar, 2, absent(spec, 'fe'))}, AU F1 ${num(k.au_f1, 2, absent(spec, 'au'))}`,
+    measured = spec.epochs.map(k => `epoch ${k.epoch}: ${heldOut(k)}`).join('; '),
+    canvas = h('canvas', {role: 'img', 'aria-label': measured}),
+    line = h('i', {class: 'sx-now', style: `height:${CURVE}px;top:0`}),
+    stage = h('div', {class: 'sx-lane'}, canvas, line);
   const gates = WAYS.map((way, w) =>
     numberSlider(`Gate ${ways[w]}`, 1, 0.01, `gate ${ways[w]}`, value => store.edit({kind: 'gate', way, value})),
   );
@@ -2161,10 +2217,18 @@ function epochView(store, ui) {
       ),
     ),
   );
+  let drawn = null,
+    width = 0;
   const scaled = way => store.edits.find(o => o.kind === 'scale' && o.way === way && o.expression === undefined)?.by ?? 1;
   return {
     el,
     key: () => store.computedAs,
+    draw() {
+      if (drawn === ui.version()) return; // no edit changes the curves
+      drawn = ui.version();
+      width = Math.max(160, ui.width(stage));
+      drawEpochs(canvas, width, spec.epochs, ui.colours());
+    },
     update() {
       const k = spec.epochs[store.base],
         {setting} = store.result,
@@ -2172,13 +2236,9 @@ function epochView(store, ui) {
       setValue(slider, store.base);
       text(
         said,
-        `${k.epoch} of ${spec.epochs[last].epoch}${chosen}. Held out: UAR ${num(k.uar)}, AU F1 ${num(k.au_f1)}.`,
+        `${k.epoch} of ${spec.epochs[last].epoch}${chosen}. Held out: ${heldOut(k)}.`,
       );
-      drawEpochs(canvas, Math.max(160, ui.width(stage)), spec.epochs, store.base, ui.colours());
-      canvas.setAttribute(
-        'aria-label',
-        spec.epochs.map(o => `epoch ${o.epoch}: UAR ${num(o.uar)}, AU F1 ${num(o.au_f1)}`).join('; '),
-      );
+      line.style.left = `${epochBox(width, spec.epochs.length).x(store.base)}px`;
       WAYS.forEach((way, w) => {
         gates[w].show(setting.gate[w], num(setting.gate[w]));
         scales[w].show(scaled(way), `× ${num(scaled(way))}`);
@@ -2200,7 +2260,7 @@ export function changes(store) {
     let most = 0,
       at = o.first * a,
       aus = 0;
-    for (let k = o.first * a; k < (o.first + o.frames) * a; k++) {
+    for (let k = o.first * a; p.au && k < (o.first + o.frames) * a; k++) {
       if (p.au[k] >= 0 !== q.au[k] >= 0) aus++;
       const d = Math.abs(p.au[k] - q.au[k]);
       if (d > most) {
@@ -2208,15 +2268,15 @@ export function changes(store) {
         at = k;
       }
     }
-    for (let i = 0; i < e; i++) most = Math.max(most, Math.abs(p.fe[c * e + i] - q.fe[c * e + i]));
+    for (let i = 0; p.fe && i < e; i++) most = Math.max(most, Math.abs(p.fe[c * e + i] - q.fe[c * e + i]));
     flips += aus;
     rows.push({
       c,
       most,
       aus,
       frame: Math.floor(at / a) - o.first,
-      was: argmax(p.fe, c * e, e),
-      is: argmax(q.fe, c * e, e),
+      was: p.fe && argmax(p.fe, c * e, e),
+      is: q.fe && argmax(q.fe, c * e, e),
     });
   });
   return {
@@ -2242,22 +2302,25 @@ function evidenceOf(store) {
   return [
     ['Prior', sourced(table)],
     ['Learned', `${num(then)} (${change(moved)} against the prior)${edited}${fixed}`],
-    ...(spec.evidence ? measuredOf(spec.evidence, s, w, i, j, moved) : [['Evidence', 'not measured']]),
+    ...(spec.evidence ? measuredOf(spec, s, w, i, j, moved) : [['Evidence', 'not measured']]),
     ...(spec.truth ? [['Truth', `P(AU${s.au} | ${s.expression}) = ${num(spec.truth.table[i][j])}`]] : []),
   ];
 }
 
-function measuredOf(ev, s, w, i, j, moved) {
+function measuredOf(spec, s, w, i, j, moved) {
+  const ev = spec.evidence;
   const support =
     ev.support[i][j] === null
-      ? 'not measured'
+      ? absent(spec, 'au')
       : `the AU was seen in ${ev.together[i][j] ?? 0} of ${ev.support[i][j]} ${s.expression} clips`;
   const [lift, low, high] = [ev.lift[i][j], ev.low[i][j], ev.high[i][j]];
   const interval =
     low === null || high === null
       ? ', no interval: too few clips, or all alike'
       : ` (95 % interval ${num(low)} to ${num(high)}${low > 1 || high < 1 ? '' : ', includes 1'})`;
+  const unknown = learned(spec, 'au') ? 'undefined: too little was seen' : 'not trained';
   const effect = w ? ev.cut_fe2au[j][i] : ev.cut_au2fe[i][j];
+  const cut = effect === null ? absent(spec, w ? 'au' : 'fe') : `${w ? 'AU F1' : 'UAR'} ${change(effect, 3)}`;
   const sd = w ? ev.seeds_fe2au[j][i] : ev.seeds_au2fe[i][j];
   const seeds =
     ev.seeds < 2 || sd === null
@@ -2265,23 +2328,33 @@ function measuredOf(ev, s, w, i, j, moved) {
       : `standard deviation ${num(sd, 3)} over ${ev.seeds} runs${Math.abs(moved) < sd ? '; more than this edge moved' : ''}`;
   return [
     ['Support', support],
-    ['Lift', lift === null ? 'undefined: too little was seen' : num(lift) + interval],
-    [`Cut, on ${ev.cut_on}`, effect === null ? 'not measured' : `${w ? 'AU F1' : 'UAR'} ${change(effect, 3)}`],
+    ['Lift', lift === null ? unknown : num(lift) + interval],
+    [`Cut, on ${ev.cut_on}`, cut],
     ['Over seeds', seeds],
   ];
 }
 
 function impactOf(store, changed) {
   // what the edits do to answers and scores, in a sentence
-  const n = store.spec.clips.length;
+  const {spec} = store;
+  const n = spec.clips.length;
   if (!n) return '';
   const [b, q] = [store.before, store.result];
+  const score = (task, x) => `${task === 'fe' ? 'UAR' : 'AU F1'} ${num(x, 2, absent(spec, task))}`;
   if (!changed)
-    return `On the ${n} clips here: UAR ${num(b.uar)}, AU F1 ${num(b.meanF1)}. Remove the edge to see what changes.`;
-  const then = (x, y) => num(x) + (Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same');
+    return (
+      `On the ${n} clips here: ${score('fe', b.uar)}, ${score('au', b.meanF1)}. ` +
+      'Remove the edge to see what changes.'
+    );
+  const then = (task, x, y) => {
+    if (x === null && y === null) return score(task, null);
+    return score(task, x) + (Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same');
+  };
+  const [answers, decisions] = [`${changed.answers} expression answers`, `${changed.flips} AU decisions`];
+  const counted = [learned(spec, 'fe') && answers, learned(spec, 'au') && decisions].filter(Boolean).join(' and ');
   return (
-    `This trained model with another map (not retraining). On the ${n} clips here: ${changed.answers} expression ` +
-    `answers and ${changed.flips} AU decisions change; UAR ${then(b.uar, q.uar)}; AU F1 ${then(b.meanF1, q.meanF1)}.`
+    `This trained model with another map (not retraining). On the ${n} clips here: ${counted} change; ` +
+    `${then('fe', b.uar, q.uar)}; ${then('au', b.meanF1, q.meanF1)}.`
   );
 }
 
@@ -2343,33 +2416,64 @@ function editBar(store, ui) {
   };
 }
 
+// A list of terms; made once, filled again and again.
+function fillTerms(list, pairs) {
+  if (list.children.length !== 2 * pairs.length)
+    list.replaceChildren(...pairs.flatMap(() => [h('dt'), h('dd')]));
+  pairs.flat().forEach((words, k) => text(list.children[k], words));
+}
+
+// A button that goes to a clip that an edit changed; filled again and again.
+function clipButton(store, ui) {
+  const canvas = h('canvas', {width: 96, height: 96, 'aria-hidden': 'true'}),
+    words = h('span');
+  let shown = null,
+    painted = '';
+  return {
+    el: h('button', {type: 'button', hidden: true, onclick: () => store.go(shown.c, shown.frame)}, canvas, words),
+    fill(o) {
+      // of `changes`; undefined: nothing
+      shown = o;
+      this.el.hidden = !o;
+      if (!o) return;
+      text(words, clipWords(store.spec, o));
+      canvas.hidden = !ui.sheet() || !store.spec.clips[o.c].tiles;
+      const key = `${o.c} ${o.frame}`;
+      if (canvas.hidden || key === painted) return;
+      painted = key;
+      ui.paint(canvas.getContext('2d'), o.c, o.frame, 0, 0, 96);
+    },
+  };
+}
+
 function drawerView(store, ui) {
   const {spec} = store;
   const heading = h('h3', {tabIndex: -1, id: ui.id('edge')});
   const list = h('dl');
-  const pics = h('div', {class: 'sx-pics'});
+  const clips = Array.from({length: 4}, () => clipButton(store, ui));
+  const pics = h(
+    'div',
+    {class: 'sx-pics'},
+    clips.map(o => o.el),
+  );
   const impact = h('p', {'aria-live': 'polite'});
   const note = h('p', {class: 'sx-note', role: 'alert'});
   const bar = editBar(store, ui);
   const editing = store.trained ? [...bar.bars, note, impact, pics, bar.call] : [];
   const el = h('section', {class: 'sx-card sx-drawer', 'aria-labelledby': ui.id('edge')}, heading, list, editing);
-  const picture = o => {
-    const go = () => store.go(o.c, o.frame);
-    return h('button', {type: 'button', onclick: go}, ui.tile(o.c, o.frame), h('span', {}, clipWords(spec, o)));
-  };
   return {
     el,
     key: () => `${store.computedAs}|${store.note}|${store.past.length}|${store.future.length}`,
     focus: () => heading.focus(),
     update() {
       text(heading, arrow(spec, store.selection));
-      list.replaceChildren(...evidenceOf(store).flatMap(([k, v]) => [h('dt', {}, k), h('dd', {}, v)]));
+      fillTerms(list, evidenceOf(store));
       if (!store.trained) return;
       bar.update();
       text(note, store.note);
       const changed = store.edits.length ? changes(store) : null;
       text(impact, impactOf(store, changed));
-      pics.replaceChildren(...(changed?.rows.slice(0, 4) ?? []).map(picture));
+      clips.forEach((o, k) => o.fill(changed?.rows[k]));
     },
   };
 }
@@ -2478,13 +2582,13 @@ function tracksView(store, ui, film) {
   const strip = h('canvas', {'aria-hidden': 'true'});
   const line = h('i', {class: 'sx-now', style: `height:${a * TRACK}px`});
   const lane = h('div', {class: 'sx-lane'}, strip, canvas, line);
+  const gap = h('div'); // beside the pictures
   const style = `height:${TRACK}px;line-height:${TRACK}px`;
   const names = h(
     'div',
     {class: 'sx-names', 'aria-hidden': 'true'},
     spec.labels.aus.map(u => h('div', {style}, `AU${u}`)),
   );
-  const grain = h('canvas');
   canvas.addEventListener('pointerdown', ev => {
     const r = canvas.getBoundingClientRect();
     const t = Math.floor(((ev.clientX - r.left) / r.width) * film.total);
@@ -2499,7 +2603,16 @@ function tracksView(store, ui, film) {
     }
   };
 
+  let pictured = '';
   function drawPictures(width) {
+    // no edit changes them
+    const key = `${film.name}|${ui.version()}`;
+    if (key === pictured) return;
+    pictured = key;
+    const sheet = ui.sheet();
+    strip.hidden = !sheet;
+    gap.style.height = line.style.top = sheet ? `${STRIP}px` : 0;
+    if (!sheet) return;
     const ctx = sizeCanvas(strip, width, STRIP);
     const n = Math.max(1, Math.floor(width / STRIP));
     for (let k = 0; k < n; k++) {
@@ -2507,22 +2620,18 @@ function tracksView(store, ui, film) {
       ui.paint(ctx, c, t, (k * width) / n, 0, Math.min(STRIP, width / n));
     }
   }
-  function drawProbabilities(ctx, width, ink) {
-    // a pixel a frame and AU, then stretched
-    const [red, green, blue] = rgbOf(ink);
-    const picture = new ImageData(film.total, a);
+  function drawProbabilities(ctx, fw, ink) {
+    const {au} = store.result;
+    ctx.fillStyle = ink;
     walk((o, c, x0) => {
       for (let t = 0; t < o.frames; t++)
         for (let j = 0; j < a; j++) {
-          const at = 4 * (j * film.total + x0 + t);
-          const p = sigmoid(store.result.au[(o.first + t) * a + j]);
-          picture.data.set([red, green, blue, 255 * (0.06 + 0.8 * p)], at);
+          ctx.globalAlpha = 0.06 + 0.8 * sigmoid(au[(o.first + t) * a + j]);
+          const from = Math.round((x0 + t) * fw); // whole pixels leave no seams
+          ctx.fillRect(from, j * TRACK + 1, Math.round((x0 + t + 1) * fw) - from, TRACK - 5);
         }
     });
-    [grain.width, grain.height] = [film.total, a];
-    grain.getContext('2d').putImageData(picture, 0, 0);
-    ctx.imageSmoothingEnabled = false;
-    for (let j = 0; j < a; j++) ctx.drawImage(grain, 0, j, film.total, 1, 0, j * TRACK + 1, width, TRACK - 5);
+    ctx.globalAlpha = 1;
   }
   function drawLabels(ctx, fw, ink) {
     // a line below a row, where the AU is labelled active
@@ -2553,18 +2662,20 @@ function tracksView(store, ui, film) {
         }
     });
   }
+  function answer(c) {
+    // what the model calls a clip, and what it called it before the edits
+    if (!learned(spec, 'fe')) return 'not trained';
+    const [was, is] = [store.before, store.result].map(o => spec.labels.expressions[argmax(o.fe, c * e, e)]);
+    return was === is ? is : `${was} → ${is}`;
+  }
   function drawAnswers(ctx, fw, colours) {
-    // what the model calls each clip
-    const {expressions} = spec.labels;
     walk((o, c, x0) => {
-      const [is, was] = [argmax(store.result.fe, c * e, e), argmax(store.before.fe, c * e, e)];
       ctx.save();
       ctx.beginPath();
       ctx.rect(x0 * fw, a * TRACK, o.frames * fw - 2, FOOT);
       ctx.clip();
       ctx.fillStyle = colours.text;
-      const said = was === is ? expressions[is] : `${expressions[was]} → ${expressions[is]}`;
-      ctx.fillText(said, x0 * fw + 3, a * TRACK + 11);
+      ctx.fillText(answer(c), x0 * fw + 3, a * TRACK + 11);
       ctx.restore();
       ctx.strokeStyle = colours.line;
       ctx.strokeRect(x0 * fw + 0.5, a * TRACK + 0.5, o.frames * fw - 1, FOOT - 1);
@@ -2578,26 +2689,22 @@ function tracksView(store, ui, film) {
         .filter((_, j) => f(j))
         .map(u => `AU${u}`)
         .join(', ');
-    const seen = list(j => store.result.au[at + j] >= 0) || 'no AU';
+    const {au, fe} = store.result;
+    const seen = au ? `the model sees ${list(j => au[at + j] >= 0) || 'no AU'}` : 'AUs: not trained';
     const labelled = clip.aus ? `; labelled ${list(j => clip.aus[store.frame][j] === '1') || 'none'}` : '';
-    const called = spec.labels.expressions[argmax(store.result.fe, store.clip * e, e)];
-    return `Frame ${film.now + 1}: the model sees ${seen}${labelled}; it calls this clip ${called}`;
+    const is = fe && spec.labels.expressions[argmax(fe, store.clip * e, e)];
+    const called = fe ? `it calls this clip ${is}` : 'expressions: not trained';
+    return `Frame ${film.now + 1}: ${seen}${labelled}; ${called}`;
   }
 
   return {
-    el: h('div', {class: 'sx-row'}, h('div', {class: 'sx-names'}, h('div', {class: 'sx-gap'}), names), lane),
-    update() {
-      const width = Math.max(120, ui.width(lane));
-      const sheet = ui.sheet();
-      line.style.left = `${(100 * (film.now + 0.5)) / film.total}%`;
-      canvas.setAttribute('aria-label', describe());
+    el: h('div', {class: 'sx-row'}, h('div', {class: 'sx-names'}, gap, names), lane),
+    draw() {
       const key = `${film.name}|${store.result.id}|${store.before.id}|${ui.version()}`;
       if (key === this.shown) return;
       this.shown = key;
-      strip.hidden = !sheet;
-      this.el.firstChild.firstChild.style.height = sheet ? `${STRIP}px` : 0;
-      line.style.top = sheet ? `${STRIP}px` : 0;
-      if (sheet) drawPictures(width);
+      const width = Math.max(120, ui.width(lane));
+      drawPictures(width);
       const colours = ui.colours();
       const ctx = sizeCanvas(canvas, width, a * TRACK + FOOT);
       const fw = width / film.total;
@@ -2605,10 +2712,14 @@ function tracksView(store, ui, film) {
       ctx.textBaseline = 'middle';
       ctx.textAlign = 'left';
       ctx.lineWidth = 1;
-      drawProbabilities(ctx, width, colours.ink);
+      if (store.result.au) drawProbabilities(ctx, fw, colours.ink);
       drawLabels(ctx, fw, colours.text);
       drawFlips(ctx, fw, colours);
       drawAnswers(ctx, fw, colours);
+    },
+    update() {
+      line.style.left = `${(100 * (film.now + 0.5)) / film.total}%`;
+      canvas.setAttribute('aria-label', describe());
     },
   };
 }
@@ -2625,6 +2736,11 @@ function answersView(store) {
 
   function showProbabilities(clip) {
     const labelled = clip.expression === null ? ' (not labelled)' : `, labelled ${expressions[clip.expression]}`;
+    if (!learned(spec, 'fe')) {
+      text(head, `Expression of this clip${labelled}: not trained`);
+      probabilities.fill([]);
+      return;
+    }
     text(head, `Expression of this clip${labelled}`);
     const now = softmax(store.result.fe, store.clip * e, e);
     const was = store.edits.length ? softmax(store.before.fe, store.clip * e, e) : [];
@@ -2638,10 +2754,15 @@ function answersView(store) {
   function showReasons(clip) {
     const s = store.selection;
     const {w, i, j} = cellOf(spec, s);
+    const what = w ? `AU${s.au}, in this frame` : `${s.expression}, in this clip`;
+    if (!learned(spec, w ? 'au' : 'fe')) {
+      text(why, `Why ${what}: not trained`);
+      reasons.fill([]);
+      return;
+    }
     const rows = parts(spec, store.result, s.way, w ? clip.first + store.frame : store.clip, w ? j : i);
     const most = Math.max(1e-9, ...rows.map(o => Math.abs(o.value)));
     const sum = rows.reduce((p, o) => p + o.value, 0);
-    const what = w ? `AU${s.au}, in this frame` : `${s.expression}, in this clip`;
     text(why, `Why ${what}: logit ${num(sum)}${w ? ' before smoothing' : ''}`);
     const largest = rows.slice(2).sort((x, y) => Math.abs(y.value) - Math.abs(x.value));
     reasons.fill(
@@ -2683,9 +2804,9 @@ function clipView(store, ui) {
     text(play, 'Pause');
     timer = setInterval(() => (el.isConnected ? film.go((film.now + 1) % film.total) : stop()), 120);
   };
+  const filled = learned(spec, 'au') ? 'Filled: the probability that the model gives. ' : 'Action units: not trained. ';
   const legend =
-    'Filled: the probability that the model gives. Line below a row: labelled active. ' +
-    'A triangle: your edits changed the decision there.';
+    filled + 'Line below a row: labelled active. A triangle: your edits changed the decision there.';
   const el = h(
     'section',
     {class: 'sx-card sx-wide', 'aria-label': 'Clips'},
@@ -2700,6 +2821,7 @@ function clipView(store, ui) {
     el,
     stop,
     key: () => `${store.computedAs}|${store.clip}|${store.frame}`,
+    draw: () => tracks.draw(),
     update() {
       choose.value = film.name;
       if (Number(frame.max) !== film.total - 1) frame.max = film.total - 1;
@@ -2727,10 +2849,11 @@ function prototypeView(store, ui) {
     ),
     el = h('section', {class: 'sx-card sx-wide', 'aria-label': 'Prototypes'}, open);
   if (!spec.clips.length) open.open = true;
+  let line = '';
   return {
     el,
     key: () => `${store.computedAs}|${open.open}`,
-    update() {
+    draw() {
       if (!open.open) return;
       const c = ui.colours(),
         width = Math.max(200, Math.min(720, ui.width(stage))),
@@ -2779,10 +2902,12 @@ function prototypeView(store, ui) {
       ctx.lineTo(left + n * side, top + e * side);
       ctx.stroke();
       const [before, after] = [b, q].map(x => num(x[pair[0] * n + pair[1]]));
-      const line =
+      line =
         'Cosines; below the diagonal before the exchange, above it after. ' +
         `The gates stand at ${store.result.setting.gate.map(v => num(v)).join(' and ')}. ` +
         `Most changed: ${names[pair[0]]} and ${names[pair[1]]}, ${before} → ${after}.`;
+    },
+    update() {
       text(said, line);
       canvas.setAttribute('aria-label', line);
     },
@@ -2998,25 +3123,21 @@ class Room {
     if (!this.spec.pictures) return;
     const img = new Image();
     img.src = `data:image/jpeg;base64,${this.spec.pictures.jpeg}`;
-    img.decode().then(
-      () => {
-        this.pictures = img;
-        this.changed();
-      },
-      () => {}, // a picture that cannot be read is not shown
-    );
+    const show = sheet => {
+      this.pictures = sheet;
+      this.changed();
+    };
+    const never = () => {}; // a picture that cannot be read is not shown
+    img
+      .decode()
+      .then(() => createImageBitmap(img)) // decoded once, not at every use
+      .then(show, never);
   }
   paint(ctx, clip, frame, x, y, size) {
     const {size: s, columns} = this.spec.pictures;
     const k = this.spec.clips[clip].tiles?.[frame];
     if (k === undefined) return;
     ctx.drawImage(this.pictures, (k % columns) * s, Math.floor(k / columns) * s, s, s, x, y, size, size);
-  }
-  tile(clip, frame) {
-    if (!this.pictures || !this.spec.clips[clip].tiles) return null;
-    const c = h('canvas', {width: 96, height: 96, 'aria-hidden': 'true'});
-    this.paint(c.getContext('2d'), clip, frame, 0, 0, 96);
-    return c;
   }
   close() {
     this.sizer.disconnect();
@@ -3070,19 +3191,19 @@ export async function mount(root, spec, link = null) {
     },
   });
 
-  function refresh(v) {
-    // draws a view again, if something that it shows has changed
-    const key = `${ui.version()}|${v.key()}`;
-    if (key === v.drawn) return;
-    v.drawn = key;
-    v.update();
+  // Shows views again that show something that has changed. Canvases come first: text on a canvas makes the browser
+  // lay out what has changed in the page, so that nothing should have.
+  function refresh(some) {
+    const stale = some.filter(v => v.shown !== (v.shown = `${ui.version()}|${v.key()}`));
+    for (const v of stale) v.draw?.();
+    for (const v of stale) v.update();
   }
   function update() {
+    refresh(views);
     const n = store.edits.length;
     text(story, tell(store));
     text(edited, `${n} edit${n === 1 ? '' : 's'}: this trained model with another map; not retraining`);
     edited.hidden = !n;
-    views.forEach(refresh);
   }
   const add = async (kind, make) => {
     await nextFrame();
@@ -3090,7 +3211,7 @@ export async function mount(root, spec, link = null) {
     views.push(v);
     grid.append(v.el);
     await breathe();
-    refresh(v);
+    refresh([v]);
   };
 
   let sent = JSON.stringify([store.selection, store.edits]);

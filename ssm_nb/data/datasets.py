@@ -49,6 +49,9 @@ class ClipDataset:
     def order(self, generator:torch.Generator): return torch.randperm(len(self), generator=generator).tolist() # of one pass
     def strict_at(self, i:int): return self.strict # of the data set that clip `i` comes from
 
+    @property
+    def each(self): return [self] # the data sets, each in its own labels; see `ClipSets`
+
 # %% ../../nbs/data/06_datasets.ipynb #8d2c6cc8
 @patch
 def _clip(self:ClipDataset, i, generator=None):
@@ -175,7 +178,8 @@ class ClipSets:
         kinds = [(o.task, o.size, o.length) for o in sets]
         if len(set(kinds))>1: raise ValueError(f'data sets to be joined differ in task, picture size or clip length: {kinds}')
         if weights is not None and len(weights)!=len(sets): raise ValueError(f'{len(weights)} weights for {len(sets)} data sets')
-        self.sets,self.space,self.task = [copy(o) for o in sets],space,sets[0].task
+        self.each,self.sets = list(sets),[copy(o) for o in sets] # in their own labels; in those of all
+        self.space,(self.task,self.size,self.length) = space,kinds[0]
         for o in self.sets: o.records,o.space = o.records.widen(space),space
         self.first,self.where = np.cumsum([0, *map(len, sets)]),' + '.join(o.where for o in sets)
         self.parts = None if weights is None else shares(len(self), weights)
@@ -202,6 +206,12 @@ def draw(self:ClipSets,
     return ds.draw(j, generator)
 
 # %% ../../nbs/data/06_datasets.ipynb #8adece7b
+@patch
+def __getitem__(self:ClipSets, i:int):
+    "Clip `i` of all as evaluation sees it, its label in the wide space"
+    ds,j = self.at(i)
+    return ds[j]
+
 @patch
 def label(self:ClipSets, i:int):
     ds,j = self.at(i)

@@ -24,6 +24,7 @@ from .formats import DATA_SETS, ManifestError
 from .own_sets import set_format
 from ..labels.cooccurrence import CoOccurrence, dataset_cooccurrence
 from ..labels.facs import AU_SETS, LabelSpace
+from ..labels.spaces import joined_space
 from ..show.plots import PALETTE, cooccurrence_heatmap, legend_above, themed
 from ..show.report import Section, write_page
 
@@ -268,6 +269,7 @@ def _parser():
 def _check_given(a, settings):
     "An error for a value of the command line that cannot be meant"
     for o in a.sets or settings.own: set_format(o, settings.data_set(o))
+    for task in ('au', 'fe'): joined_space({o:set_format(o, settings.data_set(o)).labels for o in settings.run.sets(task)})
     if a.quick is not None and a.quick<1: raise ValueError(f'--quick {a.quick}: decode one image at least')
     for k in ('fe_bs', 'au_bs'):
         if (n := getattr(a, k)) is not None and n<1: raise ValueError(f"--{k.replace('_', '-')} {n}: give 1 or more")

@@ -223,5 +223,6 @@ def check_up(
     c.compare(known)
     c.check_labels()
     c.check_images(n, torch.Generator().manual_seed(run.seed))
-    c.check_start(run, bs or released_batch(c.dataset.like, run.preset))
+    together = name in (sets := run.sets(c.dataset.task)) and len(sets)>1 # then a step takes clips of all of them
+    c.check_start(run, 1 if together else bs or released_batch(c.dataset.like, run.preset))
     return c

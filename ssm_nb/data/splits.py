@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['no_name', 'check_names', 'check_people', 'subject_shares', 'split_cost', 'held_out_people', 'held_out_clips',
-           'held_out', 'hold_out', 'kept_clips', 'thin', 'person_lines', 'crossing', 'three_parts', 'part_clips']
+           'held_out', 'hold_out', 'kept_clips', 'thin', 'person_lines', 'crossing', 'three_parts', 'crossing_sets',
+           'part_clips']
 
 # %% ../../nbs/data/08_splits.ipynb #0596ee5a
 from collections.abc import Iterable
@@ -220,6 +221,23 @@ def three_parts(
     "The parts of a run; an error where a person or a clip is on both sides, or nothing can be held out"
     if both := crossing(train, test): raise both[0]
     return (*hold_out(train, share, seed), test) if selection=='validation' else (train, test, test)
+
+# %% ../../nbs/data/08_splits.ipynb #fbdb16bb
+def _frame_folders(records, images):
+    "Folders of frames, absolute, with the first line of each"
+    which,first = np.unique(records.sequence, return_index=True)
+    return {str(images/records.folders[s]):records.lines[i] for s,i in zip(which, first)}
+
+def crossing_sets(
+    parts:dict, # name of each data set to its `three_parts`
+    images:dict # name of each to its image root
+)->list[ManifestError]:
+    "Folders that one data set trains on, and another holds out or tests on"
+    of = {k:[_frame_folders(r, Path(images[k]).resolve()) for r in three] for k,three in parts.items()}
+    both = [(a, b, part, f) for a in of for b in of if a!=b for part in (1, 2) for f in of[b][part] if f in of[a][0]]
+    why = 'a network would know the face. Put the labels of these films into one table, or leave the films out of one set.'
+    return [ManifestError(f'{a} trains on frames that {b} does not', f, f'Also in {parts[a][0].manifest}, line {of[a][0][f]}: {why}',
+                          parts[b][part].manifest, of[b][part][f]) for a,b,part,f in both]
 
 # %% ../../nbs/data/08_splits.ipynb #6fe56be4
 def part_clips(

@@ -36,20 +36,26 @@ class Results:
     transfer:dict=field(default_factory=dict) # another AU data set to its `AUProtocols`
     zero_shot:dict=field(default_factory=dict) # question about unseen expressions to its `FEEvaluation`
     observed:'ObservedMap|str|None'=None # the `ObservedMap` of the expression test set, or the reason why there is none
+    sets:dict=field(default_factory=dict) # of a task with several data sets: 'au bp4d', 'fe dfew' … to the part; `au` or `fe` is None then
 
     def __post_init__(self):
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection is {self.selection!r}; it is one of {', '.join(SELECTIONS)}")
-        if self.au is self.fe is None and not self.transfer and not self.zero_shot:
-            raise ValueError('nothing was measured: give at least one of au, fe, transfer, zero_shot')
+        if self.au is self.fe is None and not (self.transfer or self.zero_shot or self.sets):
+            raise ValueError('nothing was measured: give at least one of au, fe, transfer, zero_shot, sets')
 
 # %% ../../nbs/evaluation/06_results.ipynb #272e6873
 @patch
 def parts(self:Results)->dict: # name to `AUProtocols` or `FEEvaluation`
     "Everything that was measured, by name"
-    named = dict(au=self.au, fe=self.fe, **{f'transfer to {k}':v for k,v in self.transfer.items()},
+    named = dict(au=self.au, fe=self.fe, **self.sets, **{f'transfer to {k}':v for k,v in self.transfer.items()},
                  **{f'zero-shot {k}':v for k,v in self.zero_shot.items()})
     return {k:v for k,v in named.items() if v is not None}
+
+@patch
+def of_task(self:Results, task:str)->dict: # data set to `AUProtocols` or `FEEvaluation`; '' is the only one
+    "What was measured on the test of each data set of a task, 'au' or 'fe'"
+    return {k[3:]:v for k,v in self.parts().items() if k[:3].strip()==task}
 
 # %% ../../nbs/evaluation/06_results.ipynb #11e64c9a
 def interval_dict(
@@ -268,7 +274,9 @@ def heading(
     part:str, # a name of `Results.parts`
 )->str:
     "What a reader calls it"
-    return dict(au='Action units', fe='Expressions').get(part, part[0].upper()+part[1:])
+    task,_,name = part.partition(' ')
+    known = dict(au='Action units', fe='Expressions').get(task)
+    return known+f', {name}'*bool(name) if known else part[0].upper()+part[1:]
 
 # %% ../../nbs/evaluation/06_results.ipynb #e074c1b7
 def glance_rows(

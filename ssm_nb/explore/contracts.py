@@ -34,7 +34,7 @@ def encode(
 )->dict:          # shape, dtype, data, deflate
     "An array, fit for JSON"
     raw = np.ascontiguousarray(x, DTYPES[dtype]).tobytes()
-    return dict(shape=list(np.shape(x)), dtype=dtype, data=b64encode(zlib.compress(raw, 9) if deflate else raw).decode(), deflate=deflate)
+    return dict(shape=list(np.shape(x)), dtype=dtype, data=b64encode(zlib.compress(raw) if deflate else raw).decode(), deflate=deflate)
 
 # %% ../../nbs/explore/00_contracts.ipynb #c67f32e1
 MOST = 256*2**20 # bytes; nothing that is shown is larger

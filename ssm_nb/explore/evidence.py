@@ -10,7 +10,7 @@ __all__ = ['ClipNumbers', 'ask', 'cosines', 'answers', 'seen', 'lift_table', 'li
 import numpy as np
 import torch
 from fastprogress.fastprogress import progress_bar
-from ..data.datasets import AUClips, FEClips
+from ..data.datasets import AUClips, ClipSets, FEClips
 from ..evaluation.scores import au_scores, fe_scores
 from .edits import EditedMapping
 from .spec import Evidence, Matrix
@@ -25,11 +25,12 @@ class ClipNumbers(NamedTuple):
     "What a model makes of the clips of a data set before any map, and their labels"
     numbers:dict  # see `clip_numbers`
     labels:Tensor # (c,) expressions, or (c, t, a) AUs in {0, 1, NaN}
+    known:Tensor|None=None # (c, e) bool: expressions that the data set of a clip has; None: all
 
 # %% ../../nbs/explore/04_evidence.ipynb #273ecb0f
 def ask(
     model:SSM, # in eval mode
-    data:FEClips|AUClips, # the latter with `cover=True`
+    data:FEClips|AUClips|ClipSets, # AU clips with `cover=True`
     most:int=200, # clips; a larger data set is thinned out evenly
     bs:int=8   # clips at a time
 )->ClipNumbers:
@@ -37,7 +38,9 @@ def ask(
     rows = np.unique(np.linspace(0, len(data)-1, min(most, len(data))).round().astype(int))
     loaded = [[data[int(i)] for i in part] for part in progress_bar(np.array_split(rows, -(-len(rows)//bs)), leave=False)]
     parts = [clip_numbers(model, torch.stack([x for x,_ in part]), bs) for part in loaded]
-    return ClipNumbers({k:torch.cat([p[k] for p in parts]) for k in parts[0]}, torch.stack([y for part in loaded for _,y in part]))
+    numbers,y = {k:torch.cat([p[k] for p in parts]) for k in parts[0]},torch.stack([y for part in loaded for _,y in part])
+    if data.task=='au' or y.ndim==1: return ClipNumbers(numbers, y)
+    return ClipNumbers(numbers, (y==1).float().argmax(1), ~y.isnan()) # of several data sets
 
 # %% ../../nbs/explore/04_evidence.ipynb #2e3feec2
 def cosines(
@@ -113,6 +116,7 @@ def _gram(model):
 def _uar(clips, gram, mapping, model):
     "Mean recall of expressions"
     logits = answers(clips, gram, mapping, model.smoother)[0]
+    if clips.known is not None: logits = logits.masked_fill(~clips.known, -torch.inf) # each clip in the labels of its data set
     return fe_scores(logits.double().numpy(), clips.labels.numpy(), model.space).uar
 
 def _f1(clips, gram, mapping, model):
@@ -163,16 +167,18 @@ def _seen_together(clips, gram, model):
 # %% ../../nbs/explore/04_evidence.ipynb #7169232a
 def collect_evidence(
     model:SSM,           # trained, in eval mode
-    fe:FEClips|None=None,# held-out expression clips
-    au:AUClips|None=None,# held-out AU clips, with `cover=True`
+    fe:FEClips|ClipSets|None=None,# held-out expression clips
+    au:AUClips|ClipSets|None=None,# held-out AU clips, with `cover=True`
     others:list|tuple=(),# models of the same kind from other seeds
-    most:int=200         # clips of each set
+    most:int=200,        # clips of each set
+    tasks:tuple=('fe','au') # branches that were trained; nobody asks the others
 )->tuple[Evidence,Matrix|None]: # of every edge; and P(AU | expression) as the model sees it
     "What speaks for each edge"
     answered = [None if d is None else ask(model, d, most) for d in (fe, au)]
     tables,matrix = [np.full(tuple(model.mapping.prior.shape), np.nan)]*5,None
-    if fe is not None: tables,matrix = _seen_together(answered[0], _gram(model), model)
+    if fe is not None and 'au' in tasks: tables,matrix = _seen_together(answered[0], _gram(model), model)
+    scored = [s if task in tasks else None for s,task in zip(answered, ('fe', 'au'))]
     maps = [[getattr(o.mapping, w)().detach().cpu().numpy() for o in (model, *others)] for w in ('au2fe', 'fe2au')]
-    counts = ' and '.join(f'{len(s.labels)} held-out {k} clips' for s,k in zip(answered, ('expression', 'AU')) if s)
-    return Evidence(matrix.source if matrix else 'not measured', *tables, *cut_effects(model, *answered), counts or 'not measured',
+    counts = ' and '.join(f'{len(s.labels)} held-out {k} clips' for s,k in zip(scored, ('expression', 'AU')) if s)
+    return Evidence(matrix.source if matrix else 'not measured', *tables, *cut_effects(model, *scored), counts or 'not measured',
                     len(others)+1 if others else 0, *map(spread, maps)),matrix

@@ -31,6 +31,7 @@ from ..runs.config import read_config, run_data
 from ..runs.runs import best_model, run_title
 from ..training.log import best_epoch
 from ..training.snapshots import Watched, clip_numbers, map_numbers, read_snapshots, watched_clips
+from ..training.variants import VARIANTS
 from torch import Tensor
 
 # %% ../../nbs/explore/05_sources.ipynb #65df202e
@@ -84,12 +85,14 @@ def prior_tables(
 def _floats(x): return {k:(float(v) if v.ndim==0 else v.flatten(0, 1).numpy() if k.startswith('au_') else v.numpy()) for k,v in x.items()}
 
 def epoch_of(
-    taken:dict # `map_numbers` and `clip_numbers`, epoch (from 0), scores
+    taken:dict, # `map_numbers` and `clip_numbers`, epoch (from 0), scores
+    tasks:tuple=('fe','au') # branches that were trained; what the others say is left out
 )->Epoch:
     "A snapshot as an entry of a specification"
-    s = taken.get('scores') or {}
-    numbers = {k:taken[k] for k in ('d1', 'd2', 'alpha', 'beta', 'gram', 'taps', 'fe_head', 'fe_dot', 'au_head', 'au_dot')}
-    return Epoch(epoch=taken['epoch']+1, au_f1=s.get('au_f1'), uar=s.get('uar'), **_floats(numbers))
+    s,said = taken.get('scores') or {},[f'{task}_{part}' for task in tasks for part in ('head', 'dot')]
+    numbers = dict.fromkeys(('fe_head', 'fe_dot', 'au_head', 'au_dot'))
+    numbers |= _floats({k:taken[k] for k in ('d1', 'd2', 'alpha', 'beta', 'gram', 'taps', *said)})
+    return Epoch(epoch=taken['epoch']+1, au_f1=s.get('au_f1'), uar=s.get('uar'), **numbers)
 
 # %% ../../nbs/explore/05_sources.ipynb #165df717
 def _sheet(frames, size, columns):
@@ -163,14 +166,14 @@ def true_table(
     return Matrix('P(AU | expression) with which rendered clips are drawn', p)
 
 # %% ../../nbs/explore/05_sources.ipynb #488e6f6a
-def _assembled(model, title, taken, chosen, known, watched, found, rendered, pictures, made):
+def _assembled(model, title, taken, chosen, known, watched, found, tasks, rendered, pictures, made):
     "The parts of a specification, put together and sealed"
     given_away = watched is not None and (rendered if pictures is None else pictures)
     sheet,tiles = mosaic(watched.pixels) if given_away else (None, None)
     clips = clips_of(known, taken[-1]['au_head'].shape[1], tiles)
     priors = prior_tables(model.space, model.mapping.prior.cpu().numpy())
     truth = true_table(model.space) if rendered else None
-    return sealed(Spec(FORMAT, title, labels_of(model.space), priors, truth, found[1], [epoch_of(o) for o in taken], chosen,
+    return sealed(Spec(FORMAT, title, labels_of(model.space), priors, truth, found[1], [epoch_of(o, tasks) for o in taken], chosen,
         model.smoother.mode, clips, sheet, found[0], face_model(aus=shown_aus(model.space)), made))
 
 # %% ../../nbs/explore/05_sources.ipynb #f18b12c4
@@ -180,7 +183,8 @@ def model_spec(
     title:str,        # one line
     epochs:list|None=None, # what `Snapshots` kept of these clips; None: this model alone
     chosen:int|None=None, # position in `epochs`; the last if not given
-    found:tuple=(None, None), # from `evidence`
+    found:tuple=(None, None), # from `collect_evidence`
+    tasks:tuple=('fe','au'), # branches that were trained
     rendered:bool|None=None, # are the faces drawn? None: unknown
     pictures:bool|None=None, # give pictures away? Only rendered ones, if not given
     **about           # data, split, protocol, seed: see `Provenance`
@@ -191,7 +195,8 @@ def model_spec(
     made = dict(data='not said', split=watched.split, protocol=FIXED, seed=None)|about
     made = Provenance(rendered={True:'yes', False:'no', None:'unknown'}[rendered], versions=versions(), made=str(date.today()),
                       hash='', **made)
-    return _assembled(model, title, epochs, len(epochs)-1 if chosen is None else chosen, known, watched, found, rendered, pictures, made)
+    chosen = len(epochs)-1 if chosen is None else chosen
+    return _assembled(model, title, epochs, chosen, known, watched, found, tasks, rendered, pictures, made)
 
 # %% ../../nbs/explore/05_sources.ipynb #d67efccf
 def _held_out(config, settings):
@@ -215,10 +220,11 @@ def run_spec(
 )->Spec:
     "Everything that a run can tell"
     taken,config,model = read_snapshots(folder),read_config(folder),best_model(folder)
-    known,data = taken[-1]['clips'],_held_out(config, settings)
-    found = collect_evidence(model, data.fe_choose, data.au_choose, [best_model(o) for o in others], most) if data else (None, None)
+    known,data,tasks = taken[-1]['clips'],_held_out(config, settings),VARIANTS[config.variant].tasks
+    seeds = [best_model(o) for o in others]
+    found = collect_evidence(model, data.fe_choose, data.au_choose, seeds, most, tasks) if data else (None, None)
     chosen = best_epoch([(o['scores'] or {}).get('quality', np.nan) for o in taken])
     title,rendered = run_title(config),config.embedded is not None
     split = 'the TEST set: epochs were chosen on it' if config.selection=='test' else 'training data that was held out'
     made = Provenance(title, 'yes' if rendered else 'no', split, FIXED, config.seed, versions(), str(date.today()), '')
-    return _assembled(model, title, taken, chosen, known, _watched(data, known), found, rendered, pictures, made)
+    return _assembled(model, title, taken, chosen, known, _watched(data, known), found, tasks, rendered, pictures, made)

@@ -59,10 +59,10 @@ class Epoch:
     taps:'float32 a k'        # smoothing filter of each AU
     au_f1:'number?'           # held-out mean F1, protocol fixed; null: not measured
     uar:'number?'             # held-out mean recall of expressions; null: not measured
-    fe_head:'float32 c e'     # expression logits of the classifier
-    fe_dot:'float32 c n'      # unit feature of a clip times each prototype
-    au_head:'float32 f a'     # AU logits of the classifier
-    au_dot:'float32 f n'      # unit feature of a frame times each prototype
+    fe_head:'float32 c e?'    # expression logits of the classifier; null: the branch was not trained
+    fe_dot:'float32 c n?'     # unit feature of a clip times each prototype; null with it
+    au_head:'float32 f a?'    # AU logits of the classifier; null: the branch was not trained
+    au_dot:'float32 f n?'     # unit feature of a frame times each prototype; null with it
 
 # %% ../../nbs/explore/01_spec.ipynb #7fa7730c
 @record
@@ -220,6 +220,15 @@ def _check_epoch(k, where):
     short = decode(k['gram']).diagonal()<=0
     if short.any(): spec_fault(f'{where}.gram', f'is not above 0 on its diagonal, at row {short.argmax()}')
 
+# %% ../../nbs/explore/01_spec.ipynb #5756e222
+def _check_branches(epochs):
+    "A branch that was not trained says nothing, in no epoch"
+    for i,k in enumerate(epochs):
+        for part in ('fe_head', 'fe_dot', 'au_head', 'au_dot'):
+            first = f'{part[:2]}_head'
+            if (k[part] is None)!=(epochs[0][first] is None):
+                spec_fault(f'epochs[{i}].{part}', f'and epochs[0].{first} are null together or not at all')
+
 # %% ../../nbs/explore/01_spec.ipynb #4e264466
 def _check_numbers(d):
     "Priors, what stands beside them, epochs"
@@ -228,6 +237,7 @@ def _check_numbers(d):
         if d[name]: _cells(d[name]['table'], f'{name}.table', lambda v,i,j: not 0<=v<=1,
             'is not between 0 and 1')
     for i,k in enumerate(d['epochs']): _check_epoch(k, f'epochs[{i}]')
+    _check_branches(d['epochs'])
 
 # %% ../../nbs/explore/01_spec.ipynb #91f9c92d
 def _check_evidence(ev):
@@ -311,6 +321,13 @@ def check_spec(
 def to_dict(self:Spec)->dict: # fit for JSON, and checked; NaN in a table is null
     "The specification as JSON says it"
     return check_spec(plain_fields('Spec', self))
+
+@patch
+def trained(self:Spec,
+    task:str # 'fe' or 'au'
+)->bool:
+    "Whether that branch learned anything; one that did not has no numbers"
+    return all(getattr(k, f'{task}_head') is not None for k in self.epochs)
 
 @patch
 def payload(self:Spec)->str: # base64

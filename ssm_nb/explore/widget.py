@@ -53,6 +53,11 @@ class Explorer(anywidget.AnyWidget):
     @cached_property
     def payload(self): return self.spec.payload()
 
+    def _repr_mimebundle_(self, **kwargs):
+        data,about = super()._repr_mimebundle_(**kwargs)
+        said = f'**{self.spec.title}.** *An explorer: run this cell to use it.*'
+        return {**data, 'text/markdown':said, 'text/plain':said.replace('*', '')},about
+
 # %% ../../nbs/explore/07_widget.ipynb #ef93f47f
 @patch
 def heard(self:Explorer,
@@ -80,6 +85,18 @@ def posed_clip(
     return to_uint8(render(basis, person(), scene, size)).permute(0, 3, 1, 2)[:,None].expand(-1, t, -1, -1, -1)
 
 # %% ../../nbs/explore/07_widget.ipynb #9f4909b8
+def _units_seen(
+    probs,  # (a,) of the AUs
+    space,  # labels of the model
+    posed   # AU numbers of the face
+):
+    "What a trained AU branch says of a face, beside the truth"
+    rows = [f"AU{u} {p:.0%}{' (posed)' if u in posed else ' (not posed)'}" for u,p in zip(space.aus, probs) if p>=.5]
+    missed = [f'AU{u}' for u,p in zip(space.aus, probs) if u in posed and p<.5]
+    blind = [f'AU{u}' for u in sorted(posed-set(space.aus))]
+    return (f"The model sees {', '.join(rows) or 'no AU'}"+(f"; misses {', '.join(missed)}" if missed else '')
+            +(f"; was never taught {', '.join(blind)}" if blind else ''))
+
 @patch
 @torch.no_grad()
 def answer(self:Explorer,
@@ -92,15 +109,12 @@ def answer(self:Explorer,
     model = edited_model(self.model, self.edits, self.spec).eval()
     x = normalise(clip).to(next(model.parameters()).device)
     out,space = model(x, x),model.space
-    probs,fe = out.au[0].mean(0).sigmoid().tolist(),out.fe[0].softmax(-1)
-    true = {u for u in pose['aus'] if max(side('left')[u], side('right')[u])>=.3}
-    rows = [f"AU{u} {p:.0%}{' (posed)' if u in true else ' (not posed)'}" for u,p in zip(space.aus, probs) if p>=.5]
-    missed = [f'AU{u}' for u,p in zip(space.aus, probs) if u in true and p<.5]
-    blind = [f'AU{u}' for u in sorted(true-set(space.aus))]
-    return (f"The model sees {', '.join(rows) or 'no AU'}"+(f"; misses {', '.join(missed)}" if missed else '')
-            +(f"; was never taught {', '.join(blind)}" if blind else '')
-            +f'. It calls the face {space.expressions[int(fe.argmax())]} ({float(fe.max()):.0%}). A still, even-lit face is '
-             f'unlike the clips it was trained on.')
+    posed = {u for u in pose['aus'] if max(side('left')[u], side('right')[u])>=.3}
+    aus = _units_seen(out.au[0].mean(0).sigmoid().tolist(), space, posed) if self.spec.trained('au') else 'Action units: not trained'
+    fe = out.fe[0].softmax(-1)
+    called = f'It calls the face {space.expressions[int(fe.argmax())]} ({float(fe.max()):.0%})'
+    called = called if self.spec.trained('fe') else 'Expressions: not trained'
+    return f'{aus}. {called}. A still, even-lit face is unlike the clips it was trained on.'
 
 # %% ../../nbs/explore/07_widget.ipynb #2fffcdc4
 def explore(

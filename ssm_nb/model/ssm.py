@@ -104,6 +104,7 @@ def build_ssm(
     clip_weights:dict=None, # state dict of a pretrained CLIP of this configuration
     semantic_weight:float=0.1, # of semantic logits; 0: no prototypes
     bridge:bool=False, # predictions speak to each other too, see [bridge](08_bridge.ipynb)
+    sets:dict|None=None, # of several data sets to a task, the labels of each by its name; only written down
 ) -> SSM: # in training mode, on the CPU
     "An SSM of any size"
     check_labels(space, prior, au_prompts, fe_prompts)
@@ -118,7 +119,8 @@ def build_ssm(
                 DynamicMapping(prior.matrix, space.neutral), space, n_frames, smoothing, gen,
                 semantic_weight, Bridge(prior.matrix) if bridge else None)
     model.config = dict(clip_cfg=deepcopy(clip_cfg), space=space.to_dict(), n_frames=n_frames, smoothing=smoothing,
-                        semantic_weight=semantic_weight, bridge=bridge, **prompts, **experts, **contexts)
+                        semantic_weight=semantic_weight, bridge=bridge, **prompts, **experts, **contexts,
+                        **(dict(sets=sets) if sets else {}))
     return model
 
 # %% ../../nbs/model/09_ssm.ipynb #a129ebca

@@ -47,7 +47,7 @@ def run_folder(
 )->Path:               # below `out`
     "Where a run goes if nobody says"
     c = config
-    data = f"{c.au}{c.au_fold}_{c.fe}{c.fe_fold}{f'_{c.embedded}' if c.embedded else ''}"
+    data = f"{'+'.join(c.sets('au'))}{c.au_fold}_{'+'.join(c.sets('fe'))}{c.fe_fold}{f'_{c.embedded}' if c.embedded else ''}"
     prior = '' if c.prior=='ssm' else f'_prior_{Path(c.prior).stem}'
     variant = ''.join(f'_{o}' for o in (c.variant*(c.variant!='ssm'), f'au_people{c.au_people}'*(c.au_people>0),
                                         f'fe_clips{c.fe_clips}'*(c.fe_clips>0)) if o)
@@ -55,7 +55,7 @@ def run_folder(
     return settings.paths.out/'runs'/f'{data}{variant}{prior}_seed{c.seed}{chosen}'
 
 # %% ../../nbs/runs/05_commands.ipynb #7583ecb8
-_TRAIN = '''Train one model on an AU data set and an expression data set, and evaluate it.
+_TRAIN = '''Train one model on an AU data set and an expression data set, or on several of each, and evaluate it.
 
 A run is a folder. In an empty one it starts; in the folder of this very run it goes on where it stood,
 also after a power cut; in the folder of another run it refuses. It leaves config.json, environment.json,
@@ -71,7 +71,9 @@ _TRAIN_EXAMPLES = '''  ssm-train --embedded small
   ssm-train runs/first --precision bf16 --workers 8 --recompute
         the same run, after it ran out of memory: it goes on
   ssm-train runs/released --selection test
-        as the SSM release chose its epochs; says so everywhere'''
+        as the SSM release chose its epochs; says so everywhere
+  ssm-train runs/many --au bp4d disfa --fe dfew mafw --fe-weights 1 2
+        two sets of each task in one model, MAFW drawn twice as often as DFEW; a score for each set'''
 
 # %% ../../nbs/runs/05_commands.ipynb #d5b5aacc
 def ssm_train(
@@ -96,14 +98,22 @@ def _train(a, config, settings):
     train_run(config, settings, folder, a.device)
     if not a.no_evaluate: _evaluated(folder, settings, a.device)
 
+# %% ../../nbs/runs/05_commands.ipynb #b1ab3c48
+def _of_set(name, basis, what):
+    "Which of several data sets a score is of, and how many labels its mean is over"
+    return f', {name}, {basis} {what}' if name else ''
+
 # %% ../../nbs/runs/05_commands.ipynb #1d1ef438
 def score_words(
     results:'Results', # of a run
 )->str:
     "The main scores, for a terminal"
-    au = 'AU mean F1: '+', '.join(f'{p} {s.mean():.3f}' for p,s in results.au.scores.items()) if results.au else 'AUs were not trained'
-    fe = f'UAR {results.fe.scores.uar:.3f}, WAR {results.fe.scores.war:.3f}' if results.fe else 'expressions were not trained'
-    return f"{au}\n{fe}{', epochs chosen on the TEST set'*(results.selection=='test')}"
+    au = [f"AU mean F1{_of_set(k, o.scores['fixed'].basis(), 'AUs')}: "+', '.join(f'{p} {s.mean():.3f}' for p,s in o.scores.items())
+          for k,o in results.of_task('au').items()]
+    fe = [f"UAR {o.scores.uar:.3f}, WAR {o.scores.war:.3f}{_of_set(k, o.scores.basis, 'expressions')}"
+          for k,o in results.of_task('fe').items()]
+    lines = [*(au or ['AUs were not trained']), *(fe or ['expressions were not trained'])]
+    return '\n'.join(lines)+', epochs chosen on the TEST set'*(results.selection=='test')
 
 # %% ../../nbs/runs/05_commands.ipynb #2becdc7a
 def _evaluated(folder, settings, device, **kwargs):

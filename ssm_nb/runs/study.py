@@ -20,7 +20,7 @@ from time import sleep, time
 from typing import Any
 from ..core.files import locked, write_csv, write_json, write_text
 from ..core.options import RunConfig
-from ..core.settings import Entry, Settings, SettingsError, keys_of, read_entries
+from ..core.settings import Entry, Settings, SettingsError, keys_of, listed, read_entries
 from ..core.texts import closest, markdown_table
 from ..evaluation.bootstrap import mean_ci
 from ..evaluation.results import Results
@@ -44,7 +44,7 @@ class Study:
 # %% ../../nbs/runs/04_study.ipynb #da9a9ac7
 def _words(entry:Entry, valid:Sequence[str])->tuple:
     "The words of a line, each of them valid"
-    words = tuple(entry.value.replace(',', ' ').split())
+    words = tuple(listed(entry.value))
     for o in words:
         if o not in valid: raise SettingsError(entry, f'{o!r} is unknown here: {closest(o, valid)}')
     return words
@@ -102,7 +102,12 @@ def runs(self:Study,
     settings:Settings, # of this machine
 )->dict: # place, such as 'full/ssm/seed0', to `RunConfig`
     "All runs, in their order"
-    one = lambda s,r,v: run_config(settings, **self.options|self.regimes[r], seed=s, variant=v)
+    def one(seed, regime, variant):
+        config = run_config(settings, **self.options|self.regimes[regime], seed=seed, variant=variant)
+        for k in ('au', 'fe'):
+            if len(config.sets(k))==1: continue
+            raise ValueError(f"{k} names {', '.join(config.sets(k))}: a study compares runs with one AU set and one expression set")
+        return config
     return {f'{r}/{v}/seed{s}':one(s, r, v) for s in self.seeds for r in self.regimes for v in self.variants}
 
 # %% ../../nbs/runs/04_study.ipynb #7f7b1a75
