@@ -19,7 +19,7 @@ from ssm_nb.evaluation.bootstrap import mean_ci
 from ssm_nb.model.bridge import Bridge
 from ssm_nb.training.exchange import exchange_share, gradient_sizes
 from study import PRESET, REGIMES, SAME, SPACE, VARIANTS, evaluate, read_all, train
-from study_table import SCORES, verdict
+from study_table import ALSO, SCORES, verdict
 
 RESULTS = Path(__file__).parent/'results'/'study_designs.json'
 WORLD,SEEDS = 100,range(1000, 1005)
@@ -145,7 +145,7 @@ def differences(runs):
     "Paired differences of each design and the single task of the same seed."
     at = {(r['seed'], r['design'], r['regime']):r for r in runs}
     for (s,d,r),run in list(at.items()):
-        if r=='full' and d=='au_only': at[s,d,'few_fe'] = run               # it does not see what the other lacks
+        if r=='full' and d in ALSO: at[s,d,ALSO[d]] = run                       # it does not see what the other lacks
     out = []
     for regime in REGIMES:
         for design in WORDS:
