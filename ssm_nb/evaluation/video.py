@@ -147,10 +147,11 @@ def enqueue(self:FaceTable,
 # %% ../../nbs/evaluation/09_video.ipynb #d01dcb77
 def nearest_window(
     n:int, # frames of a run
-    middles:list[float], # of its windows, in frames from the run's first
+    middles:list[float], # of its windows, ascending, in frames from the run's first
 )->np.ndarray: # (n,) number of the window that answers for each frame
     "The window whose middle is nearest to a frame's middle"
-    return np.abs(np.arange(n)[:,None]+.5-np.array(middles)).argmin(1)
+    m = np.array(middles)
+    return np.searchsorted((m[1:]+m[:-1])/2, np.arange(n)+.5) # of two that are as near, the earlier
 
 # %% ../../nbs/evaluation/09_video.ipynb #3d68cec8
 @patch
