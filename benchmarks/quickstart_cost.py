@@ -99,7 +99,7 @@ def measured_quickstart(tree):
 def profile(n):
     "Processor time by operation, the largest first, and what part of it the backward pass is."
     import torch
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], schedule=torch.profiler.schedule(wait=0, warmup=1, active=n-1)) as p:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], schedule=torch.profiler.schedule(wait=0, warmup=1, active=n-1), acc_events=True) as p:
         cost = steps(n, p.step)
     rows = sorted(p.key_averages(), key=lambda o: -o.self_cpu_time_total)
     whole = sum(o.self_cpu_time_total for o in rows)
