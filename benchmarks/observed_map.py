@@ -1,7 +1,8 @@
 """Is the observed map near the truth, do its intervals hold it, and is it a better start than a wrong prior?
 
-The map was designed on the people of `embedded_data(…, seed=100)`. These are the people of the study, and seeds that the study does not use. Each
-seed trains from the shuffled prior (its rows under wrong names) on its training clips without 4 laboratory people, who calibrate the detector. Then
+The map was designed on the people of `embedded_data(…, seed=100)`. These are the people of the study, and seeds with which it trains single tasks and
+the bridge only. Each seed trains from the shuffled prior (its rows under wrong names) on its training clips without 4 laboratory people, who
+calibrate the detector. Then
 
 - the map observed in the *test* clips, people that the model never saw, is compared with the true P(AU | expression);
 - the map observed in the *training* clips, whose AUs nobody annotated, becomes the prior of a second run, without the same 4 people. How far its

@@ -98,9 +98,10 @@ def all_clips(data, name):
 def read_views(ds, task, rows):
     "(1+views, clips, t, d) tokens of the clips in `rows`, one list for each view; 0 elsewhere."
     tower,tokens = new_model(0).eval().image,None
-    for v,some in enumerate(rows):
+    for v,some in enumerate(map(list, rows)):
+        if not some: continue
         draw = (lambda i: ds[i][0]) if v==0 else (lambda i: ds.draw(i, keyed_generator(0, 'view', task, v-1, i))[0])
-        for few in torch.as_tensor(list(some)).split(12):
+        for few in torch.as_tensor(some).split(12):
             x = read_clips(tower, torch.stack([draw(i) for i in few.tolist()]))
             if tokens is None: tokens = x.new_zeros(1+VIEWS, len(ds), *x.shape[1:])
             tokens[v,few] = x

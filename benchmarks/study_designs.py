@@ -1,4 +1,5 @@
-"""Forms of the bridge that were tried, on design people: nobody here is in the study, whose figures no choice has seen.
+"""Forms of the bridge that were tried, on design people: nobody here is in the study. That a second form was needed was seen there (see study.py);
+which form it became was chosen here.
 
 People are those of `embedded_data(…, seed=100)`, seeds begin at 1000; seed k tests on every third laboratory person and every fifth wild person,
 beginning with k mod 3 and k mod 5. The setting is that of the study (see study.py), with its regimes. Each design is compared with the single tasks of

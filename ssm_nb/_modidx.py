@@ -2447,6 +2447,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'ssm_nb/training/variants.py'),
                                           'ssm_nb.training.variants.Variant': ( 'training/variants.html#variant',
                                                                                 'ssm_nb/training/variants.py'),
+                                          'ssm_nb.training.variants.check_bridge': ( 'training/variants.html#check_bridge',
+                                                                                     'ssm_nb/training/variants.py'),
                                           'ssm_nb.training.variants.leave_out': ( 'training/variants.html#leave_out',
                                                                                   'ssm_nb/training/variants.py'),
                                           'ssm_nb.training.variants.parts_of': ( 'training/variants.html#parts_of',

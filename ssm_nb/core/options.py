@@ -22,8 +22,8 @@ VariantName = Literal['au_only', 'fe_only', 'shared', 'no_exchange', 'fixed_prio
 @dataclass(frozen=True)
 class RunConfig(Run):
     "What a run is"
-    au_fold:Count = 1 # which split of the AU set, counted from 1; of several, of all that have folds
-    fe_fold:Count = 1 # which split of the expression set, counted from 1; of several, of all that have folds
+    au_fold:Count = 1 # which split of the AU set, counted from 1; with several sets, the same fold of each that has folds
+    fe_fold:Count = 1 # which split of the expression set, counted from 1; with several sets, the same fold of each that has folds
     # rendered faces in place of both data sets: nothing to download, drawn once in a minute or two; tiny: to see that
     # everything works
     embedded:EmbeddedSize|None = None

@@ -183,6 +183,9 @@ class ClipSets:
         for o in self.sets: o.records,o.space = o.records.widen(space),space
         self.first,self.where = np.cumsum([0, *map(len, sets)]),' + '.join(o.where for o in sets)
         self.parts = None if weights is None else shares(len(self), weights)
+        never = [o.where for o,w,n in zip(sets, weights or [], self.parts or []) if w>0 and n==0]
+        if never:
+            raise ValueError(f"weights {list(weights)} leave {', '.join(never)} no clip in a pass of {len(self)}; give more weight, or 0")
 
     def __len__(self): return int(self.first[-1])
 

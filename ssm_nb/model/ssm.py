@@ -103,7 +103,7 @@ def build_ssm(
     seed:int=0, # of every first weight
     clip_weights:dict=None, # state dict of a pretrained CLIP of this configuration
     semantic_weight:float=0.1, # of semantic logits; 0: no prototypes
-    bridge:bool=False, # predictions speak to each other too, see [bridge](08_bridge.ipynb)
+    bridge:bool=False, # in training, labels of each task teach the other's branch too, see [bridge](08_bridge.ipynb)
     sets:dict|None=None, # of several data sets to a task, the labels of each by its name; only written down
 ) -> SSM: # in training mode, on the CPU
     "An SSM of any size"

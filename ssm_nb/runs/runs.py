@@ -27,8 +27,8 @@ from ..core.settings import Settings
 from ..data.datasets import AUClips, ClipSets, FEClips
 from ..data.manifests import read_manifest
 from ..data.own_sets import set_format
-from ssm_nb.evaluation.protocols import (AUProtocols, AUTracks, FEEvaluation, au_protocols, au_tracks, fe_evaluation, fe_predictions,
-    pooled)
+from ..evaluation.protocols import AUProtocols, AUTracks, FEEvaluation, au_protocols
+from ..evaluation.protocols import au_tracks, fe_evaluation, fe_predictions, pooled
 from ..evaluation.observed import clip_aus, observed_map, wild_truth
 from ..faces.embedded import embedded_data
 from ..evaluation.results import Results
@@ -48,7 +48,7 @@ from ..show.run_plots import gates, loss_curves
 from ..show.report import Section
 from ..training.checkpoint import safeguards
 from ..training.learner import SSMLearner, ssm_learner, train
-from ..training.variants import VARIANTS, leave_out, parts_of, variant_callbacks
+from ..training.variants import VARIANTS, check_bridge, leave_out, parts_of, variant_callbacks
 from ..training.log import Validation, best_epoch
 from ..training.snapshots import Snapshots, watched_clips
 
@@ -80,6 +80,7 @@ def run_model(
     c,space,prior = config.constants,run_space(config, settings),run_prior(config, settings)
     size = dict(n_expert_blocks=c.n_expert_blocks, expert_hidden=c.expert_hidden)
     variant = VARIANTS[config.variant]
+    check_bridge(variant, prior)
     model = build_ssm(clip_config(c.clip), space, prior, *class_prompts(space, prior), **size, **parts_of(variant),
         routing=c.routing, smoothing=c.smoothing, seed=config.seed, clip_weights=start_weights(config, settings),
         sets=several_sets(config, settings))
