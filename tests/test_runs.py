@@ -102,12 +102,14 @@ def test_two_processes_are_one_run(top):
 def test_a_changed_manifest_is_another_run(top, settings, tmp_path):
     config = run_config(settings, embedded='tiny')
     sets = run_sets(config, settings)
-    copy = tmp_path/'train.list'; copy.write_text(sets['au'].train.read_text())
+    (name,au), = sets['au'].items()
+    copy = tmp_path/'train.list'; copy.write_text(au.train.read_text())
+    moved = sets|dict(au={name:replace(au, train=copy)})
     about = description(config, sets)
     enter_folder(tmp_path/'run', about, 'cpu')
-    check_folder(tmp_path/'run', description(config, sets|dict(au=replace(sets['au'], train=copy)))) # moved, not changed
+    check_folder(tmp_path/'run', description(config, moved)) # moved, not changed
     copy.write_text(copy.read_text().replace(' 1', ' 0', 1))
-    with pytest.raises(ValueError, match='manifest au_train was [0-9a-f]{12}, is now'): check_folder(tmp_path/'run', description(config, sets|dict(au=replace(sets['au'], train=copy))))
+    with pytest.raises(ValueError, match='manifest au_train was [0-9a-f]{12}, is now'): check_folder(tmp_path/'run', description(config, moved))
     assert read_config(tmp_path/'run')==config and not is_done(tmp_path/'run', about)
 
 def test_a_person_on_both_sides_stops_a_run(top, settings, tmp_path):
