@@ -294,31 +294,35 @@ def processor():
     return name[1] if name else platform.processor() or platform.machine()
 
 
+def left(plan, is_done, claims):
+    "Runs of a plan that are not done and that no other process is at; nobody else begins one while it is in hand."
+    claims.mkdir(exist_ok=True)
+    for run in plan:
+        if is_done(*run): continue
+        claim = FileLock(claims/'-'.join(map(str, run)))
+        try: claim.acquire(blocking=False)
+        except TimeoutError: continue                                         # another process is at it
+        try:
+            if not is_done(*run): yield run
+        finally: claim.release()
+
+
 def main(seconds=1e9):
     torch.set_num_threads(1)
     settings,begun = load_settings(),time.time()
     made = dict(processor=processor(), torch=torch.__version__, pictures=embedded_data(settings.paths.cache, SMALL).root.name)
     data,claims = read_all(settings),Path(settings.paths.cache)/'study-claims'
-    claims.mkdir(exist_ok=True)
-    lock = FileLock(claims/'results')
-    for seed,variant,regime in planned():
-        name = f'{seed}-{variant}-{regime}'
-        mine = FileLock(claims/name)
-        done = lambda: any((r['seed'], r['variant'], r['regime'])==(seed, variant, regime) for r in kept()['runs'])
+    is_done = lambda *run: any((r['seed'], r['variant'], r['regime'])==run for r in kept()['runs'])
+    for seed,variant,regime in left(planned(), is_done, claims):
         if time.time()-begun>seconds: return
-        if done(): continue
-        try: mine.acquire(blocking=False)
-        except TimeoutError: continue                                         # another process is at it
-        with mine:
-            if done(): continue
-            t = time.process_time()
-            rows,kind = parts(settings, data, seed, **REGIMES[regime]),VARIANTS[variant]
-            res = evaluate(train(data, rows, kind, seed), data, rows, kind)
-            with lock:
-                all_ = kept()
-                all_['runs'].append(dict(seed=seed, variant=variant, regime=regime, cpu_seconds=round(time.process_time()-t, 1), **made, **res))
-                write_json(RESULTS, all_)
-        print(f"{len(all_['runs'])} of {len(planned())} {name} "+' '.join(f'{k} {res[k]:.3f}' for k in SCORES if k in res), flush=True)
+        t = time.process_time()
+        rows,kind = parts(settings, data, seed, **REGIMES[regime]),VARIANTS[variant]
+        res = evaluate(train(data, rows, kind, seed), data, rows, kind)
+        with FileLock(claims/'results'):
+            all_ = kept()
+            all_['runs'].append(dict(seed=seed, variant=variant, regime=regime, cpu_seconds=round(time.process_time()-t, 1), **made, **res))
+            write_json(RESULTS, all_)
+        print(f"{len(all_['runs'])} of {len(planned())} {seed}-{variant}-{regime} "+' '.join(f'{k} {res[k]:.3f}' for k in SCORES if k in res), flush=True)
 
 
 if __name__=='__main__': main(*map(float, sys.argv[1:]))

@@ -18,8 +18,7 @@ from ssm_nb.core.files import write_json, write_text
 from ssm_nb.core.settings import load_settings
 from ssm_nb.evaluation.bootstrap import mean_ci
 from ssm_nb.model.bridge import Bridge
-from ssm_nb.training.exchange import exchange_share, gradient_sizes
-from study import PRESET, REGIMES, SAME, SPACE, VARIANTS, evaluate, read_all, train
+from study import REGIMES, SAME, SPACE, VARIANTS, evaluate, left, read_all, train
 from study_table import ALSO, SCORES, verdict
 
 RESULTS = Path(__file__).parent/'results'/'study_designs.json'
@@ -56,19 +55,9 @@ class Clips(Silent):
         return .3*min(max((done-1/6)/.2, 0), 1)*F.binary_cross_entropy_with_logits(pooled, self.start[label])
 
 
-class Kept(Spoken):
-    "The table stays the prior."
-    def learn(self): pass
-
-
 class One(Spoken):
     "Evidence has the weight 1 of naive Bayes from the start."
     def __init__(self, prior): super().__init__(prior, weight=1.)
-
-
-class HalfOne(One):
-    "The same, and half of the loss of what expressions ask of action units."
-    def loss(self, au, label, done=1.): return .5*super().loss(au, label, done)
 
 
 class Always(Bridge):
@@ -78,24 +67,20 @@ class Always(Bridge):
 
 # what trains, and what it is called at which weight of the evidence at the test (None: as it was learned)
 TRAININGS = dict(
-    fe_only=(VARIANTS['fe_only'], dict(fe_only=None)), au_only=(VARIANTS['au_only'], dict(au_only=None)), ssm=(VARIANTS['ssm'], dict(ssm=None)),
+    fe_only=(VARIANTS['fe_only'], dict(fe_only=None)), au_only=(VARIANTS['au_only'], dict(au_only=None)),
     rows=(dict(bridge=True, form=Rows), dict(rows=0.)),
     clips=(dict(bridge=True, form=Clips), dict(clips=0.)),
     shift=(dict(bridge=True, form=Silent), dict(shift=0., late=1.)),
     still=(dict(bridge=True, form=Silent, tower=False), dict(still=0., still_late=1.)),
-    kept=(dict(bridge=True, form=Kept), dict(kept=None)),
     bridge=(dict(bridge=True, form=Spoken), dict(bridge=None, bridge_late=1.)),
     one=(dict(bridge=True, form=One), dict(one=None)),
-    half_one=(dict(bridge=True, form=HalfOne), dict(half_one=None)),
     taught=(dict(bridge=True), dict(taught=None)), always=(dict(bridge=True, form=Always), dict(always=None)))
 WORDS = dict(
     rows='each frame gets the prior’s row', clips='each clip, pooled, gets the row',
     shift='smallest shift of the answers that obeys the learned table', late='the same, and at the test naive Bayes of the AUs beside the classifier',
     still='as `shift`, but the image tower does not feel it', still_late='as `late`, but the image tower does not feel the shift',
-    kept='shift, evidence with weight 0.3 in training and test, table stays the prior',
     bridge='shift, evidence with weight 0.3 in training and test, table learned',
     bridge_late='the same, weight 1 at the test', one='shift, evidence with weight 1 in training and test, table learned',
-    half_one='the same, with half of the shift’s loss',
     always='shift, table learned, and the AUs of laboratory clips teach expressions with weight 1',
     taught='the same, with a weight that falls to 0 as expression clips outnumber AU clips: the form of the study')
 
@@ -115,23 +100,15 @@ def design_parts(data, seed, au_people=0, fe_clips=0):
     return {k:[torch.tensor(o) for o in v] for k,v in (('au', au), ('fe', fe))}
 
 
-def loudness(m, data, rows):
-    "How much of the answers comes from the exchange, and how large its gradients are, after training."
-    some = {k:rows[k][1][:24] for k in ('fe', 'au')}
-    x,v,y,u = data['fe'][0,some['fe']],data['au'][0,some['au']],data['fe_label'][some['fe']],data['au_label'][some['au']]
-    return dict(share=exchange_share(m, x, v)._asdict(), gradients=gradient_sizes(m, x, v, y, u, PRESET.epochs-1, PRESET.epochs))
-
-
 def one(data, training, regime, seed):
     "A training, and a row for each way to read it."
     t,(kind,readings) = time.process_time(),TRAININGS[training]
     rows = design_parts(data, seed, **REGIMES[regime])
     m,out = train(data, rows, kind, seed),[]
-    more = loudness(m, data, rows) if training=='ssm' else {}
     for name,weight in readings.items():
         if weight is not None: m.bridge.weight.data.fill_(weight)
         res = evaluate(m, data, rows, kind)
-        out.append(dict(seed=seed, training=training, design=name, regime=regime, **{k:res[k] for k in (*LESS, 'gates', 'map_distance') if k in res}, **more))
+        out.append(dict(seed=seed, training=training, design=name, regime=regime, **{k:res[k] for k in (*LESS, 'gates', 'map_distance') if k in res}))
     for r in out: r['cpu_seconds'] = round(time.process_time()-t, 1)
     return out
 
@@ -139,7 +116,8 @@ def one(data, training, regime, seed):
 def planned():
     "Trainings in the order of their importance."
     new = [(s, t, r) for s in SEEDS for r in ('few_fe', 'full', 'few_au') for t in ('fe_only', 'au_only', 'taught', 'always') if (t, r) not in SAME]
-    return new+[(s, t, r) for r in ('few_fe', 'full', 'few_au') for s in SEEDS[:3] for t in ('bridge', 'still', 'one', 'rows', 'clips')]
+    old = [(s, 'shift', 'few_fe') for s in SEEDS[:3]]                         # elsewhere it is the same as `taught`
+    return new+old+[(s, t, r) for r in ('few_fe', 'full', 'few_au') for s in SEEDS[:3] for t in ('bridge', 'still', 'one', 'rows', 'clips')]
 
 
 def differences(runs):
@@ -186,18 +164,11 @@ def keep(rows):
 def main(seconds=1e9):
     torch.set_num_threads(1)
     settings,begun = load_settings(),time.time()
-    data,claims = read_all(settings, WORLD),settings.paths.cache/'study-designs-claims'
-    claims.mkdir(exist_ok=True)
-    for seed,training,regime in planned():
+    data = read_all(settings, WORLD)
+    is_done = lambda *run: any((r['seed'], r['training'], r['regime'])==run for r in kept()['runs'])
+    for seed,training,regime in left(planned(), is_done, settings.paths.cache/'study-designs-claims'):
         if time.time()-begun>seconds: return
-        done = lambda: any((r['seed'], r['training'], r['regime'])==(seed, training, regime) for r in kept()['runs'])
-        mine = FileLock(claims/f'{seed}-{training}-{regime}')
-        if done(): continue
-        try: mine.acquire(blocking=False)
-        except TimeoutError: continue                                         # another process is at it
-        with mine:
-            if done(): continue
-            keep(rows := one(data, training, regime, seed))
+        keep(rows := one(data, training, regime, seed))
         for r in rows: print(seed, r['design'], regime, ' '.join(f'{k} {r[k]:.3f}' for k in LESS if k in r), flush=True)
 
 
