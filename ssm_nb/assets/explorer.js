@@ -17,7 +17,7 @@ export const SCHEMA = {
     "gram": "float32 n n", "taps": "float32 a k", "au_f1": "number?", "uar": "number?", "fe_head": "float32 c e?",
     "fe_dot": "float32 c n?", "au_head": "float32 f a?", "au_dot": "float32 f n?"},
   "Clip": {"name": "text", "recording": "text", "task": "au|fe", "frames": "whole", "expression": "whole?",
-    "aus": "[text]?", "tiles": "[whole]?"},
+    "classes": "[whole]?", "aus": "[text]?", "tiles": "[whole]?"},
   "Pictures": {"jpeg": "text", "size": "whole", "columns": "whole"},
   "Evidence": {"source": "text", "support": "table e a", "together": "table e a", "lift": "table e a", "low": "table e a",
     "high": "table e a", "cut_au2fe": "table e a", "cut_fe2au": "table a e", "cut_on": "text", "seeds": "whole",
@@ -284,9 +284,19 @@ function checkEvidence(ev) {
   cells(ev.high, 'evidence.high', (v, i, j) => v < low(i, j), 'is below the lower end');
 }
 
+function checkClasses({classes, expression}, where, e) {
+  if (!classes) return;
+  if (!classes.length) fail(`${where}.classes`, 'is empty; all of them are null');
+  classes.forEach((i, k) => inside(i, e, `${where}.classes[${k}]`));
+  once(classes, `${where}.classes`);
+  if (expression !== null && !classes.includes(expression))
+    fail(`${where}.expression`, `is ${expression}, which is not among its classes`);
+}
+
 function checkClip(o, where, {labels, smoothing, pictures}) {
   atLeast(o.frames, 1, `${where}.frames`);
   inside(o.expression, labels.expressions.length, `${where}.expression`);
+  checkClasses(o, where, labels.expressions.length);
   if (smoothing === 'pairs' && o.frames % 2)
     fail(`${where}.frames`, `is ${o.frames}; smoothing in pairs needs an even number`);
   for (const k of ['aus', 'tiles'])
@@ -584,13 +594,15 @@ export function compute(spec, base, edits) {
   return {id: ++computed, setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
 }
 
-export function argmax(x, from, n) {
-  let best = 0;
-  for (let i = 1; i < n; i++) if (x[from + i] > x[from + best]) best = i;
-  return best;
+// The expression that a clip is called: of those that its data set has, the one with the largest logit.
+export function called(spec, fe, c) {
+  const {e} = sizes(spec);
+  const some = spec.clips[c].classes ?? Array.from({length: e}, (_, i) => i);
+  return some.reduce((best, i) => (fe[c * e + i] > fe[c * e + best] ? i : best));
 }
 
-// Mean F1 over AUs (probability ≥ 0.5) and UAR, on the clips that are here; null where undefined.
+// Mean F1 over AUs (probability ≥ 0.5) and UAR, on the clips that are here, as ssm_nb.evaluation.scores has them; null
+// where undefined, which the labels alone decide: an AU that is nowhere labelled active, an expression without a clip.
 function scores(spec, fe, au) {
   const {e, a} = sizes(spec),
     {coded} = spec,
@@ -598,23 +610,24 @@ function scores(spec, fe, au) {
     recall = [];
   for (let j = 0; j < a; j++) {
     let tp = 0,
-      wrong = 0;
+      fn = 0,
+      fp = 0;
     for (let k = j; au && k < coded.length; k += a) {
       const yes = au[k] >= 0;
-      if (yes && coded[k] === 1) tp++;
-      else if (coded[k] === (yes ? 0 : 1)) wrong++;
+      if (coded[k] === 1) {
+        if (yes) tp++;
+        else fn++;
+      } else if (yes && coded[k] === 0) fp++;
     }
-    f1.push(au && tp + wrong ? (2 * tp) / (2 * tp + wrong) : null);
+    f1.push(tp + fn ? (2 * tp) / (2 * tp + fn + fp) : null);
   }
   for (let i = 0; i < e; i++) {
     const mine = spec.clips.map((o, c) => [o.expression, c]).filter(([l]) => l === i);
-    recall.push(fe && mine.length ? mine.filter(([, c]) => argmax(fe, c * e, e) === i).length / mine.length : null);
+    recall.push(fe && mine.length ? mine.filter(([, c]) => called(spec, fe, c) === i).length / mine.length : null);
   }
-  const mean = x => {
-    const y = x.filter(v => v !== null);
-    return y.length ? y.reduce((p, q) => p + q, 0) / y.length : null;
-  };
-  return {f1, recall, meanF1: mean(f1), uar: mean(recall)};
+  const defined = x => x.filter(v => v !== null);
+  const mean = x => (defined(x).length ? defined(x).reduce((p, q) => p + q, 0) / defined(x).length : null);
+  return {f1, recall, meanF1: mean(f1), uar: mean(recall), over: {au: defined(f1).length, fe: defined(recall).length}};
 }
 
 // How one logit comes about: the classifier, its own prototype, and each prototype that the exchange added.
@@ -2328,8 +2341,8 @@ export function changes(store) {
       most,
       aus,
       frame: Math.floor(at / a) - o.first,
-      was: p.fe && argmax(p.fe, c * e, e),
-      is: q.fe && argmax(q.fe, c * e, e),
+      was: p.fe && called(spec, p.fe, c),
+      is: q.fe && called(spec, q.fe, c),
     });
   });
   return {
@@ -2394,14 +2407,17 @@ function impactOf(store, changed) {
   if (!n) return '';
   const [b, q] = [store.before, store.result];
   const score = (task, x) => `${task === 'fe' ? 'UAR' : 'AU F1'} ${num(x, 2, absent(spec, task))}`;
+  const {e, a} = sizes(spec);
+  const over = task => ` (over ${b.over[task]} of ${task === 'fe' ? `${e} expressions` : `${a} AUs`})`;
+  const based = (task, x) => (x === null ? '' : over(task));
   if (!changed)
     return (
-      `On the ${n} clips here: ${score('fe', b.uar)}, ${score('au', b.meanF1)}. ` +
-      'Remove the edge to see what changes.'
+      `On the ${n} clips here: ${score('fe', b.uar)}${based('fe', b.uar)}, ` +
+      `${score('au', b.meanF1)}${based('au', b.meanF1)}. Remove the edge to see what changes.`
     );
   const then = (task, x, y) => {
-    if (x === null && y === null) return score(task, null);
-    return score(task, x) + (Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same');
+    if (x === null) return score(task, null);
+    return score(task, x) + (Math.abs(x - y) > 5e-4 ? ` → ${num(y)}` : ', the same') + over(task);
   };
   const [answers, decisions] = [`${changed.answers} expression answers`, `${changed.flips} AU decisions`];
   const counted = [learned(spec, 'fe') && answers, learned(spec, 'au') && decisions].filter(Boolean).join(' and ');
@@ -2599,7 +2615,7 @@ function bars(n) {
       rows.map(r => r.el),
     ),
     fill(items) {
-      // name, value from -1 to 1, said; was: the value before; from: where 0 stands
+      // name, value from -1 to 1 or null, said; was: the value before; from: where 0 stands
       rows.forEach((r, k) => {
         const o = items[k];
         r.el.hidden = !o;
@@ -2607,6 +2623,7 @@ function bars(n) {
         const from = o.from ?? 0;
         text(r.name, o.name);
         text(r.said, o.said);
+        r.now.hidden = o.value === null;
         r.now.className = !from ? '' : o.value < 0 ? 'sx-neg' : 'sx-pos';
         place(r.now, Math.min(from, from + o.value), Math.max(0.005, Math.abs(o.value)));
         r.was.hidden = o.was === undefined;
@@ -2616,12 +2633,15 @@ function bars(n) {
   };
 }
 
-function softmax(x, at, n) {
-  let most = -Infinity;
-  for (let i = 0; i < n; i++) most = Math.max(most, x[at + i]);
-  const z = Array.from({length: n}, (_, i) => Math.exp(x[at + i] - most));
+// How probable a clip's expressions are, of those that its data set has; null for the others.
+function probabilitiesOf(spec, fe, c) {
+  const {e} = sizes(spec);
+  const x = fe.subarray(c * e, (c + 1) * e);
+  const allowed = i => spec.clips[c].classes?.includes(i) ?? true;
+  const most = x[called(spec, fe, c)];
+  const z = Array.from(x, (v, i) => (allowed(i) ? Math.exp(v - most) : null));
   const sum = z.reduce((p, q) => p + q, 0);
-  return z.map(v => v / sum);
+  return z.map(v => v === null ? null : v / sum);
 }
 
 const TRACK = 16; // pixels of an AU's row
@@ -2630,7 +2650,7 @@ const FOOT = 20; // of the answers below
 
 function tracksView(store, ui, film) {
   const {spec} = store;
-  const {e, a} = sizes(spec);
+  const {a} = sizes(spec);
   const canvas = h('canvas', {role: 'img'});
   const strip = h('canvas', {'aria-hidden': 'true'});
   const line = h('i', {class: 'sx-now', style: `height:${a * TRACK}px`});
@@ -2718,7 +2738,7 @@ function tracksView(store, ui, film) {
   function answer(c) {
     // what the model calls a clip, and what it called it before the edits
     if (!learned(spec, 'fe')) return 'not trained';
-    const [was, is] = [store.before, store.result].map(o => spec.labels.expressions[argmax(o.fe, c * e, e)]);
+    const [was, is] = [store.before, store.result].map(o => spec.labels.expressions[called(spec, o.fe, c)]);
     return was === is ? is : `${was} → ${is}`;
   }
   function drawAnswers(ctx, fw, colours) {
@@ -2745,7 +2765,7 @@ function tracksView(store, ui, film) {
     const {au, fe} = store.result;
     const seen = au ? `the model sees ${list(j => au[at + j] >= 0) || 'no AU'}` : 'AUs: not trained';
     const labelled = clip.aus ? `; labelled ${list(j => clip.aus[store.frame][j] === '1') || 'none'}` : '';
-    const is = fe && spec.labels.expressions[argmax(fe, store.clip * e, e)];
+    const is = fe && spec.labels.expressions[called(spec, fe, store.clip)];
     const called = fe ? `it calls this clip ${is}` : 'expressions: not trained';
     return `Frame ${film.now + 1}: ${seen}${labelled}; ${called}`;
   }
@@ -2795,11 +2815,12 @@ function answersView(store) {
       return;
     }
     text(head, `Expression of this clip${labelled}`);
-    const now = softmax(store.result.fe, store.clip * e, e);
-    const was = store.edits.length ? softmax(store.before.fe, store.clip * e, e) : [];
+    const now = probabilitiesOf(spec, store.result.fe, store.clip);
+    const was = store.edits.length ? probabilitiesOf(spec, store.before.fe, store.clip) : [];
     probabilities.fill(
       expressions.map((x, i) => {
         const name = `${x}${clip.expression === i ? ' ✓' : ''}`;
+        if (now[i] === null) return {name, value: null, said: 'not in its data'};
         return {name, value: now[i], was: was[i], said: `${Math.round(100 * now[i])}%`};
       }),
     );
