@@ -2766,8 +2766,8 @@ function tracksView(store, ui, film) {
     const seen = au ? `the model sees ${list(j => au[at + j] >= 0) || 'no AU'}` : 'AUs: not trained';
     const labelled = clip.aus ? `; labelled ${list(j => clip.aus[store.frame][j] === '1') || 'none'}` : '';
     const is = fe && spec.labels.expressions[called(spec, fe, store.clip)];
-    const called = fe ? `it calls this clip ${is}` : 'expressions: not trained';
-    return `Frame ${film.now + 1}: ${seen}${labelled}; ${called}`;
+    const answered = fe ? `it calls this clip ${is}` : 'expressions: not trained';
+    return `Frame ${film.now + 1}: ${seen}${labelled}; ${answered}`;
   }
 
   return {

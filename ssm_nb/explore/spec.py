@@ -256,7 +256,8 @@ def _check_classes(o, where, e):
     if not o['classes']: spec_fault(f'{where}.classes', 'is empty; all of them are null')
     for k,i in enumerate(o['classes']): _inside(i, e, f'{where}.classes[{k}]')
     _once(o['classes'], f'{where}.classes')
-    if o['expression'] not in (None, *o['classes']): spec_fault(f'{where}.expression', f"is {o['expression']}, which is not among its classes")
+    own = o['expression']
+    if own not in (None, *o['classes']): spec_fault(f'{where}.expression', f'is {own}, which is not among its classes')
 
 def _check_clip(o, where, d, e, a):
     "Frames and labels of a clip"
