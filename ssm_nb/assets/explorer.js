@@ -17,7 +17,7 @@ export const SCHEMA = {
     "gram": "float32 n n", "taps": "float32 a k", "au_f1": "number?", "uar": "number?", "fe_head": "float32 c e?",
     "fe_dot": "float32 c n?", "au_head": "float32 f a?", "au_dot": "float32 f n?"},
   "Clip": {"name": "text", "recording": "text", "task": "au|fe", "frames": "whole", "expression": "whole?",
-    "aus": "[text]?", "tiles": "[whole]?"},
+    "classes": "[whole]?", "aus": "[text]?", "tiles": "[whole]?"},
   "Pictures": {"jpeg": "text", "size": "whole", "columns": "whole"},
   "Evidence": {"source": "text", "support": "table e a", "together": "table e a", "lift": "table e a", "low": "table e a",
     "high": "table e a", "cut_au2fe": "table e a", "cut_fe2au": "table a e", "cut_on": "text", "seeds": "whole",
@@ -284,9 +284,19 @@ function checkEvidence(ev) {
   cells(ev.high, 'evidence.high', (v, i, j) => v < low(i, j), 'is below the lower end');
 }
 
+function checkClasses({classes, expression}, where, e) {
+  if (!classes) return;
+  if (!classes.length) fail(`${where}.classes`, 'is empty; all of them are null');
+  classes.forEach((i, k) => inside(i, e, `${where}.classes[${k}]`));
+  once(classes, `${where}.classes`);
+  if (expression !== null && !classes.includes(expression))
+    fail(`${where}.expression`, `is ${expression}, which is not among its classes`);
+}
+
 function checkClip(o, where, {labels, smoothing, pictures}) {
   atLeast(o.frames, 1, `${where}.frames`);
   inside(o.expression, labels.expressions.length, `${where}.expression`);
+  checkClasses(o, where, labels.expressions.length);
   if (smoothing === 'pairs' && o.frames % 2)
     fail(`${where}.frames`, `is ${o.frames}; smoothing in pairs needs an even number`);
   for (const k of ['aus', 'tiles'])
@@ -393,6 +403,13 @@ export function cellOf(spec, {way, expression, au}) {
   return {w, i, j, at: w ? j * e + i : i * a + j, row: w ? j : i, column: w ? i : j};
 }
 
+function epochOf(spec, epoch) {
+  // position of an epoch
+  const at = spec.epochs.findIndex(k => k.epoch === epoch);
+  if (at < 0) throw new EditError(`epoch ${epoch} is not among ${spec.epochs.map(k => k.epoch).join(', ')}`);
+  return at;
+}
+
 const EDITS = {
   cut: (s, spec, o) => {
     const {w, at} = cellOf(spec, o);
@@ -426,8 +443,7 @@ const EDITS = {
     s.gate[WAYS.indexOf(o.way)] = o.value;
   },
   epoch: (s, spec, o) => {
-    const found = spec.epochs.find(k => k.epoch === o.epoch);
-    if (!found) throw new EditError(`epoch ${o.epoch} is not among ${spec.epochs.map(k => k.epoch).join(', ')}`);
+    const found = spec.epochs[epochOf(spec, o.epoch)];
     Object.assign(s, {d: [found.d1, found.d2], gate: [sigmoid(found.alpha), sigmoid(found.beta)]});
   },
   prior: (s, spec, o) => {
@@ -443,8 +459,9 @@ const EDITS = {
 // The model of epoch number `base`, with the edits in order.
 export function setting(spec, base, edits) {
   const {e, a} = sizes(spec),
-    k = spec.epochs[base],
-    full = v => [0, 1].map(() => new Float64Array(e * a).fill(v));
+    k = spec.epochs[base];
+  if (!k) throw new EditError('no model was trained here: there is nothing to edit');
+  const full = v => [0, 1].map(() => new Float64Array(e * a).fill(v));
   const s = {
     epoch: k,
     d: [k.d1, k.d2],
@@ -577,13 +594,15 @@ export function compute(spec, base, edits) {
   return {id: ++computed, setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
 }
 
-export function argmax(x, from, n) {
-  let best = 0;
-  for (let i = 1; i < n; i++) if (x[from + i] > x[from + best]) best = i;
-  return best;
+// The expression that a clip is called: of those that its data set has, the one with the largest logit.
+export function called(spec, fe, c) {
+  const {e} = sizes(spec);
+  const some = spec.clips[c].classes ?? Array.from({length: e}, (_, i) => i);
+  return some.reduce((best, i) => (fe[c * e + i] > fe[c * e + best] ? i : best));
 }
 
-// Mean F1 over AUs (probability ≥ 0.5) and UAR, on the clips that are here; null where undefined.
+// Mean F1 over AUs (probability ≥ 0.5) and UAR, on the clips that are here, as ssm_nb.evaluation.scores has them; null
+// where undefined, which the labels alone decide: an AU that is nowhere labelled active, an expression without a clip.
 function scores(spec, fe, au) {
   const {e, a} = sizes(spec),
     {coded} = spec,
@@ -591,23 +610,24 @@ function scores(spec, fe, au) {
     recall = [];
   for (let j = 0; j < a; j++) {
     let tp = 0,
-      wrong = 0;
+      fn = 0,
+      fp = 0;
     for (let k = j; au && k < coded.length; k += a) {
       const yes = au[k] >= 0;
-      if (yes && coded[k] === 1) tp++;
-      else if (coded[k] === (yes ? 0 : 1)) wrong++;
+      if (coded[k] === 1) {
+        if (yes) tp++;
+        else fn++;
+      } else if (yes && coded[k] === 0) fp++;
     }
-    f1.push(au && tp + wrong ? (2 * tp) / (2 * tp + wrong) : null);
+    f1.push(tp + fn ? (2 * tp) / (2 * tp + fn + fp) : null);
   }
   for (let i = 0; i < e; i++) {
     const mine = spec.clips.map((o, c) => [o.expression, c]).filter(([l]) => l === i);
-    recall.push(fe && mine.length ? mine.filter(([, c]) => argmax(fe, c * e, e) === i).length / mine.length : null);
+    recall.push(fe && mine.length ? mine.filter(([, c]) => called(spec, fe, c) === i).length / mine.length : null);
   }
-  const mean = x => {
-    const y = x.filter(v => v !== null);
-    return y.length ? y.reduce((p, q) => p + q, 0) / y.length : null;
-  };
-  return {f1, recall, meanF1: mean(f1), uar: mean(recall)};
+  const defined = x => x.filter(v => v !== null);
+  const mean = x => (defined(x).length ? defined(x).reduce((p, q) => p + q, 0) / defined(x).length : null);
+  return {f1, recall, meanF1: mean(f1), uar: mean(recall), over: {au: defined(f1).length, fe: defined(recall).length}};
 }
 
 // How one logit comes about: the classifier, its own prototype, and each prototype that the exchange added.
@@ -989,50 +1009,22 @@ const posedRow = posed => {
 const same = (p, q) => JSON.stringify(p) === JSON.stringify(q);
 const NONE = []; // no edits
 
-export class Store {
+const SHARED = ['base', 'selection', 'edits', 'past', 'future'];
+
+// What all views of one model share, each in its own store: epoch, chosen edge, edits, and what can be undone.
+export class Common {
   constructor(spec) {
-    const {e, a} = sizes(spec),
-      trained = spec.epochs.length > 0;
-    Object.assign(this, {
-      spec,
-      trained,
-      base: spec.chosen,
-      edits: NONE,
-      past: [],
-      future: [],
-      form: 'matrix',
-      clip: 0,
-      frame: 0,
-      held: false,
-      note: '',
-      listeners: new Set(),
-      cache: new Map(),
-    });
-    this.layer = trained ? 'difference' : spec.priors.length > 1 ? 'difference' : 'prior';
+    Object.assign(this, {spec, base: spec.chosen, edits: NONE, past: [], future: []});
+    this.trained = spec.epochs.length > 0;
+    this.stores = new Set();
+    this.cache = new Map();
+    this.heard = () => {}; // of every change, after the stores
     this.selection = spec.priors.length ? this.largest('au2fe') : null;
-    const n = spec.face ? spec.face.aus.length : 0;
-    this.left = new Float64Array(n);
-    this.right = new Float64Array(n);
-    this.side = 'both';
-    this.posed = 'by hand';
-    if (spec.face && this.selection) this.poseRow('learned', this.selection.expression);
-    const first = spec.clips.findIndex(o => o.task === 'au');
-    this.go(Math.max(0, first), 0, true);
-  }
-  changed() {
-    for (const f of this.listeners) f();
   }
   set(values) {
     Object.assign(this, values);
-    if ('base' in values || 'edits' in values) this.follow();
-    this.changed();
-  }
-
-  // A face that is posed by what the model says keeps saying it.
-  follow() {
-    const row = posedRow(this.posed);
-    if (row && ['learned', 'prior'].includes(row.layer.split(':')[0])) this.poseRow(row.layer, row.expression);
-    else if (this.posed === 'frame model') this.poseFrame('model');
+    for (const store of this.stores) store.heed(values);
+    this.heard();
   }
 
   // Results, kept for each list of edits and each epoch. A list of edits never changes; another takes its place.
@@ -1044,18 +1036,6 @@ export class Store {
     }
     return (this.cache.get(list)[base] ??= compute(this.spec, base, list));
   }
-  get result() {
-    return this.at(this.base, this.edits);
-  }
-  get before() {
-    return this.at(this.base, NONE);
-  }
-  get computedAs() {
-    // tells apart what views draw
-    return this.trained
-      ? `${this.result.id}|${this.before.id}|${JSON.stringify(this.selection)}`
-      : JSON.stringify(this.selection);
-  }
 
   // The edge that training moved most; without training, the one on which two priors differ most, or the first link.
   largest(way) {
@@ -1063,7 +1043,7 @@ export class Store {
       w = WAYS.indexOf(way),
       p = this.spec.priors[0].matrix,
       other = this.spec.priors[1]?.matrix;
-    const m = this.trained ? this.before.maps[w] : null;
+    const m = this.trained ? this.at(this.base, NONE).maps[w] : null;
     let best = 0,
       most = -1;
     for (let i = 0; i < e; i++)
@@ -1080,29 +1060,111 @@ export class Store {
       }
     return {way, expression: this.spec.labels.expressions[(best / a) | 0], au: this.spec.labels.aus[best % a]};
   }
-  select(selection) {
-    if (!same(selection, this.selection)) {
-      cellOf(this.spec, selection);
-      this.set({selection: {way: selection.way, expression: selection.expression, au: Number(selection.au)}});
-    }
+
+  // An edge that is not there, and edits that the method does not allow, are refused with their reason.
+  select({way, expression, au}) {
+    const selection = {way, expression, au};
+    if (same(selection, this.selection)) return;
+    cellOf(this.spec, selection);
+    this.set({selection});
+  }
+  setEpoch(epoch) {
+    const base = epochOf(this.spec, epoch);
+    if (base !== this.base) this.set({base});
+  }
+  setEdits(edits) {
+    if (same(edits, this.edits)) return;
+    this.at(this.base, edits);
+    this.set({edits, past: [...this.past, this.edits], future: []});
+  }
+  undo() {
+    if (!this.past.length) return;
+    this.set({edits: this.past.at(-1), past: this.past.slice(0, -1), future: [...this.future, this.edits]});
+  }
+  redo() {
+    if (!this.future.length) return;
+    this.set({edits: this.future.at(-1), past: [...this.past, this.edits], future: this.future.slice(0, -1)});
+  }
+}
+
+// What one view shows: what is shared, and what is its own.
+export class Store {
+  constructor(spec, common = new Common(spec)) {
+    const {trained} = common;
+    Object.assign(this, {
+      spec,
+      common,
+      trained,
+      form: 'matrix',
+      clip: 0,
+      frame: 0,
+      held: false,
+      note: '',
+      listeners: new Set(),
+    });
+    this.layer = trained ? 'difference' : spec.priors.length > 1 ? 'difference' : 'prior';
+    const n = spec.face ? spec.face.aus.length : 0;
+    this.left = new Float64Array(n);
+    this.right = new Float64Array(n);
+    this.side = 'both';
+    this.posed = 'by hand';
+    if (spec.face && this.selection) this.poseRow('learned', this.selection.expression);
+    const first = spec.clips.findIndex(o => o.task === 'au');
+    this.go(Math.max(0, first), 0, true);
+    common.stores.add(this);
+  }
+  close() {
+    this.common.stores.delete(this);
+  }
+  changed() {
+    for (const f of this.listeners) f();
+  }
+  set(values) {
+    const shared = Object.entries(values).filter(([k]) => SHARED.includes(k));
+    Object.assign(this, values);
+    if (shared.length) this.common.set(Object.fromEntries(shared));
+    else this.changed();
+  }
+  heed(values) {
+    // something shared has changed
+    if ('edits' in values) this.note = '';
+    if ('base' in values || 'edits' in values) this.follow();
+    this.changed();
   }
 
-  // Edits can be undone; one that the method does not allow is refused with its reason.
-  setEdits(edits, remember = true) {
-    if (same(edits, this.edits)) return true;
+  // A face that is posed by what the model says keeps saying it.
+  follow() {
+    const row = posedRow(this.posed);
+    if (row && ['learned', 'prior'].includes(row.layer.split(':')[0])) this.poseRow(row.layer, row.expression);
+    else if (this.posed === 'frame model') this.poseFrame('model');
+  }
+
+  at(base, edits) {
+    return this.common.at(base, edits);
+  }
+  get result() {
+    return this.at(this.base, this.edits);
+  }
+  get before() {
+    return this.at(this.base, NONE);
+  }
+  get computedAs() {
+    // tells apart what views draw
+    return this.trained
+      ? `${this.result.id}|${this.before.id}|${JSON.stringify(this.selection)}`
+      : JSON.stringify(this.selection);
+  }
+
+  select(selection) {
+    this.common.select(selection);
+  }
+  setEdits(edits) {
     try {
-      this.at(this.base, edits);
+      this.common.setEdits(edits);
     } catch (e) {
       if (!(e instanceof EditError)) throw e;
       this.set({note: e.message});
-      return false;
     }
-    if (remember) {
-      this.past.push(this.edits);
-      this.future = [];
-    }
-    this.set({edits, note: ''});
-    return true;
   }
   // A later edit of the same thing takes the place of the earlier one.
   edit(o) {
@@ -1119,16 +1181,10 @@ export class Store {
     return this.setEdits([...kept, o]);
   }
   undo() {
-    if (this.past.length) {
-      this.future.push(this.edits);
-      this.set({edits: this.past.pop(), note: ''});
-    }
+    this.common.undo();
   }
   redo() {
-    if (this.future.length) {
-      this.past.push(this.edits);
-      this.set({edits: this.future.pop(), note: ''});
-    }
+    this.common.redo();
   }
   python() {
     const py = v => (typeof v === 'string' ? `'${v.replace(/\\/g, '\\\\').replace(/'/g, "\\'")}'` : v);
@@ -1229,6 +1285,16 @@ export class Store {
     if (!quiet) this.changed();
   }
 }
+
+for (const k of [...SHARED, 'cache'])
+  Object.defineProperty(Store.prototype, k, {
+    get() {
+      return this.common[k];
+    },
+    set(v) {
+      this.common[k] = v;
+    },
+  });
 
 // 5 ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -2275,8 +2341,8 @@ export function changes(store) {
       most,
       aus,
       frame: Math.floor(at / a) - o.first,
-      was: p.fe && argmax(p.fe, c * e, e),
-      is: q.fe && argmax(q.fe, c * e, e),
+      was: p.fe && called(spec, p.fe, c),
+      is: q.fe && called(spec, q.fe, c),
     });
   });
   return {
@@ -2341,14 +2407,17 @@ function impactOf(store, changed) {
   if (!n) return '';
   const [b, q] = [store.before, store.result];
   const score = (task, x) => `${task === 'fe' ? 'UAR' : 'AU F1'} ${num(x, 2, absent(spec, task))}`;
+  const {e, a} = sizes(spec);
+  const over = task => ` (over ${b.over[task]} of ${task === 'fe' ? `${e} expressions` : `${a} AUs`})`;
+  const based = (task, x) => (x === null ? '' : over(task));
   if (!changed)
     return (
-      `On the ${n} clips here: ${score('fe', b.uar)}, ${score('au', b.meanF1)}. ` +
-      'Remove the edge to see what changes.'
+      `On the ${n} clips here: ${score('fe', b.uar)}${based('fe', b.uar)}, ` +
+      `${score('au', b.meanF1)}${based('au', b.meanF1)}. Remove the edge to see what changes.`
     );
   const then = (task, x, y) => {
-    if (x === null && y === null) return score(task, null);
-    return score(task, x) + (Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same');
+    if (x === null) return score(task, null);
+    return score(task, x) + (Math.abs(x - y) > 5e-4 ? ` → ${num(y)}` : ', the same') + over(task);
   };
   const [answers, decisions] = [`${changed.answers} expression answers`, `${changed.flips} AU decisions`];
   const counted = [learned(spec, 'fe') && answers, learned(spec, 'au') && decisions].filter(Boolean).join(' and ');
@@ -2546,7 +2615,7 @@ function bars(n) {
       rows.map(r => r.el),
     ),
     fill(items) {
-      // name, value from -1 to 1, said; was: the value before; from: where 0 stands
+      // name, value from -1 to 1 or null, said; was: the value before; from: where 0 stands
       rows.forEach((r, k) => {
         const o = items[k];
         r.el.hidden = !o;
@@ -2554,6 +2623,7 @@ function bars(n) {
         const from = o.from ?? 0;
         text(r.name, o.name);
         text(r.said, o.said);
+        r.now.hidden = o.value === null;
         r.now.className = !from ? '' : o.value < 0 ? 'sx-neg' : 'sx-pos';
         place(r.now, Math.min(from, from + o.value), Math.max(0.005, Math.abs(o.value)));
         r.was.hidden = o.was === undefined;
@@ -2563,12 +2633,15 @@ function bars(n) {
   };
 }
 
-function softmax(x, at, n) {
-  let most = -Infinity;
-  for (let i = 0; i < n; i++) most = Math.max(most, x[at + i]);
-  const z = Array.from({length: n}, (_, i) => Math.exp(x[at + i] - most));
+// How probable a clip's expressions are, of those that its data set has; null for the others.
+function probabilitiesOf(spec, fe, c) {
+  const {e} = sizes(spec);
+  const x = fe.subarray(c * e, (c + 1) * e);
+  const allowed = i => spec.clips[c].classes?.includes(i) ?? true;
+  const most = x[called(spec, fe, c)];
+  const z = Array.from(x, (v, i) => (allowed(i) ? Math.exp(v - most) : null));
   const sum = z.reduce((p, q) => p + q, 0);
-  return z.map(v => v / sum);
+  return z.map(v => v === null ? null : v / sum);
 }
 
 const TRACK = 16; // pixels of an AU's row
@@ -2577,7 +2650,7 @@ const FOOT = 20; // of the answers below
 
 function tracksView(store, ui, film) {
   const {spec} = store;
-  const {e, a} = sizes(spec);
+  const {a} = sizes(spec);
   const canvas = h('canvas', {role: 'img'});
   const strip = h('canvas', {'aria-hidden': 'true'});
   const line = h('i', {class: 'sx-now', style: `height:${a * TRACK}px`});
@@ -2665,7 +2738,7 @@ function tracksView(store, ui, film) {
   function answer(c) {
     // what the model calls a clip, and what it called it before the edits
     if (!learned(spec, 'fe')) return 'not trained';
-    const [was, is] = [store.before, store.result].map(o => spec.labels.expressions[argmax(o.fe, c * e, e)]);
+    const [was, is] = [store.before, store.result].map(o => spec.labels.expressions[called(spec, o.fe, c)]);
     return was === is ? is : `${was} → ${is}`;
   }
   function drawAnswers(ctx, fw, colours) {
@@ -2692,9 +2765,9 @@ function tracksView(store, ui, film) {
     const {au, fe} = store.result;
     const seen = au ? `the model sees ${list(j => au[at + j] >= 0) || 'no AU'}` : 'AUs: not trained';
     const labelled = clip.aus ? `; labelled ${list(j => clip.aus[store.frame][j] === '1') || 'none'}` : '';
-    const is = fe && spec.labels.expressions[argmax(fe, store.clip * e, e)];
-    const called = fe ? `it calls this clip ${is}` : 'expressions: not trained';
-    return `Frame ${film.now + 1}: ${seen}${labelled}; ${called}`;
+    const is = fe && spec.labels.expressions[called(spec, fe, store.clip)];
+    const answered = fe ? `it calls this clip ${is}` : 'expressions: not trained';
+    return `Frame ${film.now + 1}: ${seen}${labelled}; ${answered}`;
   }
 
   return {
@@ -2742,11 +2815,12 @@ function answersView(store) {
       return;
     }
     text(head, `Expression of this clip${labelled}`);
-    const now = softmax(store.result.fe, store.clip * e, e);
-    const was = store.edits.length ? softmax(store.before.fe, store.clip * e, e) : [];
+    const now = probabilitiesOf(spec, store.result.fe, store.clip);
+    const was = store.edits.length ? probabilitiesOf(spec, store.before.fe, store.clip) : [];
     probabilities.fill(
       expressions.map((x, i) => {
         const name = `${x}${clip.expression === i ? ' ✓' : ''}`;
+        if (now[i] === null) return {name, value: null, said: 'not in its data'};
         return {name, value: now[i], was: was[i], said: `${Math.round(100 * now[i])}%`};
       }),
     );
@@ -3147,7 +3221,7 @@ class Room {
 
 const LOST = 'kernel not answering: what is here goes on working, “Ask the model” rests';
 
-// Shows a specification in an element. `link` is what a kernel adds: ask(pose), and callbacks for selection and edits.
+// Shows a specification in an element. `link` is what a kernel adds: ask(pose), and `common`, what other views share.
 // The page is built in slices, one view a frame, so that nothing is blocked meanwhile.
 export async function mount(root, spec, link = null) {
   const box = h('div', {class: 'sx'}, h('style', {}, CSS));
@@ -3155,7 +3229,7 @@ export async function mount(root, spec, link = null) {
   const ui = new Room(box, spec, `sx${++instances}`);
   ui.dress(); // while there is little to lay out
   await breathe();
-  const store = new Store(spec);
+  const store = new Store(spec, link?.common);
   const story = h('p', {class: 'sx-story'});
   const polite = h('div', {class: 'sx-say', role: 'status'});
   const lost = h('span', {class: 'sx-badge sx-loud', role: 'status', hidden: true}, LOST);
@@ -3175,10 +3249,7 @@ export async function mount(root, spec, link = null) {
   Object.assign(ui, {
     link,
     inspect: () => find('drawer')?.focus(),
-    epoch: base => {
-      store.set({base});
-      link?.changed?.(store);
-    },
+    epoch: base => store.set({base}),
     copy(area) {
       area.focus();
       area.select();
@@ -3214,14 +3285,7 @@ export async function mount(root, spec, link = null) {
     refresh([v]);
   };
 
-  let sent = JSON.stringify([store.selection, store.edits]);
-  store.listeners.add(() => {
-    ui.redraw();
-    const now = JSON.stringify([store.selection, store.edits]);
-    if (now === sent) return;
-    sent = now;
-    link?.changed?.(store);
-  });
+  store.listeners.add(() => ui.redraw());
   listenToKeys(box, store, say);
   const stopWatching = watchTheme(() => ui.dress());
   ui.draw = update;
@@ -3254,6 +3318,7 @@ export async function mount(root, spec, link = null) {
     },
     close() {
       stopWatching();
+      store.close();
       ui.close();
       for (const v of views) v.stop?.();
     },
@@ -3283,66 +3348,98 @@ export async function showPage(root, payload) {
   }
 }
 
-// A notebook. The payload comes once, in pieces, by message; every view of a widget asks for the same one.
-const specs = new WeakMap();
-function specOf(model) {
-  if (!specs.has(model))
-    specs.set(
-      model,
-      new Promise((resolve, reject) => {
-        const pieces = [];
-        const onMessage = m => {
-          if (m.kind !== 'piece') return;
-          pieces[m.i] = m.data;
-          if (pieces.filter(Boolean).length === m.n) {
-            model.off('msg:custom', onMessage);
-            unpack(pieces.join('')).then(resolve, reject);
-          }
-        };
-        model.on('msg:custom', onMessage);
-        model.send({kind: 'ready'});
-      }),
-    );
-  return specs.get(model);
+const TRAITS = ['selection', 'edits', 'epoch'];
+
+// A widget of a notebook, with one or more views. The payload comes once, in pieces, by message; the state that all views
+// share is in step with the model's traits from before the first view is built until the model is gone.
+class Widget {
+  constructor(model) {
+    this.model = model;
+    this.common = null;
+    this.busy = false;
+    this.ready = null;
+    for (const k of TRAITS) model.on(`change:${k}`, () => this.heed());
+  }
+  shared() {
+    // the state of all views, once the payload is here
+    this.ready ??= this.payload().then(async text => this.begin(await unpack(text)));
+    return this.ready;
+  }
+  payload() {
+    const {model} = this;
+    return new Promise(resolve => {
+      const pieces = [];
+      const onMessage = m => {
+        if (m.kind !== 'piece') return;
+        pieces[m.i] = m.data;
+        if (pieces.filter(Boolean).length < m.n) return;
+        model.off('msg:custom', onMessage);
+        resolve(pieces.join(''));
+      };
+      model.on('msg:custom', onMessage);
+      model.send({kind: 'ready'});
+    });
+  }
+  begin(spec) {
+    this.common = new Common(spec);
+    this.heed();
+    this.common.heard = () => this.share();
+    this.share(); // a selection, if there was none
+    return this.common;
+  }
+  share() {
+    if (this.busy) return;
+    this.busy = true;
+    const {model, common} = this;
+    try {
+      model.set('selection', common.selection ?? {});
+      model.set('edits', common.edits);
+      model.set('epoch', common.spec.epochs[common.base]?.epoch ?? 0);
+      model.save_changes();
+    } catch {
+      // no kernel: what is here goes on, and a badge says so
+    }
+    this.busy = false;
+  }
+  heed() {
+    // traits that cannot be are refused with their reason, and become again what is shown
+    if (this.busy || !this.common) return;
+    const {model, common} = this;
+    const [selection, edits, epoch] = TRAITS.map(k => model.get(k));
+    const refused = [];
+    const attempt = f => {
+      try {
+        f();
+      } catch (e) {
+        if (!(e instanceof EditError)) throw e;
+        refused.push(e.message);
+      }
+    };
+    this.busy = true;
+    if (common.trained) attempt(() => common.setEpoch(epoch));
+    if (Object.keys(selection).length) attempt(() => common.select(selection));
+    attempt(() => common.setEdits(edits));
+    this.busy = false;
+    if (!refused.length) return;
+    for (const store of common.stores) store.set({note: refused.join('; ')});
+    this.share();
+  }
 }
 
-async function render({model, el}) {
+// A view of a widget.
+function show(widget, {model, el}) {
   let shown = null,
     closed = false,
-    last = Date.now(),
-    mine = false;
+    last = Date.now();
   const root = h('div'),
     wait = h('p', {}, 'Loading the explorer …');
   root.append(wait);
   el.append(root);
-  const quietly = f => {
+  const send = message => {
     try {
-      f();
+      model.send(message);
     } catch {
-      shown?.alive(false);
-    }
-  }; // no kernel: what is here goes on
-  const share = store => {
-    mine = true;
-    quietly(() => {
-      model.set('selection', store.selection ?? {});
-      model.set('edits', store.edits);
-      model.set('epoch', store.spec.epochs[store.base]?.epoch ?? 0);
-      model.save_changes();
-    });
-    mine = false;
-  };
-  const heed = () => {
-    if (mine || !shown) return;
-    const {store} = shown;
-    try {
-      const base = store.spec.epochs.findIndex(k => k.epoch === model.get('epoch'));
-      if (base >= 0 && base !== store.base) store.set({base});
-      if (Object.keys(model.get('selection')).length) store.select(model.get('selection'));
-      store.setEdits(model.get('edits'));
-    } catch (e) {
-      if (e instanceof EditError) store.set({note: e.message});
-      else throw e;
+      shown?.alive(false); // no kernel: what is here goes on
     }
   };
   const onMessage = m => {
@@ -3353,28 +3450,36 @@ async function render({model, el}) {
     if (m.kind === 'answer') shown?.answer(m.text);
   };
   model.on('msg:custom', onMessage);
-  for (const k of ['selection', 'edits', 'epoch']) model.on(`change:${k}`, heed);
   const beat = setInterval(() => {
-    quietly(() => model.send({kind: 'ping'}));
+    send({kind: 'ping'});
     if (shown && Date.now() - last > 5000) shown.alive(false);
   }, 1500);
-  specOf(model)
-    .then(async spec => {
+  widget
+    .shared()
+    .then(async common => {
       if (closed) return;
       last = Date.now();
-      shown = await mount(root, spec, {changed: share, ask: pose => quietly(() => model.send({kind: 'ask', ...pose}))});
-      if (closed) return shown.close();
-      heed();
-      if (!Object.keys(model.get('selection')).length) share(shown.store);
+      shown = await mount(root, common.spec, {common, ask: pose => send({kind: 'ask', ...pose})});
+      if (closed) shown.close();
     })
     .catch(e => complain(root, e));
   return () => {
     closed = true;
     clearInterval(beat);
     model.off('msg:custom', onMessage);
-    for (const k of ['selection', 'edits', 'epoch']) model.off(`change:${k}`, heed);
     shown?.close();
   };
 }
 
-export default {render};
+// Called once for each model.
+export default () => {
+  let widget = null;
+  return {
+    initialize({model}) {
+      widget = new Widget(model);
+    },
+    render(view) {
+      return show(widget, view);
+    },
+  };
+};

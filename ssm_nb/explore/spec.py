@@ -74,6 +74,7 @@ class Clip:
     task:'au|fe'              # which of the two data sets it is from
     frames:'whole'            # how many rows of `au_head` are its own
     expression:'whole?'       # its label; null: it has none
+    classes:'[whole]?'        # expressions that its data set has, and that it may be called; null: all
     aus:'[text]?'             # one text a frame, a letter an AU: 1 active, 0 not, ? not annotated; null: no labels
     tiles:'[whole]?'          # picture of each frame, a tile of `Pictures`; null: no pictures
 
@@ -249,10 +250,20 @@ def _check_evidence(ev):
     _cells(ev['high'], 'evidence.high', lambda v,i,j: v<low(i, j), 'is below the lower end')
 
 # %% ../../nbs/explore/01_spec.ipynb #4891d451
+def _check_classes(o, where, e):
+    "What a clip may be called: some of the expressions, its own among them"
+    if o['classes'] is None: return
+    if not o['classes']: spec_fault(f'{where}.classes', 'is empty; all of them are null')
+    for k,i in enumerate(o['classes']): _inside(i, e, f'{where}.classes[{k}]')
+    _once(o['classes'], f'{where}.classes')
+    own = o['expression']
+    if own not in (None, *o['classes']): spec_fault(f'{where}.expression', f'is {own}, which is not among its classes')
+
 def _check_clip(o, where, d, e, a):
     "Frames and labels of a clip"
     _at_least(o['frames'], 1, f'{where}.frames')
     _inside(o['expression'], e, f'{where}.expression')
+    _check_classes(o, where, e)
     if d['smoothing']=='pairs' and o['frames']%2:
         spec_fault(f'{where}.frames', f"is {o['frames']}; smoothing in pairs needs an even number")
     for k in ('aus', 'tiles'):
