@@ -103,7 +103,8 @@ def _check_form(dtype, x, where):
     if not (isinstance(x, dict) and isinstance(x.get('shape'), list) and is_text(x.get('dtype')) and is_text(x.get('data'))):
         spec_fault(where, 'is not an array with shape, dtype and data')
     for k in x:
-        if k not in ('shape', 'dtype', 'data', 'deflate'): spec_fault(f'{where}.{k}', 'is not known; an array has shape, dtype, data, deflate')
+        if k not in ('shape', 'dtype', 'data', 'deflate'):
+            spec_fault(f'{where}.{k}', 'is not known; an array has shape, dtype, data, deflate')
     if not all(is_whole(k) for k in x['shape']): spec_fault(f'{where}.shape', 'is not a list of whole numbers from 0')
     if not isinstance(x.get('deflate', False), bool): spec_fault(f'{where}.deflate', 'is neither true nor false')
     if x['dtype']!=dtype: spec_fault(where, f"has dtype {x['dtype']}; expected {dtype}")

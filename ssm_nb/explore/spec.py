@@ -191,6 +191,7 @@ def _check_names(d):
     for where,name in (*named, *((f'priors[{i}].name', o['name']) for i,o in enumerate(d['priors']))):
         if not re.search('[^ \t\n\r]', name): spec_fault(where, 'is empty')
 
+# %% ../../nbs/explore/01_spec.ipynb #8ccfc5b7
 def _check_order(epochs):
     "One epoch after the other"
     for i,(old,new) in enumerate(zip(epochs, epochs[1:])):
@@ -230,6 +231,7 @@ def _check_gram(g, where):
     try: np.linalg.cholesky(g+1e-4*top*np.eye(len(g)))
     except np.linalg.LinAlgError: spec_fault(where, 'holds products that no vectors have')
 
+# %% ../../nbs/explore/01_spec.ipynb #c2e40506
 def _check_epoch(k, where):
     "Scores, lengths of prototypes and filters"
     for name in ('au_f1', 'uar'): _share(k[name], f'{where}.{name}')
@@ -277,6 +279,7 @@ def _check_classes(o, where, e):
     own = o['expression']
     if own not in (None, *o['classes']): spec_fault(f'{where}.expression', f'is {int(own)}, which is not among its classes')
 
+# %% ../../nbs/explore/01_spec.ipynb #ad8a8a9a
 def _check_clip(o, where, d, e, a):
     "Frames and labels of a clip"
     _at_least(o['frames'], 1, f'{where}.frames')
