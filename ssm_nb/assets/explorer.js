@@ -430,11 +430,14 @@ const sizes = spec => {
 export function cellOf(spec, {way, expression, au}) {
   const w = WAYS.indexOf(way),
     i = spec.labels.expressions.indexOf(expression),
-    j = spec.labels.aus.indexOf(Number(au)),
+    j = spec.labels.aus.indexOf(au),
     {e, a} = sizes(spec);
   if (w < 0) throw new EditError(`way is ${JSON.stringify(way)}; expected au2fe or fe2au`);
-  if (i < 0) throw new EditError(`${JSON.stringify(expression)} is not an expression of this model`);
-  if (j < 0) throw new EditError(`AU${au} is not an action unit of this model`);
+  const among = (key, what, labels) => {
+    throw new EditError(`${JSON.stringify(key)} is not among the ${what} here: ${labels.join(', ')}`);
+  };
+  if (i < 0) among(expression, 'expressions', spec.labels.expressions);
+  if (j < 0) among(au, 'action units', spec.labels.aus);
   return {w, i, j, at: w ? j * e + i : i * a + j, row: w ? j : i, column: w ? i : j};
 }
 
@@ -445,14 +448,21 @@ function epochOf(spec, epoch) {
   return at;
 }
 
+const MUCH = 1000;
+
+function inRange(edit, key, low, high) {
+  const v = edit[key];
+  if (!(Number.isFinite(v) && v >= low && v <= high))
+    throw new EditError(`${key} is ${JSON.stringify(v)}; expected a number from ${low} to ${high}`);
+}
+
 const EDITS = {
   cut: (s, spec, o) => {
     const {w, at} = cellOf(spec, o);
     s.cut[w][at] = 1;
   },
   reweight: (s, spec, o) => {
-    if (!(Number.isFinite(o.factor) && o.factor >= 0))
-      throw new EditError(`factor is ${o.factor}; expected a number from 0`);
+    inRange(o, 'factor', 0, MUCH);
     const {w, at} = cellOf(spec, o);
     s.factor[w][at] = o.factor;
   },
@@ -463,7 +473,7 @@ const EDITS = {
     s.scale[w][at] = 1;
   },
   scale: (s, spec, o) => {
-    if (!Number.isFinite(o.by)) throw new EditError(`by is ${o.by}; expected a number`);
+    inRange(o, 'by', -MUCH, MUCH);
     if (o.expression === undefined && o.au === undefined) {
       if (!WAYS.includes(o.way)) cellOf(spec, o);
       s.scale[WAYS.indexOf(o.way)].fill(o.by);
@@ -473,7 +483,7 @@ const EDITS = {
     s.scale[w][at] = o.by;
   },
   gate: (s, spec, o) => {
-    if (!(o.value >= 0 && o.value <= 1)) throw new EditError(`value is ${o.value}; a gate is between 0 and 1`);
+    inRange(o, 'value', 0, 1);
     if (!WAYS.includes(o.way)) throw new EditError(`way is ${JSON.stringify(o.way)}; expected au2fe or fe2au`);
     s.gate[WAYS.indexOf(o.way)] = o.value;
   },
@@ -507,7 +517,8 @@ export function setting(spec, base, edits) {
     cut: full(0),
   };
   for (const o of edits) {
-    if (!Object.hasOwn(EDITS, o.kind))
+    if (typeof o !== 'object' || o === null) throw new EditError(`an edit is ${JSON.stringify(o)}; expected a record`);
+    if (!Object.keys(EDITS).includes(o.kind))
       throw new EditError(
         `${JSON.stringify(o.kind)} is not a kind of edit; there are ${Object.keys(EDITS).join(', ')}`,
       );
@@ -1277,7 +1288,7 @@ export class Store {
     return layer === 'difference' || layer === 'edited';
   }
   edits_of({way, expression, au}) {
-    return this.edits.filter(o => o.way === way && o.expression === expression && Number(o.au) === au);
+    return this.edits.filter(o => o.way === way && o.expression === expression && o.au === au);
   }
 
   // The face: a row of a prior or of the learned map, intensities at most 1; or what is said of a frame.
