@@ -73,7 +73,7 @@ function nextFrame() {
 }
 
 function bytesOf(text, where) {
-  if (text.length % 4) fail(where, 'is not base64');
+  if (text.length % 4 || /\s/.test(text)) fail(where, 'is not base64');
   try {
     if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
     return Uint8Array.from(atob(text), c => c.charCodeAt(0));
@@ -126,11 +126,17 @@ function infiniteAt(data) {
   return -1;
 }
 
+const isWhole = x => Number.isSafeInteger(x) && x >= 0;
+const isText = x => typeof x === 'string' && !/\p{Surrogate}/u.test(x); // in characters, none of them half of one
+const ARRAY = ['shape', 'dtype', 'data', 'deflate'];
+
 async function readArray(kind, x, where, dims) {
   const [dtype, ...letters] = kind.split(' ');
-  if (typeof x !== 'object' || !Array.isArray(x.shape) || typeof x.data !== 'string')
+  if (typeof x !== 'object' || !Array.isArray(x.shape) || !isText(x.dtype) || !isText(x.data))
     fail(where, 'is not an array with shape, dtype and data');
-  if (x.shape.some(k => !Number.isInteger(k) || k < 0)) fail(`${where}.shape`, 'is not a list of whole numbers from 0');
+  for (const k of Object.keys(x))
+    if (!ARRAY.includes(k)) fail(`${where}.${k}`, `is not known; an array has ${ARRAY.join(', ')}`);
+  if (!x.shape.every(isWhole)) fail(`${where}.shape`, 'is not a list of whole numbers from 0');
   if (![undefined, true, false].includes(x.deflate)) fail(`${where}.deflate`, 'is neither true nor false');
   if (x.dtype !== dtype) fail(where, `has dtype ${x.dtype}; expected ${dtype}`);
   const known = letters.map(l => (/^\d/.test(l) ? Number(l) : (dims[l] ?? '…')));
@@ -143,6 +149,7 @@ async function readArray(kind, x, where, dims) {
   let bytes = bytesOf(x.data, where);
   const type = BYTES[dtype];
   const n = x.shape.reduce((p, q) => p * q, 1);
+  if (n * type.BYTES_PER_ELEMENT > MOST) fail(where, `needs more than ${MOST} bytes`);
   if (x.deflate) bytes = await inflate(bytes, 'deflate', where, n * type.BYTES_PER_ELEMENT);
   if (bytes.length !== n * type.BYTES_PER_ELEMENT)
     fail(where, `has ${bytes.length} bytes; expected ${n * type.BYTES_PER_ELEMENT}`);
@@ -191,9 +198,9 @@ async function readKind(kind, x, where, dims) {
   if (kind in SCHEMA) return readRecord(kind, x, where, dims);
   if (kind.split(' ')[0] in BYTES) return readArray(kind, x, where, dims);
   if (kind.startsWith('table ')) return readTable(kind, x, where, dims);
-  if (kind === 'text' && typeof x !== 'string') fail(where, 'is not a text');
+  if ((kind === 'text' || kind.includes('|')) && !isText(x)) fail(where, 'is not a text');
   if (kind === 'number' && !Number.isFinite(x)) fail(where, 'is not a finite number');
-  if (kind === 'whole' && !(Number.isInteger(x) && x >= 0)) fail(where, 'is not a whole number from 0');
+  if (kind === 'whole' && !isWhole(x)) fail(where, 'is not a whole number from 0');
   if (kind.includes('|') && !kind.split('|').includes(x))
     fail(where, `is ${JSON.stringify(x)}; expected ${kind.split('|').join(' or ')}`);
   return x;
@@ -205,7 +212,7 @@ async function readRecord(kind, x, where, dims) {
     dot = where ? `${where}.` : '',
     out = {};
   for (const k of Object.keys(x))
-    if (!(k in fields))
+    if (!Object.hasOwn(fields, k))
       fail(`${dot}${k}`, `is not known; ${where || 'a specification'} has ${Object.keys(fields).join(', ')}`);
   for (const [k, f] of Object.entries(fields)) out[k] = await readKind(f, x[k], `${dot}${k}`, dims);
   return out;
@@ -237,10 +244,12 @@ function checkParts({labels, priors, epochs, clips, chosen}) {
     priors.map(o => o.name),
     'priors',
   );
-  once(
-    epochs.map(o => o.epoch),
-    'epochs',
-  );
+  const name = (x, where) => /[^ \t\n\r]/.test(x) || fail(where, 'is empty');
+  labels.expressions.forEach((x, i) => name(x, `labels.expressions[${i}]`));
+  priors.forEach((o, i) => name(o.name, `priors[${i}].name`));
+  epochs.slice(1).forEach((o, i) => {
+    if (o.epoch <= epochs[i].epoch) fail(`epochs[${i + 1}].epoch`, `is ${o.epoch}; expected more than ${epochs[i].epoch}`);
+  });
   inside(labels.neutral, e, 'labels.neutral');
   if (priors.length && !(e && a)) fail('labels', 'has no expression or no action unit; a prior needs both');
   if (epochs.length && !priors.length) fail('priors', 'is empty; epochs need the one that the model was trained with');
@@ -248,11 +257,33 @@ function checkParts({labels, priors, epochs, clips, chosen}) {
   if (epochs.length) inside(chosen, epochs.length, 'chosen');
 }
 
+// Products of vectors with themselves: lengths, the same both ways, no sum of them shorter than 0; up to rounding.
+function checkGram(G, where) {
+  const n = G.shape[0];
+  const at = (i, j) => G[i * n + j];
+  let top = 0;
+  for (let p = 0; p < n; p++) {
+    if (!(at(p, p) > 0)) fail(where, `is not above 0 on its diagonal, at row ${p}`);
+    top = Math.max(top, at(p, p));
+  }
+  const odd = G.findIndex((v, p) => Math.abs(v - at(p % n, Math.floor(p / n))) > 1e-4 * top);
+  if (odd >= 0) fail(where, `is not symmetric at position ${odd}`);
+  const L = new Float64Array(n * n); // its Cholesky factor
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j <= i; j++) {
+      let v = at(i, j) + (i === j ? 1e-4 * top : 0);
+      for (let k = 0; k < j; k++) v -= L[i * n + k] * L[j * n + k];
+      if (i === j && !(v > 0)) fail(where, 'holds products that no vectors have');
+      L[i * n + j] = i === j ? Math.sqrt(v) : v / L[j * n + j];
+    }
+}
+
 function checkNumbers({priors, truth, observed, epochs}) {
   priors.forEach((p, i) => {
     const bad = p.matrix.findIndex(v => v < 0);
     if (bad >= 0) fail(`priors[${i}].matrix`, `is below 0 at position ${bad}`);
-    inside(Math.max(...p.source_of), p.sources.length, `priors[${i}].source_of`);
+    const last = p.source_of.reduce((most, v) => Math.max(most, v), 0);
+    inside(last, p.sources.length, `priors[${i}].source_of`);
   });
   for (const [name, o] of [
     ['truth', truth],
@@ -262,9 +293,9 @@ function checkNumbers({priors, truth, observed, epochs}) {
   epochs.forEach((k, i) => {
     share(k.au_f1, `epochs[${i}].au_f1`);
     share(k.uar, `epochs[${i}].uar`);
-    const n = k.gram.shape[0];
-    for (let p = 0; p < n; p++)
-      if (!(k.gram[p * n + p] > 0)) fail(`epochs[${i}].gram`, `is not above 0 on its diagonal, at row ${p}`);
+    checkGram(k.gram, `epochs[${i}].gram`);
+    const taps = k.taps.shape[1];
+    if (taps % 2 === 0) fail(`epochs[${i}].taps`, `has ${taps} entries a filter; expected an odd number`);
   });
   epochs.forEach((k, i) => {
     for (const part of ['fe_head', 'fe_dot', 'au_head', 'au_dot']) {
@@ -276,8 +307,9 @@ function checkNumbers({priors, truth, observed, epochs}) {
 }
 
 function checkEvidence(ev) {
-  for (const k of ['support', 'together', 'lift', 'low', 'high'])
+  for (const k of ['support', 'together', 'lift', 'low', 'high', 'seeds_au2fe', 'seeds_fe2au'])
     cells(ev[k], `evidence.${k}`, v => v < 0, 'is below 0');
+  for (const k of ['support', 'together']) cells(ev[k], `evidence.${k}`, v => !isWhole(v), 'is not a whole number');
   const most = (i, j) => ev.support[i][j] ?? 0;
   cells(ev.together, 'evidence.together', (v, i, j) => v > most(i, j), 'is more than the support');
   const low = (i, j) => ev.low[i][j] ?? Infinity;
@@ -325,6 +357,8 @@ function checkFace(f) {
   const bad = f.triangles.findIndex(v => v < 0 || v >= n);
   if (bad >= 0) fail('face.triangles', `is not the number of a vertex at position ${bad}`);
   if (f.light.length !== 3) fail('face.light', `has ${f.light.length} entries; expected 3`);
+  const length = f.light.reduce((n, v) => n + v * v, 0);
+  if (!(Math.abs(length - 1) <= 1e-3)) fail('face.light', 'is not of length 1');
   for (const k of ['camera', 'field']) if (!(f[k] > 0)) fail(`face.${k}`, 'is not above 0');
   for (const k of ['ambient', 'background']) share(f[k], `face.${k}`);
   if (!f.atlas.length) fail('face.atlas', 'is empty');
@@ -333,10 +367,11 @@ function checkFace(f) {
 // Checks everything that a specification promises, decodes its arrays, or throws one sentence that names the field.
 export async function readSpec(x) {
   if (typeof x !== 'object' || x === null || Array.isArray(x)) throw new SpecError('the specification is not a record');
-  if (x.format !== FORMAT) fail('format', `is ${JSON.stringify(x.format ?? null)}; this explorer reads "${FORMAT}"`);
+  const given = isText(x.format) ? JSON.stringify(x.format) : 'not a text';
+  if (x.format !== FORMAT) fail('format', `is ${given}; this explorer reads "${FORMAT}"`);
   const list = v => (Array.isArray(v) ? v : []);
   const [e, a] = [list(x.labels?.expressions).length, list(x.labels?.aus).length];
-  const f = list(x.clips).reduce((n, o) => n + (Number.isFinite(o?.frames) ? o.frames : 0), 0);
+  const f = list(x.clips).reduce((n, o) => n + (isWhole(o?.frames) ? o.frames : 0), 0);
   const spec = await readRecord('Spec', x, '', {e, a, n: e + a, c: list(x.clips).length, f});
   checkParts(spec);
   checkNumbers(spec);
@@ -361,7 +396,7 @@ export async function unpack(text) {
   await breathe();
   let x = null;
   try {
-    x = JSON.parse(new TextDecoder('utf-8', {fatal: true}).decode(bytes));
+    x = JSON.parse(new TextDecoder('utf-8', {fatal: true, ignoreBOM: true}).decode(bytes));
   } catch {
     fail('the payload', 'is not JSON');
   }
@@ -472,7 +507,7 @@ export function setting(spec, base, edits) {
     cut: full(0),
   };
   for (const o of edits) {
-    if (!(o.kind in EDITS))
+    if (!Object.hasOwn(EDITS, o.kind))
       throw new EditError(
         `${JSON.stringify(o.kind)} is not a kind of edit; there are ${Object.keys(EDITS).join(', ')}`,
       );
@@ -492,11 +527,13 @@ export function mapsOf(spec, s) {
     for (let r = 0; r < rows; r++) {
       let mass = 0,
         sum = 0,
+        some = false, // links that are learned
         top = -Infinity;
       const learned = c => (w ? c !== N : r !== N),
         residual = c => s.scale[w][r * cols + c] * s.d[w][r * cols + c];
       for (let c = 0; c < cols; c++)
         if (learned(c)) {
+          some = true;
           mass += P(r, c);
           if (s.factor[w][r * cols + c] > 0) top = Math.max(top, residual(c));
         }
@@ -505,7 +542,7 @@ export function mapsOf(spec, s) {
           sum += out[r * cols + c] = s.factor[w][r * cols + c]
             ? s.factor[w][r * cols + c] * (P(r, c) + EPS) * Math.exp(residual(c) - top)
             : 0;
-      if (!(sum > 0) && (w || r !== N))
+      if (some && !(sum > 0))
         throw new EditError(
           `every link of ${rowLabel(spec, w, r)} was re-weighted to 0, but its row keeps its mass; cut one instead`,
         );
@@ -533,7 +570,7 @@ export function exchanged(spec, s, maps) {
       for (let c = 0; c < other; c++) z[from + c] = s.gate[w] * maps[w][r * other + c];
       let square = 0;
       for (let p = 0; p < n; p++) if (z[p]) for (let q = 0; q < n; q++) square += z[p] * z[q] * G[p * n + q];
-      const length = Math.sqrt(square);
+      const length = Math.max(TINY, Math.sqrt(Math.max(0, square)));
       for (let p = 0; p < n; p++) z[p] /= length;
     }
     return out;
