@@ -555,6 +555,8 @@ export function mapsOf(spec, s) {
 
 const rowLabel = (spec, w, r) => (w ? `AU${spec.labels.aus[r]}` : spec.labels.expressions[r]);
 
+const TINY = 1e-12; // keeps a division from 0
+
 // Each prototype after the exchange, as weights (own, e + a) of those before it, divided by its length.
 export function exchanged(spec, s, maps) {
   const {e, a, n, shape} = sizes(spec),
