@@ -566,6 +566,8 @@ export function mapsOf(spec, s) {
 
 const rowLabel = (spec, w, r) => (w ? `AU${spec.labels.aus[r]}` : spec.labels.expressions[r]);
 
+const TINY = 1e-12; // keeps a division from 0
+
 // Each prototype after the exchange, as weights (own, e + a) of those before it, divided by its length.
 export function exchanged(spec, s, maps) {
   const {e, a, n, shape} = sizes(spec),
@@ -630,15 +632,17 @@ const absent = (spec, task) => (learned(spec, task) ? 'not measured' : 'not trai
 
 let computed = 0;
 
-// Everything that follows from an epoch and its edits. `id` tells results apart.
-export function compute(spec, base, edits) {
+// Everything that follows from an epoch and its edits. `id` tells results apart. `before`: the same without edits, if it
+// is known; a way whose prototypes come out the same has the same logits.
+export function compute(spec, base, edits, before = null) {
   const {n} = sizes(spec),
     s = setting(spec, base, edits),
     maps = mapsOf(spec, s),
     z = exchanged(spec, s, maps),
     k = s.epoch;
-  const fe = k.fe_head && logits(k.fe_head, k.fe_dot, z[0], n);
-  const au = k.au_head && smooth(spec, logits(k.au_head, k.au_dot, z[1], n), k.taps);
+  const kept = z.map((x, w) => before?.setting.epoch === k && x.every((v, p) => v === before.z[w][p]));
+  const fe = kept[0] ? before.fe : k.fe_head && logits(k.fe_head, k.fe_dot, z[0], n);
+  const au = kept[1] ? before.au : k.au_head && smooth(spec, logits(k.au_head, k.au_dot, z[1], n), k.taps);
   return {id: ++computed, setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
 }
 
@@ -720,14 +724,15 @@ export function similarities(spec, epoch, z) {
 
 // 3 ── the face ──────────────────────────────────────────────────────────────────────────────────────────────────────
 // What ssm_nb.faces.render draws of a `still` scene: the same mesh, camera, atlas, folds and light. A frame allocates
-// nothing. Light and gloss are linear in the normal, so they are computed at vertices and interpolated like the rest.
+// nothing. Light and highlight are computed at the vertices, which are some pixels apart, and interpolated like the rest.
 
 const LEVELS = 65535;
 let SRGB = null; // of linear light
-const srgbTable = () => Uint8Array.from({length: LEVELS + 1}, (_, i) => Math.round(255 * (i / LEVELS) ** (1 / 2.2)));
+// Up to twice the brightest, which is white too: so nothing is compared with the end of the table.
+const srgbTable = () =>
+  Uint8ClampedArray.from({length: 2 * LEVELS + 1}, (_, i) => Math.round(255 * (i / LEVELS) ** (1 / 2.2)));
 const OPAQUE = 0xff000000;
 const FACE = 320; // pixels of the face in a page
-const TINY = 1e-12; // keeps a division from 0
 
 export class Face {
   constructor(face) {
@@ -738,14 +743,22 @@ export class Face {
     this.verts = new Float32Array(this.n * 3);
     this.normals = new Float32Array(this.n * 3);
     this.screen = new Float32Array(this.n * 3); // x and y in pixels, depth in cm
-    this.light = new Float32Array(this.n); // towards the light
-    this.gloss = new Float32Array(this.n); // towards the middle between light and camera
+    this.light = new Float32Array(this.n); // what a texel of 1 of 255 sends back, of LEVELS
+    this.gloss = new Float32Array(this.n); // the highlight, of LEVELS, and a half to round
     this.keep = new Float32Array(face.atlas.length / 3); // the share of light that folds leave, at each texel
     this.folded = '';
     this.actions = new Float64Array(this.m);
     this.triangles = this.nearestFirst();
+    this.texture = this.inside();
     this.touched = Array.from({length: this.m}, (_, k) => this.movedBy(k));
     this.lines = Array.from({length: face.folds.shape[2]}, (_, j) => this.foldedBy(j));
+  }
+
+  inside() {
+    // columns and rows of the atlas, so far from its border that a pixel between vertices cannot leave it
+    const {uv, atlas} = this.face;
+    const [rows, columns] = atlas.shape;
+    return Float32Array.from(uv, (x, i) => Math.max(0, Math.min(x, (i % 2 ? rows : columns) - 0.001)));
   }
 
   nearestFirst() {
@@ -853,14 +866,22 @@ export class Face {
 
   illuminate() {
     const N = this.normals;
+    const {ambient} = this.face;
     const [lx, ly, lz] = this.face.light;
     const hz = lz - 1; // half-way between the light and the camera
     const h = 1 / Math.sqrt(lx * lx + ly * ly + hz * hz);
+    const wrap = 0.5 * ambient;
+    const lit = ((1 - ambient) * 1.4) / (1 + wrap);
+    const shiny = LEVELS * 0.06 * (1 - ambient);
     for (let i = 0, k = 0; i < this.n; i++, k += 3) {
       const s = 1 / Math.max(1e-12, Math.sqrt(N[k] * N[k] + N[k + 1] * N[k + 1] + N[k + 2] * N[k + 2]));
       const plane = N[k] * lx + N[k + 1] * ly;
-      this.light[i] = s * (plane + N[k + 2] * lz);
-      this.gloss[i] = s * h * (plane + N[k + 2] * hz);
+      const facing = Math.max(0, s * (plane + N[k + 2] * lz) + wrap);
+      const g = Math.max(0, s * h * (plane + N[k + 2] * hz));
+      const g3 = g * g * g;
+      const g12 = g3 * g3 * g3 * g3;
+      this.light[i] = ((ambient + lit * facing) * LEVELS) / 255;
+      this.gloss[i] = shiny * g12 * g12 + 0.5;
     }
   }
 
@@ -931,96 +952,94 @@ export class Face {
     return this.out;
   }
 
-  // Every pixel centre inside a triangle, where it is nearer than what is there.
+  // Every pixel centre inside a triangle, where it is nearer than what is there: row by row, from the edge on the left
+  // to the edge on the right. Triangles that share an edge compute it alike, from its upper end.
   rasterise(first, end) {
-    const {size, depth, pixels, keep, light, gloss, screen: S, triangles: T} = this;
-    const {uv, atlas, ambient} = this.face;
-    const rows = atlas.shape[0];
+    const {size, depth, pixels, keep, light, gloss, screen: S, triangles: T, texture: uv} = this;
+    const {atlas} = this.face;
     const columns = atlas.shape[1];
-    const wrap = 0.5 * ambient;
-    const lit = ((1 - ambient) * 1.4) / (1 + wrap);
-    const shiny = LEVELS * 0.06 * (1 - ambient);
     const last = size - 1;
     for (let t = first; t < end; t += 3) {
       const i = T[t];
       const j = T[t + 1];
       const k = T[t + 2];
-      const cx = S[3 * k] - 0.5;
-      const cy = S[3 * k + 1] - 0.5;
-      const x0 = S[3 * i] - 0.5 - cx;
-      const y0 = S[3 * i + 1] - 0.5 - cy;
-      const x1 = S[3 * j] - 0.5 - cx;
-      const y1 = S[3 * j + 1] - 0.5 - cy;
-      const area = y1 * x0 - x1 * y0;
+      const x2 = S[3 * k] - 0.5;
+      const y2 = S[3 * k + 1] - 0.5;
+      const x0 = S[3 * i] - 0.5;
+      const y0 = S[3 * i + 1] - 0.5;
+      const x1 = S[3 * j] - 0.5;
+      const y1 = S[3 * j + 1] - 0.5;
+      const area = (y1 - y2) * (x0 - x2) - (x1 - x2) * (y0 - y2);
       if (area >= 0) continue; // seen from behind
-      const left = Math.max(0, Math.ceil(cx + Math.min(x0, x1, 0))) | 0; // | 0: whole numbers, which index fast
-      const right = Math.min(last, Math.floor(cx + Math.max(x0, x1, 0))) | 0;
-      const top = Math.max(0, Math.ceil(cy + Math.min(y0, y1, 0))) | 0;
-      const bottom = Math.min(last, Math.floor(cy + Math.max(y0, y1, 0))) | 0;
-      if (left > right || top > bottom) continue;
-      const ax = y1 / area || -TINY; // how much the barycentric coordinates of i and j grow by a pixel
-      const ay = -x1 / area;
-      const bx = -y0 / area || -TINY;
-      const by = x0 / area;
-      const away = ax + bx || TINY;
-      const s0 = ay / ax; // how far each edge moves from row to row
-      const s1 = by / bx;
-      const s2 = (ay + by) / away;
-      const c2 = cx + 1 / away;
+      let a = i; // the corners from the top down
+      let b = j;
+      let c = k;
+      if (S[3 * b + 1] < S[3 * a + 1]) [a, b] = [b, a];
+      if (S[3 * c + 1] < S[3 * b + 1]) [b, c] = [c, b];
+      if (S[3 * b + 1] < S[3 * a + 1]) [a, b] = [b, a];
+      const xa = S[3 * a] - 0.5;
+      const ya = S[3 * a + 1] - 0.5;
+      const xb = S[3 * b] - 0.5;
+      const yb = S[3 * b + 1] - 0.5;
+      const xc = S[3 * c] - 0.5;
+      const yc = S[3 * c + 1] - 0.5;
+      const top = Math.ceil(Math.max(ya, 0)) | 0; // | 0: whole numbers, which index fast
+      const bottom = Math.floor(Math.min(yc, last)) | 0;
+      if (top > bottom) continue;
+      const long = (xc - xa) / (yc - ya || 1); // how far each edge moves from row to row
+      const upper = (xb - xa) / (yb - ya || 1);
+      const lower = (xc - xb) / (yc - yb || 1);
+      const right = xa + long * (yb - ya) < xb; // the side of the two short edges
+      const ax = (y1 - y2) / area; // how much the barycentric coordinates of i and j grow by a pixel
+      const ay = (x2 - x1) / area;
+      const bx = (y2 - y0) / area;
+      const by = (x0 - x2) / area;
       const z2 = S[3 * k + 2];
       const z0 = S[3 * i + 2] - z2;
       const z1 = S[3 * j + 2] - z2;
+      const zx = ax * z0 + bx * z1;
+      const zy = ay * z0 + by * z1;
       const u2 = uv[2 * k];
       const u0 = uv[2 * i] - u2;
       const u1 = uv[2 * j] - u2;
+      const ux = ax * u0 + bx * u1;
+      const uy = ay * u0 + by * u1;
       const v2 = uv[2 * k + 1];
       const v0 = uv[2 * i + 1] - v2;
       const v1 = uv[2 * j + 1] - v2;
-      const f2 = light[k] + wrap;
-      const f0 = light[i] + wrap - f2;
-      const f1 = light[j] + wrap - f2;
+      const vx = ax * v0 + bx * v1;
+      const vy = ay * v0 + by * v1;
+      const f2 = light[k];
+      const f0 = light[i] - f2;
+      const f1 = light[j] - f2;
+      const fx = ax * f0 + bx * f1;
+      const fy = ay * f0 + by * f1;
       const g2 = gloss[k];
       const g0 = gloss[i] - g2;
       const g1 = gloss[j] - g2;
+      const gx = ax * g0 + bx * g1;
+      const gy = ay * g0 + by * g1;
       for (let y = top; y <= bottom; y++) {
-        const dy = y - cy;
-        const e0 = cx - s0 * dy; // where the row enters or leaves each edge
-        const e1 = cx - s1 * dy;
-        const e2 = c2 - s2 * dy;
-        let enter = left;
-        let leave = right;
-        if (ax > 0) enter = Math.max(enter, e0);
-        else leave = Math.min(leave, e0);
-        if (bx > 0) enter = Math.max(enter, e1);
-        else leave = Math.min(leave, e1);
-        if (away < 0) enter = Math.max(enter, e2);
-        else leave = Math.min(leave, e2);
-        const from = Math.ceil(Math.min(enter, size)) | 0;
-        const to = Math.floor(Math.max(leave, -1)) | 0;
-        let l0 = ax * (from - cx) + ay * dy;
-        let l1 = bx * (from - cx) + by * dy;
-        for (let x = from, p = y * size + from; x <= to; x++, p++, l0 += ax, l1 += bx) {
-          const z = z0 * l0 + z1 * l1 + z2;
-          if (z >= depth[p]) continue;
-          depth[p] = z;
-          const u = u2 + l0 * u0 + l1 * u1;
-          const v = v2 + l0 * v0 + l1 * v1;
-          const column = u <= 0 ? 0 : u >= columns ? columns - 1 : u | 0;
-          const row = v <= 0 ? 0 : v >= rows ? rows - 1 : v | 0;
-          const texel = row * columns + column;
-          const facing = f2 + l0 * f0 + l1 * f1;
-          const shine = ((ambient + (facing > 0 ? lit * facing : 0)) * keep[texel] * LEVELS) / 255;
-          const g = g2 + l0 * g0 + l1 * g1;
-          let glare = 0.5;
-          if (g > 0.5) {
-            const g3 = g * g * g;
-            const g12 = g3 * g3 * g3 * g3;
-            glare += shiny * g12 * g12;
-          }
-          const red = SRGB[Math.min(LEVELS, atlas[3 * texel] * shine + glare) | 0];
-          const green = SRGB[Math.min(LEVELS, atlas[3 * texel + 1] * shine + glare) | 0];
-          const blue = SRGB[Math.min(LEVELS, atlas[3 * texel + 2] * shine + glare) | 0];
-          pixels[p] = OPAQUE | (blue << 16) | (green << 8) | red;
+        const e = xa + long * (y - ya);
+        const d = y < yb ? xa + upper * (y - ya) : xb + lower * (y - yb);
+        const from = Math.ceil(Math.max(right ? e : d, 0)) | 0;
+        const to = Math.floor(Math.min(right ? d : e, last)) | 0;
+        const dy = y - y2;
+        const row = y * size;
+        for (let x = from; x <= to; x++) {
+          const dx = x - x2;
+          const z = z2 + dy * zy + dx * zx;
+          if (z >= depth[row + x]) continue;
+          depth[row + x] = z;
+          const u = u2 + dy * uy + dx * ux;
+          const v = v2 + dy * vy + dx * vx;
+          const texel = (v | 0) * columns + (u | 0);
+          const shine = (f2 + dy * fy + dx * fx) * keep[texel];
+          const glare = g2 + dy * gy + dx * gx;
+          const red = SRGB[(atlas[3 * texel] * shine + glare) | 0];
+          const green = SRGB[(atlas[3 * texel + 1] * shine + glare) | 0];
+          const blue = SRGB[(atlas[3 * texel + 2] * shine + glare) | 0];
+          pixels[row + x] = OPAQUE | (blue << 16) | (green << 8) | red;
         }
       }
     }
@@ -1082,7 +1101,8 @@ export class Common {
       if (this.cache.size > 40) this.cache.clear();
       this.cache.set(list, []);
     }
-    return (this.cache.get(list)[base] ??= compute(this.spec, base, list));
+    const known = this.cache.get(list);
+    return (known[base] ??= compute(this.spec, base, list, list === NONE ? null : this.at(base, NONE)));
   }
 
   // The edge that training moved most; without training, the one on which two priors differ most, or the first link.
