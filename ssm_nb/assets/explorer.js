@@ -1176,6 +1176,7 @@ export class Store {
     this.right = new Float64Array(n);
     this.side = 'both';
     this.posed = 'by hand';
+    this.unknown = [];
     if (spec.face && this.selection) this.poseRow('learned', this.selection.expression);
     const first = spec.clips.findIndex(o => o.task === 'au');
     this.go(Math.max(0, first), 0, true);
@@ -1313,7 +1314,8 @@ export class Store {
 
   // The face: a row of a prior or of the learned map, intensities at most 1; or what is said of a frame.
   pose(values, posed) {
-    // values: AU number -> intensity
+    // values: AU number -> intensity; null: nobody knows, and the face is at rest there
+    this.unknown = this.spec.labels.aus.filter(u => values[u] === null);
     this.spec.face?.aus.forEach((u, i) => {
       this.left[i] = this.right[i] = Math.min(1, Math.max(0, values[u] ?? 0));
     });
@@ -1322,7 +1324,7 @@ export class Store {
   rowOf(layer, expression) {
     const i = this.spec.labels.expressions.indexOf(expression),
       f = this.value(layer, 'au2fe');
-    return Object.fromEntries(this.spec.labels.aus.map((u, j) => [u, f(i, j) ?? 0]));
+    return Object.fromEntries(this.spec.labels.aus.map((u, j) => [u, f(i, j)]));
   }
   poseRow(layer, expression) {
     if (layer === 'learned' && !this.trained) layer = 'prior:0';
@@ -1337,7 +1339,7 @@ export class Store {
       Object.fromEntries(
         this.spec.labels.aus.map((u, j) => [
           u,
-          what === 'truth' ? Number(o.aus[this.frame][j] === '1') : sigmoid(this.result.au[at + j]),
+          what === 'model' ? sigmoid(this.result.au[at + j]) : {1: 1, 0: 0, '?': null}[o.aus[this.frame][j]],
         ]),
       ),
       `frame ${what}`,
@@ -1966,7 +1968,8 @@ function mapView(store, ui) {
     key: () => `${store.computedAs}|${store.layer}|${store.form}|${store.held}`,
     focus: () => cursor.focus(),
     draw() {
-      if (!store.layers().some(([k]) => k === store.layer)) store.layer = 'difference';
+      const shown = store.layers().map(([k]) => k);
+      if (!shown.includes(store.layer)) store.layer = shown.includes('difference') ? 'difference' : shown[0];
       build(wayNumber());
       draw();
     },
@@ -1985,12 +1988,13 @@ function mapView(store, ui) {
   };
 }
 
-function posedBy({spec, posed}) {
+function posedBy({spec, posed, unknown}) {
   const row = posedRow(posed);
-  if (!row) return posed.startsWith('frame') ? 'Posed by the frame below. ' : '';
+  const blank = unknown.length ? `Not measured, so at rest: ${unknown.map(u => `AU${u}`).join(', ')}. ` : '';
+  if (!row) return posed.startsWith('frame') ? `Posed by the frame below. ${blank}` : '';
   const names = {learned: 'the learned map', truth: 'the truth', observed: 'what was observed'};
   const source = names[row.layer] ?? `the prior ${spec.priors[Number(row.layer.slice(6)) || 0].name}`;
-  return `Posed by the row ${row.expression} of ${source}. `;
+  return `Posed by the row ${row.expression} of ${source}. ${blank}`;
 }
 
 // A menu of poses: the rows of each map, and what a clip shows. `update` chooses the entry that says how the face is posed.
@@ -2013,6 +2017,7 @@ function poseMenu(store) {
       spec.labels.expressions.map(x => option(['row', layer, x], x)),
     );
   const hand = option(['hand'], 'by hand');
+  const labelled = option(['frame', 'truth'], 'as it is labelled'); // where it is
   el.append(hand);
   if (spec.labels.expressions.length) {
     if (store.trained) el.append(rows('learned', 'Learned map'));
@@ -2023,7 +2028,7 @@ function poseMenu(store) {
   if (spec.clips.length) {
     const frame = h('optgroup', {label: 'The frame below'});
     if (learned(spec, 'au')) frame.append(option(['frame', 'model'], 'as the model sees it'));
-    if (spec.clips.some(o => o.aus)) frame.append(option(['frame', 'truth'], 'as it is labelled'));
+    if (spec.clips.some(o => o.aus)) frame.append(labelled);
     el.append(frame);
   }
   const values = new Set(Array.from(el.options, o => o.value));
@@ -2036,6 +2041,7 @@ function poseMenu(store) {
     el,
     update() {
       const value = JSON.stringify(entry());
+      labelled.disabled = !spec.clips[store.clip]?.aus;
       el.value = values.has(value) ? value : hand.value;
     },
   };
@@ -2203,6 +2209,7 @@ function faceView(store, ui, drawer) {
         store.held,
         store.side,
         store.posed,
+        store.clip,
       ].join('|'),
     update() {
       const [left, right] = shown();
@@ -2443,10 +2450,12 @@ function evidenceOf(store) {
 
 function measuredOf(spec, s, w, i, j, moved) {
   const ev = spec.evidence;
-  const support =
-    ev.support[i][j] === null
-      ? absent(spec, 'au')
-      : `the AU was seen in ${ev.together[i][j] ?? 0} of ${ev.support[i][j]} ${s.expression} clips`;
+  const [all, some] = [ev.support[i][j], ev.together[i][j]];
+  const counted =
+    some === null
+      ? `${all} ${s.expression} clips; in how many the AU was seen: not measured`
+      : `the AU was seen in ${some} of ${all} ${s.expression} clips`;
+  const support = all === null ? absent(spec, 'au') : counted;
   const [lift, low, high] = [ev.lift[i][j], ev.low[i][j], ev.high[i][j]];
   const interval =
     low === null || high === null
@@ -2656,8 +2665,8 @@ class Film {
   label(recording) {
     const {clips, labels} = this.store.spec;
     const o = clips[this.recordings.get(recording)[0]];
-    const known = o.task === 'fe' && o.expression !== null;
-    return known ? `${labels.expressions[o.expression]} (${recording})` : `AU recording ${recording}`;
+    if (o.task === 'au') return `AU recording ${recording}`;
+    return o.expression === null ? recording : `${labels.expressions[o.expression]} (${recording})`;
   }
 }
 
@@ -2775,12 +2784,13 @@ function tracksView(store, ui, film) {
     ctx.globalAlpha = 1;
   }
   function drawLabels(ctx, fw, ink) {
-    // a line below a row, where the AU is labelled active
+    // below a row: a line where the AU is labelled active, a dot where nobody annotated it
     ctx.fillStyle = ink;
     walk((o, c, x0) => {
       for (let t = 0; o.aus && t < o.frames; t++)
         for (let j = 0; j < a; j++)
           if (o.aus[t][j] === '1') ctx.fillRect((x0 + t) * fw, (j + 1) * TRACK - 3, fw + 0.3, 2);
+          else if (o.aus[t][j] === '?') ctx.fillRect((x0 + t + 0.5) * fw - 1, (j + 1) * TRACK - 3, 2, 2);
     });
   }
   function drawFlips(ctx, fw, colours) {
@@ -2832,7 +2842,9 @@ function tracksView(store, ui, film) {
         .join(', ');
     const {au, fe} = store.result;
     const seen = au ? `the model sees ${list(j => au[at + j] >= 0) || 'no AU'}` : 'AUs: not trained';
-    const labelled = clip.aus ? `; labelled ${list(j => clip.aus[store.frame][j] === '1') || 'none'}` : '';
+    const letter = l => list(j => clip.aus[store.frame][j] === l);
+    const blank = clip.aus && letter('?') ? `; not annotated ${letter('?')}` : '';
+    const labelled = clip.aus ? `; labelled ${letter('1') || 'none'}${blank}` : '';
     const is = fe && spec.labels.expressions[called(spec, fe, store.clip)];
     const answered = fe ? `it calls this clip ${is}` : 'expressions: not trained';
     return `Frame ${film.now + 1}: ${seen}${labelled}; ${answered}`;
@@ -2947,17 +2959,18 @@ function clipView(store, ui) {
     timer = setInterval(() => (el.isConnected ? film.go((film.now + 1) % film.total) : stop()), 120);
   };
   const filled = learned(spec, 'au') ? 'Filled: the probability that the model gives. ' : 'Action units: not trained. ';
+  const dots = spec.clips.some(o => o.aus?.some(t => t.includes('?'))) ? 'Dots: not annotated. ' : '';
   const legend =
-    filled + 'Line below a row: labelled active. A triangle: your edits changed the decision there.';
+    `${filled}Line below a row: labelled active. ${dots}A triangle: your edits changed the decision there.`;
   const el = h(
     'section',
     {class: 'sx-card sx-wide', 'aria-label': 'Clips'},
     h('div', {class: 'sx-bar'}, h('label', {}, h('b', {}, 'Clip'), choose), play, h('label', {}, 'Frame', frame), said),
     h('div', {class: 'sx-tracks'}, h('div', {}, tracks.el, h('p', {class: 'sx-soft'}, legend)), answers.el),
   );
-  const labels = clip => {
-    if (clip.task === 'au') return ', AUs are labelled, the expression is not';
-    return clip.aus ? '' : ', the expression is labelled, AUs are not';
+  const labels = ({aus, expression}) => {
+    if (aus) return expression === null ? ', AUs are labelled, the expression is not' : '';
+    return expression === null ? ', nothing is labelled' : ', the expression is labelled, AUs are not';
   };
   return {
     el,
