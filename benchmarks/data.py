@@ -1,7 +1,7 @@
 """How fast clips are read and manifests indexed, against the plain way of doing it, and what five indexes weigh.
 
 Clips: 16 frames of 224 px from 400 x 400 JPEGs, per core. The plain way is Pillow and torchvision's transforms, frame by
-frame, up to normalised floats; ours are `FrameCache.clip`, `train_transform` or `eval_transform`, and `normalise`. Indexing:
+frame, up to normalised floats; ours are `FrameCache.clip` with a `TrainingView` or `eval_transform`, and `normalise`. Indexing:
 BP4D fold 1, against a reader that goes line by line and looks for each file; every listed image counts as present.
 Both sides take turns, and processor time is counted, so other work on the machine disturbs little.
 
@@ -23,12 +23,12 @@ from ssm_nb.data.formats import DATA_SETS
 from ssm_nb.data.manifests import clean_frames, read_manifest
 from ssm_nb.data.clips import find_segments, train_clips
 from ssm_nb.data.frames import decode_frame, FrameCache
-from ssm_nb.data.augment import CLIP_MEAN, CLIP_STD, eval_transform, normalise, AUGMENTATIONS, train_transform
+from ssm_nb.data.augment import CLIP_MEAN, CLIP_STD, eval_transform, normalise, AUGMENTATIONS, TrainingView
 from ssm_nb.data.datasets import keyed_generator
 from ssm_nb.labels.facs import label_space
 from ssm_nb.core.files import write_json
 
-SIZE,FRAMES,REPEATS = 224,16,7
+SIZE,FRAMES,REPEATS = 224,16,31
 BP4D = 'bp4d/train_1f_data.list','bp4d/test_1f_data.list'
 SPLITS = {**{o:'bp4d' for o in BP4D}, 'disfa/DISFA_test1.json':'disfa', 'DFEW/DFEW_set_1_train.txt':'dfew', 'DFEW/DFEW_set_1_test.txt':'dfew',
     'FERV39K/FERV39K_train.txt':'ferv39k', 'FERV39K/FERV39K_test.txt':'ferv39k', 'MAFW/MAFW_set_1_train.txt':'mafw', 'MAFW/MAFW_set_1_test.txt':'mafw'}
@@ -79,8 +79,11 @@ def clip_ways(folder, name, training):
     "The plain way and ours of getting one clip."
     paths,cache,g,tfm = [f'{i}.jpg' for i in range(FRAMES)],FrameCache(folder),keyed_generator(0, 'benchmark'),plain(name, training)
     at_least = round(SIZE*256/224) if training and AUGMENTATIONS[name].resize else None
-    ours = (lambda x: train_transform(x, AUGMENTATIONS[name], SIZE, g)) if training else (lambda x: eval_transform(x, AUGMENTATIONS[name], SIZE))
-    return dict(plain=lambda: torch.stack([tfm(Image.open(folder/o).convert('RGB')) for o in paths]), ours=lambda: normalise(ours(cache.clip(paths, at_least))[None]))
+    def ours():
+        if not training: return eval_transform(cache.clip(paths), AUGMENTATIONS[name], SIZE)
+        view = TrainingView(AUGMENTATIONS[name], SIZE, g)
+        return view.finish(cache.clip(paths, at_least, view.part, view.channels))
+    return dict(plain=lambda: torch.stack([tfm(Image.open(folder/o).convert('RGB')) for o in paths]), ours=lambda: normalise(ours()[None]))
 
 
 def clips(tmp):

@@ -1,5 +1,5 @@
 "What the explorer computes in a real browser, against the model in PyTorch and the renderer"
-import base64, gzip, json
+import base64, gzip, json, zlib
 from copy import deepcopy
 from dataclasses import replace
 import numpy as np
@@ -9,8 +9,9 @@ from browser import browser, floats, module_page
 from ssm_nb.explore.edits import WAYS, edited_model
 from ssm_nb.explore.face import face_model, face_words, person
 from ssm_nb.explore.sources import model_spec, prior_spec
-from ssm_nb.explore.contracts import SpecError, encode
-from ssm_nb.explore.spec import Spec, check_spec, explorer_js
+from ssm_nb.explore.contracts import DTYPES, SpecError, encode
+from ssm_nb.explore.spec import Clip, Evidence, FaceModel, Matrix, Pictures, Spec, check_spec, explorer_js
+from ssm_nb.evaluation.scores import au_scores, fe_scores
 from ssm_nb.data.augment import normalise
 from ssm_nb.faces.mesh import load_basis
 from ssm_nb.faces.scenes import render, still
@@ -131,16 +132,41 @@ def test_similarities_before_and_after_the_exchange(page, small):
     np.testing.assert_allclose(before, p@p.T, atol=1e-5)
     np.testing.assert_allclose(after, z@z.T, atol=1e-5)
 
-def test_scores_on_the_clips_are_those_of_scikit_learn(page, small):
-    from sklearn.metrics import f1_score
+def random_clips(spec, rng, n=12):
+    "Other clips: some expressions without any, AUs that are nowhere active or nobody annotated, data sets that do not know every expression"
+    e,a = len(spec.labels.expressions),len(spec.labels.aus)
+    present,shares = rng.choice(e, rng.integers(1, e+1), replace=False),rng.choice([0, .3, 1], a)
+    clips = []
+    for i in range(n):
+        label = int(rng.choice(present)) if rng.random()<.7 else None
+        some = sorted({*rng.choice(e, rng.integers(1, e), replace=False).tolist(), *([] if label is None else [label])}) if rng.random()<.5 else None
+        frames = 2*int(rng.integers(1, 4))
+        aus = [''.join('?' if rng.random()<.3 else str(int(rng.random()<p)) for p in shares) for _ in range(frames)] if rng.random()<.7 else None
+        clips.append(Clip(f'clip {i}', str(i), 'fe', frames, label, some, aus, None))
+    f = sum(o.frames for o in clips)
+    f32 = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    return replace(spec, clips=clips, epochs=[replace(k, fe_head=f32(n, e), fe_dot=f32(n, e+a), au_head=f32(f, a), au_dot=f32(f, e+a)) for k in spec.epochs])
+
+def test_scores_are_those_of_the_library(page, small):
+    "UAR over the expressions that have clips, F1 over the AUs that are labelled active somewhere, each clip in the labels of its data set"
     model,spec = small
-    computed = page.evaluate('() => { const r = ssm.compute(spec, 1, []); return {f1: r.f1, au: [...r.au], fe: [...r.fe], uar: r.uar}; }')
-    logits,truth = np.array(computed['au']).reshape(48, 12)[16:],[list(t) for o in spec.clips if o.aus for t in o.aus]
-    for j in range(12):
-        known = np.array([t[j]!='?' for t in truth])
-        want = f1_score(np.array([t[j]=='1' for t in truth])[known], logits[known,j]>=0, zero_division=np.nan)
-        assert computed['f1'][j]==pytest.approx(want, nan_ok=True) if not np.isnan(want) else computed['f1'][j] is None
-    assert computed['uar']==float(np.argmax(computed['fe'][:7])==0)
+    space,undefined = model.space,set()
+    for seed in range(40):
+        new = random_clips(spec, np.random.default_rng(seed))
+        said = page.evaluate('async text => { const spec = await ssm.unpack(text), r = ssm.compute(spec, 1, []); return {...r, fe: [...r.fe], au: [...r.au], maps: 0, z: 0, setting: 0, called: spec.clips.map((_, c) => ssm.called(spec, r.fe, c))}; }', new.payload())
+        fe,au = np.array(said['fe']).reshape(12, -1),np.array(said['au']).reshape(-1, 12)
+        masked = np.stack([np.where([o.classes is None or i in o.classes for i in range(len(x))], x, -np.inf) for o,x in zip(new.clips, fe)])
+        assert said['called']==masked.argmax(1).tolist()
+        labelled = [i for i,o in enumerate(new.clips) if o.expression is not None]
+        want = fe_scores(masked[labelled], [new.clips[i].expression for i in labelled], space) if labelled else None
+        assert said['uar']==(pytest.approx(want.uar, abs=1e-12) if want else None) and said['over']['fe']==(want.basis.over if want else 0)
+        letters = [t for o in new.clips for t in o.aus or ['?'*12]*o.frames]
+        truth = np.array([[dict(zip('01?', (0, 1, np.nan)))[l] for l in t] for t in letters])
+        want = au_scores(1/(1+np.exp(-au)), truth, space)
+        assert said['f1']==pytest.approx([None if np.isnan(v) else v for v in want.f1]) and said['over']['au']==want.basis().over
+        assert said['meanF1']==(pytest.approx(want.mean()) if want.basis().over else None)
+        undefined.add(said['over']['fe']<7 and said['over']['au']<12)
+    assert True in undefined
 
 @pytest.mark.parametrize('edit,words', [(dict(kind='gate', way='au2fe', value=1.5), 'a gate is between 0 and 1'), (dict(kind='melt'), 'is not a kind of edit'), (dict(kind='cut', way='au2fe', expression='joy', au=12), 'is not an expression'),
     (dict(kind='cut', way='au2fe', expression='fear', au=99), 'AU99 is not an action unit'), (dict(kind='reweight', way='au2fe', expression='fear', au=1, factor=-1), 'expected a number from 0'), (dict(kind='epoch', epoch=9), 'epoch 9 is not among 1, 2'), (dict(kind='prior', name='x'), 'is not a prior here')])
@@ -269,10 +295,72 @@ def test_both_sides_say_the_same_of_a_wrong_face(page):
 
 def test_a_payload_that_was_cut_or_is_something_else(page, small):
     "Truncated gzip, another file, text that is not JSON, NaN: one sentence, the same on both sides"
-    whole,packed = small[1].payload(),lambda raw: base64.b64encode(gzip.compress(raw)).decode()
-    for text in (whole[:len(whole)//8*4], whole[:40], whole[1:], '', 'AAAA', '!', packed(b'{'), packed(b'{"format": NaN}'), packed(b'\xff\xfe'), packed(b'[]'), packed(b'{}')):
+    coded,whole = lambda raw: base64.b64encode(raw).decode(),small[1].payload()
+    packed = lambda raw: coded(gzip.compress(raw))
+    for text in (whole[:len(whole)//8*4], whole[:40], whole[1:], '', 'AAAA', '!', packed(b'{'), packed(b'{"format": NaN}'), packed(b'\xff\xfe'), packed(b'\xef\xbb\xbf{}'), packed(b'[]'), packed(b'{}'),
+                 whole+'\n\n\n\n', coded(gzip.compress(b'{}')+b'more'), coded(gzip.compress(b'{}')*2), packed(b'{"format": '+b'9'*5000+b'}')):
         with pytest.raises(SpecError) as e: Spec.from_payload(text)
         assert page.evaluate("async t => { try { await ssm.unpack(t); return 'fine'; } catch (e) { return e instanceof ssm.SpecError ? e.message : 'another error: ' + e; } }", text)==str(e.value)
+
+NASTY = [None, True, False, 0, -0., -1, 1, 2, 3., 1.5, 1e-7, 1e21, 1e308, -1e308, 2**53, 2**53-1, 10**22, 10**400, float('nan'), float('inf'), '', ' ', 'x', '0', 'NaN', '01?', '<b>x</b>',
+    'ssm-explorer/2', '\ud800', '\u2028"\\', [], [[]], [None], [[None]], [0, 0], ['x'], {}, {'x': None}, {'shape': [], 'dtype': 'float32', 'data': ''}, {'constructor': 1}]
+FIELDS = ['extra', 'constructor', '__proto__', 'toString', 'length', '0', '']
+
+def every_place(x, path=()):
+    "Every place in a value of JSON"
+    yield path
+    for k,v in x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, list) else (): yield from every_place(v, (*path, k))
+
+def mutated(d, rng, paths):
+    "The same with one thing wrong, or not: replaced, left out, added, wrapped, said twice, in another order, another number in an array"
+    d = deepcopy(d)
+    *way,last = paths[rng.integers(len(paths))]
+    inner = d
+    for k in way: inner = inner[k]
+    old,nasty = inner[last],lambda: deepcopy(NASTY[rng.integers(len(NASTY))])
+    what = str(rng.choice(['replace', 'replace', 'out', 'add', 'wrap', 'list', 'array']))
+    if what=='out': del inner[last]
+    elif what=='add' and isinstance(old, dict): old[str(rng.choice(FIELDS))] = nasty()
+    elif what=='wrap': inner[last] = [old] if rng.random()<.5 else {str(last): old}
+    elif what=='list' and isinstance(old, list) and old: inner[last] = [old+old[:1], old[::-1], old[:-1], old+[nasty()], old[1:]][rng.integers(5)]
+    elif what=='array' and isinstance(old, dict) and 'dtype' in old and old['shape']:
+        a = np.frombuffer(base64.b64decode(old['data']) if not old['deflate'] else zlib.decompress(base64.b64decode(old['data'])), DTYPES[old['dtype']]).copy()
+        if a.size: a[rng.integers(a.size)] = rng.choice([0, 1, 100] if a.dtype.kind in 'iu' else [np.nan, np.inf, -1, 0, 1e-20, 6e4])
+        inner[last] = encode(a.reshape(old['shape']), old['dtype'], old['deflate'])
+    else: inner[last] = nasty()
+    return d
+
+def a_tiny_spec():
+    "Everything that a specification can hold, small: three clips of several lengths, evidence, pictures, a face of one triangle"
+    space = spaces()['last']
+    spec = random_clips(a_spec(a_model(space, 'clip', 1), 1)[0], np.random.default_rng(2), 3)
+    e,a,r = 3,4,np.random.default_rng(0)
+    spec = replace(spec, clips=[replace(o, tiles=[0]*o.frames) for o in spec.clips], pictures=Pictures('AAAA', 8, 4), truth=Matrix('t', r.random((e, a))), observed=Matrix('o', np.where(r.random((e, a))<.3, np.nan, .5)),
+        evidence=Evidence('s', *[np.where(r.random((e, a))<.3, np.nan, 3.)]*2, np.ones((e, a)), np.ones((e, a)), np.ones((e, a))*2, r.normal(size=(e, a)), r.normal(size=(a, e)), 'c', 3, np.ones((e, a)), np.ones((a, e))),
+        face=FaceModel([12], ['lip corner puller'], ['zygomaticus major'], ['mouth'], ['left'], np.ones((1,1)), r.random((3,3)), r.random((1,3,3)), np.int16([[0,1,2]]), r.random((3,2)), np.full((1,1,3), 128), np.zeros((1,1,1)), np.ones((1,1)), [0., 0., -1.], 60., 24., .35, .1))
+    return spec.to_dict()
+
+def packed(d):
+    "A payload as a stranger might write it: unchecked, NaN and half characters too"
+    return base64.b64encode(gzip.compress(json.dumps(d).encode())).decode()
+
+UNPACK = """async all => { const out = []; for (const t of all) { try { const s = await ssm.unpack(t); let odd = 'fine';
+    for (let b = 0; b < s.epochs.length; b++) { const r = ssm.compute(s, b, []); if (![r.fe, r.au, ...r.maps, ...r.z].every(x => !x || x.every(Number.isFinite))) odd = 'not finite'; }
+    out.push(odd); } catch (e) { out.push(e instanceof ssm.SpecError ? e.message : 'not a SpecError: ' + e.stack); } } return out; }"""
+
+def test_both_sides_say_the_same_of_whatever_comes(page):
+    "800 random changes at any place, arrays included: refused by both in the same sentence, or by none, and then every number is finite"
+    d,rng = a_tiny_spec(),np.random.default_rng(0)
+    assert verdict(d)=='fine'
+    paths = [p for p in every_place(d) if p]
+    texts = [packed(mutated(d, rng, paths)) for _ in range(800)]
+    def ours(text):
+        try: Spec.from_payload(text); return 'fine'
+        except SpecError as e: return str(e)
+    mine,theirs = [ours(t) for t in texts],page.evaluate(UNPACK, texts)
+    differ = [(a,b) for a,b in zip(mine, theirs) if a!=b]
+    assert not differ, (len(differ), differ[:20])
+    assert 40<sum(o=='fine' for o in mine)<300 and all('\n' not in o and len(o)<400 for o in mine)
 
 def test_no_line_of_the_module_is_long():
     assert max(map(len, explorer_js().splitlines()))<=140

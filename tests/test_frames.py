@@ -4,7 +4,8 @@ from struct import pack
 from zlib import compress,crc32
 import numpy as np,pytest,torch
 from PIL import Image,ImageOps
-from ssm_nb.data.datasets import FEClips
+from ssm_nb.data.augment import AUGMENTATIONS,TrainingView,train_transform
+from ssm_nb.data.datasets import FEClips,keyed_generator
 from ssm_nb.data.frames import FrameCache,decode_frame
 from ssm_nb.data.formats import ManifestError
 from ssm_nb.data.manifests import read_manifest
@@ -137,3 +138,28 @@ def test_crops_of_several_sizes_in_one_clip(kinds, tmp_path):
         assert clip.shape==(5, 3, 40, 40) and torch.equal(clip[3], clip[4])
         for i in (0, 3): assert (clip[i].permute(1, 2, 0).numpy()==decode_frame(tmp_path/paths[i]).numpy()).all()
         assert (clip[1:3,:,5,5].float()-clip[0,:,5,5]).abs().max()<16
+
+# A training view is taken while frames are decoded ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize('cache_mb', [0, .02, 10])
+@pytest.mark.parametrize('name', AUGMENTATIONS)
+def test_taken_from_each_frame_or_from_the_whole_clip(name, cache_mb, tmp_path):
+    "Sideways, grey, transparent and large frames, one of them twice; read twice, as memory is used again"
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    files = noise,noise.convert('L'),noise.transpose(Image.Transpose.ROTATE_90),noise.resize((90, 70)),noise.convert('CMYK')
+    for i,o in enumerate(files): o.save(tmp_path/f'{i}.jpg', **(dict(exif=exif(6)) if i==2 else {}))
+    noise.convert('RGBA').save(tmp_path/'5.png')
+    paths,a = [f'{i}.jpg' for i in (0, 1, 2, 3, 2, 4)]+['5.png'],AUGMENTATIONS[name]
+    whole,cache = FrameCache(tmp_path).clip(paths),FrameCache(tmp_path, cache_mb)
+    for seed in (0, 1, 0, 1):
+        view = TrainingView(a, 24, keyed_generator(seed))
+        got = view.finish(cache.clip(paths, None, view.part, view.channels))
+        assert torch.equal(got, train_transform(whole, a, 24, keyed_generator(seed))) and torch.equal(got[2], got[4])
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'TIFF'])
+def test_four_bytes_a_pixel_are_three_and_one(kind, tmp_path):
+    "Also turned upright, and put into a place that is there already"
+    data = saved(scene(), kind, exif=exif(6))
+    for place in (None, torch.zeros(48, 32, 4, dtype=torch.uint8), torch.zeros(32, 48, 4, dtype=torch.uint8)):
+        assert (read(tmp_path, data, channels=4, out=place)[...,:3]==read(tmp_path, data)).all()

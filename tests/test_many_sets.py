@@ -16,6 +16,7 @@ from ssm_nb.data.datasets import AUClips, ClipSets, FEClips, keyed_generator
 from ssm_nb.data.stream import JointBatches, JointLoader
 from ssm_nb.faces.embedded import ALL_AUS, PRESENT, TINY, embedded_data
 from ssm_nb.evaluation.protocols import score
+from ssm_nb.explore.example import read_page
 from ssm_nb.explore.page import ssm_explore
 from ssm_nb.labels.facs import DISFA_AUS, label_space
 from ssm_nb.runs.commands import ssm_evaluate, ssm_train
@@ -287,6 +288,7 @@ def test_every_command_takes_the_run(place, ran, capsys):
     assert 'this run has several' in kept['observed_map']['why']
     (place/'settings.ini').write_text(text)
     assert shell(place, ssm_explore, folder)==0 and (folder/'explorer.html').stat().st_size>10_000
+    assert {len(o.classes) for o in read_page(folder/'explorer.html').clips if o.classes}=={4, 3} # each clip may be called what its own set knows
     clip = load_settings(place/'settings.ini').data_set('looks').images/'1'
     clip = clip if clip.is_dir() else next(f for f in clip.parent.iterdir() if f.is_dir())
     assert shell(place, ssm_predict, clip, '--no-detect', '--model', folder, '--out', place/'told')==0

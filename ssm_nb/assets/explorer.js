@@ -17,7 +17,7 @@ export const SCHEMA = {
     "gram": "float32 n n", "taps": "float32 a k", "au_f1": "number?", "uar": "number?", "fe_head": "float32 c e?",
     "fe_dot": "float32 c n?", "au_head": "float32 f a?", "au_dot": "float32 f n?"},
   "Clip": {"name": "text", "recording": "text", "task": "au|fe", "frames": "whole", "expression": "whole?",
-    "aus": "[text]?", "tiles": "[whole]?"},
+    "classes": "[whole]?", "aus": "[text]?", "tiles": "[whole]?"},
   "Pictures": {"jpeg": "text", "size": "whole", "columns": "whole"},
   "Evidence": {"source": "text", "support": "table e a", "together": "table e a", "lift": "table e a", "low": "table e a",
     "high": "table e a", "cut_au2fe": "table e a", "cut_fe2au": "table a e", "cut_on": "text", "seeds": "whole",
@@ -73,7 +73,7 @@ function nextFrame() {
 }
 
 function bytesOf(text, where) {
-  if (text.length % 4) fail(where, 'is not base64');
+  if (text.length % 4 || /\s/.test(text)) fail(where, 'is not base64');
   try {
     if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
     return Uint8Array.from(atob(text), c => c.charCodeAt(0));
@@ -126,11 +126,17 @@ function infiniteAt(data) {
   return -1;
 }
 
+const isWhole = x => Number.isSafeInteger(x) && x >= 0;
+const isText = x => typeof x === 'string' && !/\p{Surrogate}/u.test(x); // in characters, none of them half of one
+const ARRAY = ['shape', 'dtype', 'data', 'deflate'];
+
 async function readArray(kind, x, where, dims) {
   const [dtype, ...letters] = kind.split(' ');
-  if (typeof x !== 'object' || !Array.isArray(x.shape) || typeof x.data !== 'string')
+  if (typeof x !== 'object' || !Array.isArray(x.shape) || !isText(x.dtype) || !isText(x.data))
     fail(where, 'is not an array with shape, dtype and data');
-  if (x.shape.some(k => !Number.isInteger(k) || k < 0)) fail(`${where}.shape`, 'is not a list of whole numbers from 0');
+  for (const k of Object.keys(x))
+    if (!ARRAY.includes(k)) fail(`${where}.${k}`, `is not known; an array has ${ARRAY.join(', ')}`);
+  if (!x.shape.every(isWhole)) fail(`${where}.shape`, 'is not a list of whole numbers from 0');
   if (![undefined, true, false].includes(x.deflate)) fail(`${where}.deflate`, 'is neither true nor false');
   if (x.dtype !== dtype) fail(where, `has dtype ${x.dtype}; expected ${dtype}`);
   const known = letters.map(l => (/^\d/.test(l) ? Number(l) : (dims[l] ?? '…')));
@@ -143,6 +149,7 @@ async function readArray(kind, x, where, dims) {
   let bytes = bytesOf(x.data, where);
   const type = BYTES[dtype];
   const n = x.shape.reduce((p, q) => p * q, 1);
+  if (n * type.BYTES_PER_ELEMENT > MOST) fail(where, `needs more than ${MOST} bytes`);
   if (x.deflate) bytes = await inflate(bytes, 'deflate', where, n * type.BYTES_PER_ELEMENT);
   if (bytes.length !== n * type.BYTES_PER_ELEMENT)
     fail(where, `has ${bytes.length} bytes; expected ${n * type.BYTES_PER_ELEMENT}`);
@@ -191,9 +198,9 @@ async function readKind(kind, x, where, dims) {
   if (kind in SCHEMA) return readRecord(kind, x, where, dims);
   if (kind.split(' ')[0] in BYTES) return readArray(kind, x, where, dims);
   if (kind.startsWith('table ')) return readTable(kind, x, where, dims);
-  if (kind === 'text' && typeof x !== 'string') fail(where, 'is not a text');
+  if ((kind === 'text' || kind.includes('|')) && !isText(x)) fail(where, 'is not a text');
   if (kind === 'number' && !Number.isFinite(x)) fail(where, 'is not a finite number');
-  if (kind === 'whole' && !(Number.isInteger(x) && x >= 0)) fail(where, 'is not a whole number from 0');
+  if (kind === 'whole' && !isWhole(x)) fail(where, 'is not a whole number from 0');
   if (kind.includes('|') && !kind.split('|').includes(x))
     fail(where, `is ${JSON.stringify(x)}; expected ${kind.split('|').join(' or ')}`);
   return x;
@@ -205,7 +212,7 @@ async function readRecord(kind, x, where, dims) {
     dot = where ? `${where}.` : '',
     out = {};
   for (const k of Object.keys(x))
-    if (!(k in fields))
+    if (!Object.hasOwn(fields, k))
       fail(`${dot}${k}`, `is not known; ${where || 'a specification'} has ${Object.keys(fields).join(', ')}`);
   for (const [k, f] of Object.entries(fields)) out[k] = await readKind(f, x[k], `${dot}${k}`, dims);
   return out;
@@ -237,10 +244,12 @@ function checkParts({labels, priors, epochs, clips, chosen}) {
     priors.map(o => o.name),
     'priors',
   );
-  once(
-    epochs.map(o => o.epoch),
-    'epochs',
-  );
+  const name = (x, where) => /[^ \t\n\r]/.test(x) || fail(where, 'is empty');
+  labels.expressions.forEach((x, i) => name(x, `labels.expressions[${i}]`));
+  priors.forEach((o, i) => name(o.name, `priors[${i}].name`));
+  epochs.slice(1).forEach((o, i) => {
+    if (o.epoch <= epochs[i].epoch) fail(`epochs[${i + 1}].epoch`, `is ${o.epoch}; expected more than ${epochs[i].epoch}`);
+  });
   inside(labels.neutral, e, 'labels.neutral');
   if (priors.length && !(e && a)) fail('labels', 'has no expression or no action unit; a prior needs both');
   if (epochs.length && !priors.length) fail('priors', 'is empty; epochs need the one that the model was trained with');
@@ -248,11 +257,33 @@ function checkParts({labels, priors, epochs, clips, chosen}) {
   if (epochs.length) inside(chosen, epochs.length, 'chosen');
 }
 
+// Products of vectors with themselves: lengths, the same both ways, no sum of them shorter than 0; up to rounding.
+function checkGram(G, where) {
+  const n = G.shape[0];
+  const at = (i, j) => G[i * n + j];
+  let top = 0;
+  for (let p = 0; p < n; p++) {
+    if (!(at(p, p) > 0)) fail(where, `is not above 0 on its diagonal, at row ${p}`);
+    top = Math.max(top, at(p, p));
+  }
+  const odd = G.findIndex((v, p) => Math.abs(v - at(p % n, Math.floor(p / n))) > 1e-4 * top);
+  if (odd >= 0) fail(where, `is not symmetric at position ${odd}`);
+  const L = new Float64Array(n * n); // its Cholesky factor
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j <= i; j++) {
+      let v = at(i, j) + (i === j ? 1e-4 * top : 0);
+      for (let k = 0; k < j; k++) v -= L[i * n + k] * L[j * n + k];
+      if (i === j && !(v > 0)) fail(where, 'holds products that no vectors have');
+      L[i * n + j] = i === j ? Math.sqrt(v) : v / L[j * n + j];
+    }
+}
+
 function checkNumbers({priors, truth, observed, epochs}) {
   priors.forEach((p, i) => {
     const bad = p.matrix.findIndex(v => v < 0);
     if (bad >= 0) fail(`priors[${i}].matrix`, `is below 0 at position ${bad}`);
-    inside(Math.max(...p.source_of), p.sources.length, `priors[${i}].source_of`);
+    const last = p.source_of.reduce((most, v) => Math.max(most, v), 0);
+    inside(last, p.sources.length, `priors[${i}].source_of`);
   });
   for (const [name, o] of [
     ['truth', truth],
@@ -262,9 +293,9 @@ function checkNumbers({priors, truth, observed, epochs}) {
   epochs.forEach((k, i) => {
     share(k.au_f1, `epochs[${i}].au_f1`);
     share(k.uar, `epochs[${i}].uar`);
-    const n = k.gram.shape[0];
-    for (let p = 0; p < n; p++)
-      if (!(k.gram[p * n + p] > 0)) fail(`epochs[${i}].gram`, `is not above 0 on its diagonal, at row ${p}`);
+    checkGram(k.gram, `epochs[${i}].gram`);
+    const taps = k.taps.shape[1];
+    if (taps % 2 === 0) fail(`epochs[${i}].taps`, `has ${taps} entries a filter; expected an odd number`);
   });
   epochs.forEach((k, i) => {
     for (const part of ['fe_head', 'fe_dot', 'au_head', 'au_dot']) {
@@ -276,17 +307,28 @@ function checkNumbers({priors, truth, observed, epochs}) {
 }
 
 function checkEvidence(ev) {
-  for (const k of ['support', 'together', 'lift', 'low', 'high'])
+  for (const k of ['support', 'together', 'lift', 'low', 'high', 'seeds_au2fe', 'seeds_fe2au'])
     cells(ev[k], `evidence.${k}`, v => v < 0, 'is below 0');
+  for (const k of ['support', 'together']) cells(ev[k], `evidence.${k}`, v => !isWhole(v), 'is not a whole number');
   const most = (i, j) => ev.support[i][j] ?? 0;
   cells(ev.together, 'evidence.together', (v, i, j) => v > most(i, j), 'is more than the support');
   const low = (i, j) => ev.low[i][j] ?? Infinity;
   cells(ev.high, 'evidence.high', (v, i, j) => v < low(i, j), 'is below the lower end');
 }
 
+function checkClasses({classes, expression}, where, e) {
+  if (!classes) return;
+  if (!classes.length) fail(`${where}.classes`, 'is empty; all of them are null');
+  classes.forEach((i, k) => inside(i, e, `${where}.classes[${k}]`));
+  once(classes, `${where}.classes`);
+  if (expression !== null && !classes.includes(expression))
+    fail(`${where}.expression`, `is ${expression}, which is not among its classes`);
+}
+
 function checkClip(o, where, {labels, smoothing, pictures}) {
   atLeast(o.frames, 1, `${where}.frames`);
   inside(o.expression, labels.expressions.length, `${where}.expression`);
+  checkClasses(o, where, labels.expressions.length);
   if (smoothing === 'pairs' && o.frames % 2)
     fail(`${where}.frames`, `is ${o.frames}; smoothing in pairs needs an even number`);
   for (const k of ['aus', 'tiles'])
@@ -315,6 +357,8 @@ function checkFace(f) {
   const bad = f.triangles.findIndex(v => v < 0 || v >= n);
   if (bad >= 0) fail('face.triangles', `is not the number of a vertex at position ${bad}`);
   if (f.light.length !== 3) fail('face.light', `has ${f.light.length} entries; expected 3`);
+  const length = f.light.reduce((n, v) => n + v * v, 0);
+  if (!(Math.abs(length - 1) <= 1e-3)) fail('face.light', 'is not of length 1');
   for (const k of ['camera', 'field']) if (!(f[k] > 0)) fail(`face.${k}`, 'is not above 0');
   for (const k of ['ambient', 'background']) share(f[k], `face.${k}`);
   if (!f.atlas.length) fail('face.atlas', 'is empty');
@@ -323,10 +367,11 @@ function checkFace(f) {
 // Checks everything that a specification promises, decodes its arrays, or throws one sentence that names the field.
 export async function readSpec(x) {
   if (typeof x !== 'object' || x === null || Array.isArray(x)) throw new SpecError('the specification is not a record');
-  if (x.format !== FORMAT) fail('format', `is ${JSON.stringify(x.format ?? null)}; this explorer reads "${FORMAT}"`);
+  const given = isText(x.format) ? JSON.stringify(x.format) : 'not a text';
+  if (x.format !== FORMAT) fail('format', `is ${given}; this explorer reads "${FORMAT}"`);
   const list = v => (Array.isArray(v) ? v : []);
   const [e, a] = [list(x.labels?.expressions).length, list(x.labels?.aus).length];
-  const f = list(x.clips).reduce((n, o) => n + (Number.isFinite(o?.frames) ? o.frames : 0), 0);
+  const f = list(x.clips).reduce((n, o) => n + (isWhole(o?.frames) ? o.frames : 0), 0);
   const spec = await readRecord('Spec', x, '', {e, a, n: e + a, c: list(x.clips).length, f});
   checkParts(spec);
   checkNumbers(spec);
@@ -351,7 +396,7 @@ export async function unpack(text) {
   await breathe();
   let x = null;
   try {
-    x = JSON.parse(new TextDecoder('utf-8', {fatal: true}).decode(bytes));
+    x = JSON.parse(new TextDecoder('utf-8', {fatal: true, ignoreBOM: true}).decode(bytes));
   } catch {
     fail('the payload', 'is not JSON');
   }
@@ -393,6 +438,13 @@ export function cellOf(spec, {way, expression, au}) {
   return {w, i, j, at: w ? j * e + i : i * a + j, row: w ? j : i, column: w ? i : j};
 }
 
+function epochOf(spec, epoch) {
+  // position of an epoch
+  const at = spec.epochs.findIndex(k => k.epoch === epoch);
+  if (at < 0) throw new EditError(`epoch ${epoch} is not among ${spec.epochs.map(k => k.epoch).join(', ')}`);
+  return at;
+}
+
 const EDITS = {
   cut: (s, spec, o) => {
     const {w, at} = cellOf(spec, o);
@@ -426,8 +478,7 @@ const EDITS = {
     s.gate[WAYS.indexOf(o.way)] = o.value;
   },
   epoch: (s, spec, o) => {
-    const found = spec.epochs.find(k => k.epoch === o.epoch);
-    if (!found) throw new EditError(`epoch ${o.epoch} is not among ${spec.epochs.map(k => k.epoch).join(', ')}`);
+    const found = spec.epochs[epochOf(spec, o.epoch)];
     Object.assign(s, {d: [found.d1, found.d2], gate: [sigmoid(found.alpha), sigmoid(found.beta)]});
   },
   prior: (s, spec, o) => {
@@ -443,8 +494,9 @@ const EDITS = {
 // The model of epoch number `base`, with the edits in order.
 export function setting(spec, base, edits) {
   const {e, a} = sizes(spec),
-    k = spec.epochs[base],
-    full = v => [0, 1].map(() => new Float64Array(e * a).fill(v));
+    k = spec.epochs[base];
+  if (!k) throw new EditError('no model was trained here: there is nothing to edit');
+  const full = v => [0, 1].map(() => new Float64Array(e * a).fill(v));
   const s = {
     epoch: k,
     d: [k.d1, k.d2],
@@ -455,7 +507,7 @@ export function setting(spec, base, edits) {
     cut: full(0),
   };
   for (const o of edits) {
-    if (!(o.kind in EDITS))
+    if (!Object.hasOwn(EDITS, o.kind))
       throw new EditError(
         `${JSON.stringify(o.kind)} is not a kind of edit; there are ${Object.keys(EDITS).join(', ')}`,
       );
@@ -475,11 +527,13 @@ export function mapsOf(spec, s) {
     for (let r = 0; r < rows; r++) {
       let mass = 0,
         sum = 0,
+        some = false, // links that are learned
         top = -Infinity;
       const learned = c => (w ? c !== N : r !== N),
         residual = c => s.scale[w][r * cols + c] * s.d[w][r * cols + c];
       for (let c = 0; c < cols; c++)
         if (learned(c)) {
+          some = true;
           mass += P(r, c);
           if (s.factor[w][r * cols + c] > 0) top = Math.max(top, residual(c));
         }
@@ -488,7 +542,7 @@ export function mapsOf(spec, s) {
           sum += out[r * cols + c] = s.factor[w][r * cols + c]
             ? s.factor[w][r * cols + c] * (P(r, c) + EPS) * Math.exp(residual(c) - top)
             : 0;
-      if (!(sum > 0) && (w || r !== N))
+      if (some && !(sum > 0))
         throw new EditError(
           `every link of ${rowLabel(spec, w, r)} was re-weighted to 0, but its row keeps its mass; cut one instead`,
         );
@@ -500,6 +554,8 @@ export function mapsOf(spec, s) {
 }
 
 const rowLabel = (spec, w, r) => (w ? `AU${spec.labels.aus[r]}` : spec.labels.expressions[r]);
+
+const TINY = 1e-12; // keeps a division from 0
 
 // Each prototype after the exchange, as weights (own, e + a) of those before it, divided by its length.
 export function exchanged(spec, s, maps) {
@@ -516,7 +572,7 @@ export function exchanged(spec, s, maps) {
       for (let c = 0; c < other; c++) z[from + c] = s.gate[w] * maps[w][r * other + c];
       let square = 0;
       for (let p = 0; p < n; p++) if (z[p]) for (let q = 0; q < n; q++) square += z[p] * z[q] * G[p * n + q];
-      const length = Math.sqrt(square);
+      const length = Math.max(TINY, Math.sqrt(Math.max(0, square)));
       for (let p = 0; p < n; p++) z[p] /= length;
     }
     return out;
@@ -565,25 +621,29 @@ const absent = (spec, task) => (learned(spec, task) ? 'not measured' : 'not trai
 
 let computed = 0;
 
-// Everything that follows from an epoch and its edits. `id` tells results apart.
-export function compute(spec, base, edits) {
+// Everything that follows from an epoch and its edits. `id` tells results apart. `before`: the same without edits, if it
+// is known; a way whose prototypes come out the same has the same logits.
+export function compute(spec, base, edits, before = null) {
   const {n} = sizes(spec),
     s = setting(spec, base, edits),
     maps = mapsOf(spec, s),
     z = exchanged(spec, s, maps),
     k = s.epoch;
-  const fe = k.fe_head && logits(k.fe_head, k.fe_dot, z[0], n);
-  const au = k.au_head && smooth(spec, logits(k.au_head, k.au_dot, z[1], n), k.taps);
+  const kept = z.map((x, w) => before?.setting.epoch === k && x.every((v, p) => v === before.z[w][p]));
+  const fe = kept[0] ? before.fe : k.fe_head && logits(k.fe_head, k.fe_dot, z[0], n);
+  const au = kept[1] ? before.au : k.au_head && smooth(spec, logits(k.au_head, k.au_dot, z[1], n), k.taps);
   return {id: ++computed, setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
 }
 
-export function argmax(x, from, n) {
-  let best = 0;
-  for (let i = 1; i < n; i++) if (x[from + i] > x[from + best]) best = i;
-  return best;
+// The expression that a clip is called: of those that its data set has, the one with the largest logit.
+export function called(spec, fe, c) {
+  const {e} = sizes(spec);
+  const some = spec.clips[c].classes ?? Array.from({length: e}, (_, i) => i);
+  return some.reduce((best, i) => (fe[c * e + i] > fe[c * e + best] ? i : best));
 }
 
-// Mean F1 over AUs (probability ≥ 0.5) and UAR, on the clips that are here; null where undefined.
+// Mean F1 over AUs (probability ≥ 0.5) and UAR, on the clips that are here, as ssm_nb.evaluation.scores has them; null
+// where undefined, which the labels alone decide: an AU that is nowhere labelled active, an expression without a clip.
 function scores(spec, fe, au) {
   const {e, a} = sizes(spec),
     {coded} = spec,
@@ -591,23 +651,24 @@ function scores(spec, fe, au) {
     recall = [];
   for (let j = 0; j < a; j++) {
     let tp = 0,
-      wrong = 0;
+      fn = 0,
+      fp = 0;
     for (let k = j; au && k < coded.length; k += a) {
       const yes = au[k] >= 0;
-      if (yes && coded[k] === 1) tp++;
-      else if (coded[k] === (yes ? 0 : 1)) wrong++;
+      if (coded[k] === 1) {
+        if (yes) tp++;
+        else fn++;
+      } else if (yes && coded[k] === 0) fp++;
     }
-    f1.push(au && tp + wrong ? (2 * tp) / (2 * tp + wrong) : null);
+    f1.push(tp + fn ? (2 * tp) / (2 * tp + fn + fp) : null);
   }
   for (let i = 0; i < e; i++) {
     const mine = spec.clips.map((o, c) => [o.expression, c]).filter(([l]) => l === i);
-    recall.push(fe && mine.length ? mine.filter(([, c]) => argmax(fe, c * e, e) === i).length / mine.length : null);
+    recall.push(fe && mine.length ? mine.filter(([, c]) => called(spec, fe, c) === i).length / mine.length : null);
   }
-  const mean = x => {
-    const y = x.filter(v => v !== null);
-    return y.length ? y.reduce((p, q) => p + q, 0) / y.length : null;
-  };
-  return {f1, recall, meanF1: mean(f1), uar: mean(recall)};
+  const defined = x => x.filter(v => v !== null);
+  const mean = x => (defined(x).length ? defined(x).reduce((p, q) => p + q, 0) / defined(x).length : null);
+  return {f1, recall, meanF1: mean(f1), uar: mean(recall), over: {au: defined(f1).length, fe: defined(recall).length}};
 }
 
 // How one logit comes about: the classifier, its own prototype, and each prototype that the exchange added.
@@ -652,14 +713,15 @@ export function similarities(spec, epoch, z) {
 
 // 3 ── the face ──────────────────────────────────────────────────────────────────────────────────────────────────────
 // What ssm_nb.faces.render draws of a `still` scene: the same mesh, camera, atlas, folds and light. A frame allocates
-// nothing. Light and gloss are linear in the normal, so they are computed at vertices and interpolated like the rest.
+// nothing. Light and highlight are computed at the vertices, which are some pixels apart, and interpolated like the rest.
 
 const LEVELS = 65535;
 let SRGB = null; // of linear light
-const srgbTable = () => Uint8Array.from({length: LEVELS + 1}, (_, i) => Math.round(255 * (i / LEVELS) ** (1 / 2.2)));
+// Up to twice the brightest, which is white too: so nothing is compared with the end of the table.
+const srgbTable = () =>
+  Uint8ClampedArray.from({length: 2 * LEVELS + 1}, (_, i) => Math.round(255 * (i / LEVELS) ** (1 / 2.2)));
 const OPAQUE = 0xff000000;
 const FACE = 320; // pixels of the face in a page
-const TINY = 1e-12; // keeps a division from 0
 
 export class Face {
   constructor(face) {
@@ -670,14 +732,22 @@ export class Face {
     this.verts = new Float32Array(this.n * 3);
     this.normals = new Float32Array(this.n * 3);
     this.screen = new Float32Array(this.n * 3); // x and y in pixels, depth in cm
-    this.light = new Float32Array(this.n); // towards the light
-    this.gloss = new Float32Array(this.n); // towards the middle between light and camera
+    this.light = new Float32Array(this.n); // what a texel of 1 of 255 sends back, of LEVELS
+    this.gloss = new Float32Array(this.n); // the highlight, of LEVELS, and a half to round
     this.keep = new Float32Array(face.atlas.length / 3); // the share of light that folds leave, at each texel
     this.folded = '';
     this.actions = new Float64Array(this.m);
     this.triangles = this.nearestFirst();
+    this.texture = this.inside();
     this.touched = Array.from({length: this.m}, (_, k) => this.movedBy(k));
     this.lines = Array.from({length: face.folds.shape[2]}, (_, j) => this.foldedBy(j));
+  }
+
+  inside() {
+    // columns and rows of the atlas, so far from its border that a pixel between vertices cannot leave it
+    const {uv, atlas} = this.face;
+    const [rows, columns] = atlas.shape;
+    return Float32Array.from(uv, (x, i) => Math.max(0, Math.min(x, (i % 2 ? rows : columns) - 0.001)));
   }
 
   nearestFirst() {
@@ -785,14 +855,22 @@ export class Face {
 
   illuminate() {
     const N = this.normals;
+    const {ambient} = this.face;
     const [lx, ly, lz] = this.face.light;
     const hz = lz - 1; // half-way between the light and the camera
     const h = 1 / Math.sqrt(lx * lx + ly * ly + hz * hz);
+    const wrap = 0.5 * ambient;
+    const lit = ((1 - ambient) * 1.4) / (1 + wrap);
+    const shiny = LEVELS * 0.06 * (1 - ambient);
     for (let i = 0, k = 0; i < this.n; i++, k += 3) {
       const s = 1 / Math.max(1e-12, Math.sqrt(N[k] * N[k] + N[k + 1] * N[k + 1] + N[k + 2] * N[k + 2]));
       const plane = N[k] * lx + N[k + 1] * ly;
-      this.light[i] = s * (plane + N[k + 2] * lz);
-      this.gloss[i] = s * h * (plane + N[k + 2] * hz);
+      const facing = Math.max(0, s * (plane + N[k + 2] * lz) + wrap);
+      const g = Math.max(0, s * h * (plane + N[k + 2] * hz));
+      const g3 = g * g * g;
+      const g12 = g3 * g3 * g3 * g3;
+      this.light[i] = ((ambient + lit * facing) * LEVELS) / 255;
+      this.gloss[i] = shiny * g12 * g12 + 0.5;
     }
   }
 
@@ -863,96 +941,94 @@ export class Face {
     return this.out;
   }
 
-  // Every pixel centre inside a triangle, where it is nearer than what is there.
+  // Every pixel centre inside a triangle, where it is nearer than what is there: row by row, from the edge on the left
+  // to the edge on the right. Triangles that share an edge compute it alike, from its upper end.
   rasterise(first, end) {
-    const {size, depth, pixels, keep, light, gloss, screen: S, triangles: T} = this;
-    const {uv, atlas, ambient} = this.face;
-    const rows = atlas.shape[0];
+    const {size, depth, pixels, keep, light, gloss, screen: S, triangles: T, texture: uv} = this;
+    const {atlas} = this.face;
     const columns = atlas.shape[1];
-    const wrap = 0.5 * ambient;
-    const lit = ((1 - ambient) * 1.4) / (1 + wrap);
-    const shiny = LEVELS * 0.06 * (1 - ambient);
     const last = size - 1;
     for (let t = first; t < end; t += 3) {
       const i = T[t];
       const j = T[t + 1];
       const k = T[t + 2];
-      const cx = S[3 * k] - 0.5;
-      const cy = S[3 * k + 1] - 0.5;
-      const x0 = S[3 * i] - 0.5 - cx;
-      const y0 = S[3 * i + 1] - 0.5 - cy;
-      const x1 = S[3 * j] - 0.5 - cx;
-      const y1 = S[3 * j + 1] - 0.5 - cy;
-      const area = y1 * x0 - x1 * y0;
+      const x2 = S[3 * k] - 0.5;
+      const y2 = S[3 * k + 1] - 0.5;
+      const x0 = S[3 * i] - 0.5;
+      const y0 = S[3 * i + 1] - 0.5;
+      const x1 = S[3 * j] - 0.5;
+      const y1 = S[3 * j + 1] - 0.5;
+      const area = (y1 - y2) * (x0 - x2) - (x1 - x2) * (y0 - y2);
       if (area >= 0) continue; // seen from behind
-      const left = Math.max(0, Math.ceil(cx + Math.min(x0, x1, 0))) | 0; // | 0: whole numbers, which index fast
-      const right = Math.min(last, Math.floor(cx + Math.max(x0, x1, 0))) | 0;
-      const top = Math.max(0, Math.ceil(cy + Math.min(y0, y1, 0))) | 0;
-      const bottom = Math.min(last, Math.floor(cy + Math.max(y0, y1, 0))) | 0;
-      if (left > right || top > bottom) continue;
-      const ax = y1 / area || -TINY; // how much the barycentric coordinates of i and j grow by a pixel
-      const ay = -x1 / area;
-      const bx = -y0 / area || -TINY;
-      const by = x0 / area;
-      const away = ax + bx || TINY;
-      const s0 = ay / ax; // how far each edge moves from row to row
-      const s1 = by / bx;
-      const s2 = (ay + by) / away;
-      const c2 = cx + 1 / away;
+      let a = i; // the corners from the top down
+      let b = j;
+      let c = k;
+      if (S[3 * b + 1] < S[3 * a + 1]) [a, b] = [b, a];
+      if (S[3 * c + 1] < S[3 * b + 1]) [b, c] = [c, b];
+      if (S[3 * b + 1] < S[3 * a + 1]) [a, b] = [b, a];
+      const xa = S[3 * a] - 0.5;
+      const ya = S[3 * a + 1] - 0.5;
+      const xb = S[3 * b] - 0.5;
+      const yb = S[3 * b + 1] - 0.5;
+      const xc = S[3 * c] - 0.5;
+      const yc = S[3 * c + 1] - 0.5;
+      const top = Math.ceil(Math.max(ya, 0)) | 0; // | 0: whole numbers, which index fast
+      const bottom = Math.floor(Math.min(yc, last)) | 0;
+      if (top > bottom) continue;
+      const long = (xc - xa) / (yc - ya || 1); // how far each edge moves from row to row
+      const upper = (xb - xa) / (yb - ya || 1);
+      const lower = (xc - xb) / (yc - yb || 1);
+      const right = xa + long * (yb - ya) < xb; // the side of the two short edges
+      const ax = (y1 - y2) / area; // how much the barycentric coordinates of i and j grow by a pixel
+      const ay = (x2 - x1) / area;
+      const bx = (y2 - y0) / area;
+      const by = (x0 - x2) / area;
       const z2 = S[3 * k + 2];
       const z0 = S[3 * i + 2] - z2;
       const z1 = S[3 * j + 2] - z2;
+      const zx = ax * z0 + bx * z1;
+      const zy = ay * z0 + by * z1;
       const u2 = uv[2 * k];
       const u0 = uv[2 * i] - u2;
       const u1 = uv[2 * j] - u2;
+      const ux = ax * u0 + bx * u1;
+      const uy = ay * u0 + by * u1;
       const v2 = uv[2 * k + 1];
       const v0 = uv[2 * i + 1] - v2;
       const v1 = uv[2 * j + 1] - v2;
-      const f2 = light[k] + wrap;
-      const f0 = light[i] + wrap - f2;
-      const f1 = light[j] + wrap - f2;
+      const vx = ax * v0 + bx * v1;
+      const vy = ay * v0 + by * v1;
+      const f2 = light[k];
+      const f0 = light[i] - f2;
+      const f1 = light[j] - f2;
+      const fx = ax * f0 + bx * f1;
+      const fy = ay * f0 + by * f1;
       const g2 = gloss[k];
       const g0 = gloss[i] - g2;
       const g1 = gloss[j] - g2;
+      const gx = ax * g0 + bx * g1;
+      const gy = ay * g0 + by * g1;
       for (let y = top; y <= bottom; y++) {
-        const dy = y - cy;
-        const e0 = cx - s0 * dy; // where the row enters or leaves each edge
-        const e1 = cx - s1 * dy;
-        const e2 = c2 - s2 * dy;
-        let enter = left;
-        let leave = right;
-        if (ax > 0) enter = Math.max(enter, e0);
-        else leave = Math.min(leave, e0);
-        if (bx > 0) enter = Math.max(enter, e1);
-        else leave = Math.min(leave, e1);
-        if (away < 0) enter = Math.max(enter, e2);
-        else leave = Math.min(leave, e2);
-        const from = Math.ceil(Math.min(enter, size)) | 0;
-        const to = Math.floor(Math.max(leave, -1)) | 0;
-        let l0 = ax * (from - cx) + ay * dy;
-        let l1 = bx * (from - cx) + by * dy;
-        for (let x = from, p = y * size + from; x <= to; x++, p++, l0 += ax, l1 += bx) {
-          const z = z0 * l0 + z1 * l1 + z2;
-          if (z >= depth[p]) continue;
-          depth[p] = z;
-          const u = u2 + l0 * u0 + l1 * u1;
-          const v = v2 + l0 * v0 + l1 * v1;
-          const column = u <= 0 ? 0 : u >= columns ? columns - 1 : u | 0;
-          const row = v <= 0 ? 0 : v >= rows ? rows - 1 : v | 0;
-          const texel = row * columns + column;
-          const facing = f2 + l0 * f0 + l1 * f1;
-          const shine = ((ambient + (facing > 0 ? lit * facing : 0)) * keep[texel] * LEVELS) / 255;
-          const g = g2 + l0 * g0 + l1 * g1;
-          let glare = 0.5;
-          if (g > 0.5) {
-            const g3 = g * g * g;
-            const g12 = g3 * g3 * g3 * g3;
-            glare += shiny * g12 * g12;
-          }
-          const red = SRGB[Math.min(LEVELS, atlas[3 * texel] * shine + glare) | 0];
-          const green = SRGB[Math.min(LEVELS, atlas[3 * texel + 1] * shine + glare) | 0];
-          const blue = SRGB[Math.min(LEVELS, atlas[3 * texel + 2] * shine + glare) | 0];
-          pixels[p] = OPAQUE | (blue << 16) | (green << 8) | red;
+        const e = xa + long * (y - ya);
+        const d = y < yb ? xa + upper * (y - ya) : xb + lower * (y - yb);
+        const from = Math.ceil(Math.max(right ? e : d, 0)) | 0;
+        const to = Math.floor(Math.min(right ? d : e, last)) | 0;
+        const dy = y - y2;
+        const row = y * size;
+        for (let x = from; x <= to; x++) {
+          const dx = x - x2;
+          const z = z2 + dy * zy + dx * zx;
+          if (z >= depth[row + x]) continue;
+          depth[row + x] = z;
+          const u = u2 + dy * uy + dx * ux;
+          const v = v2 + dy * vy + dx * vx;
+          const texel = (v | 0) * columns + (u | 0);
+          const shine = (f2 + dy * fy + dx * fx) * keep[texel];
+          const glare = g2 + dy * gy + dx * gx;
+          const red = SRGB[(atlas[3 * texel] * shine + glare) | 0];
+          const green = SRGB[(atlas[3 * texel + 1] * shine + glare) | 0];
+          const blue = SRGB[(atlas[3 * texel + 2] * shine + glare) | 0];
+          pixels[row + x] = OPAQUE | (blue << 16) | (green << 8) | red;
         }
       }
     }
@@ -989,50 +1065,22 @@ const posedRow = posed => {
 const same = (p, q) => JSON.stringify(p) === JSON.stringify(q);
 const NONE = []; // no edits
 
-export class Store {
+const SHARED = ['base', 'selection', 'edits', 'past', 'future'];
+
+// What all views of one model share, each in its own store: epoch, chosen edge, edits, and what can be undone.
+export class Common {
   constructor(spec) {
-    const {e, a} = sizes(spec),
-      trained = spec.epochs.length > 0;
-    Object.assign(this, {
-      spec,
-      trained,
-      base: spec.chosen,
-      edits: NONE,
-      past: [],
-      future: [],
-      form: 'matrix',
-      clip: 0,
-      frame: 0,
-      held: false,
-      note: '',
-      listeners: new Set(),
-      cache: new Map(),
-    });
-    this.layer = trained ? 'difference' : spec.priors.length > 1 ? 'difference' : 'prior';
+    Object.assign(this, {spec, base: spec.chosen, edits: NONE, past: [], future: []});
+    this.trained = spec.epochs.length > 0;
+    this.stores = new Set();
+    this.cache = new Map();
+    this.heard = () => {}; // of every change, after the stores
     this.selection = spec.priors.length ? this.largest('au2fe') : null;
-    const n = spec.face ? spec.face.aus.length : 0;
-    this.left = new Float64Array(n);
-    this.right = new Float64Array(n);
-    this.side = 'both';
-    this.posed = 'by hand';
-    if (spec.face && this.selection) this.poseRow('learned', this.selection.expression);
-    const first = spec.clips.findIndex(o => o.task === 'au');
-    this.go(Math.max(0, first), 0, true);
-  }
-  changed() {
-    for (const f of this.listeners) f();
   }
   set(values) {
     Object.assign(this, values);
-    if ('base' in values || 'edits' in values) this.follow();
-    this.changed();
-  }
-
-  // A face that is posed by what the model says keeps saying it.
-  follow() {
-    const row = posedRow(this.posed);
-    if (row && ['learned', 'prior'].includes(row.layer.split(':')[0])) this.poseRow(row.layer, row.expression);
-    else if (this.posed === 'frame model') this.poseFrame('model');
+    for (const store of this.stores) store.heed(values);
+    this.heard();
   }
 
   // Results, kept for each list of edits and each epoch. A list of edits never changes; another takes its place.
@@ -1042,19 +1090,8 @@ export class Store {
       if (this.cache.size > 40) this.cache.clear();
       this.cache.set(list, []);
     }
-    return (this.cache.get(list)[base] ??= compute(this.spec, base, list));
-  }
-  get result() {
-    return this.at(this.base, this.edits);
-  }
-  get before() {
-    return this.at(this.base, NONE);
-  }
-  get computedAs() {
-    // tells apart what views draw
-    return this.trained
-      ? `${this.result.id}|${this.before.id}|${JSON.stringify(this.selection)}`
-      : JSON.stringify(this.selection);
+    const known = this.cache.get(list);
+    return (known[base] ??= compute(this.spec, base, list, list === NONE ? null : this.at(base, NONE)));
   }
 
   // The edge that training moved most; without training, the one on which two priors differ most, or the first link.
@@ -1063,7 +1100,7 @@ export class Store {
       w = WAYS.indexOf(way),
       p = this.spec.priors[0].matrix,
       other = this.spec.priors[1]?.matrix;
-    const m = this.trained ? this.before.maps[w] : null;
+    const m = this.trained ? this.at(this.base, NONE).maps[w] : null;
     let best = 0,
       most = -1;
     for (let i = 0; i < e; i++)
@@ -1080,29 +1117,111 @@ export class Store {
       }
     return {way, expression: this.spec.labels.expressions[(best / a) | 0], au: this.spec.labels.aus[best % a]};
   }
-  select(selection) {
-    if (!same(selection, this.selection)) {
-      cellOf(this.spec, selection);
-      this.set({selection: {way: selection.way, expression: selection.expression, au: Number(selection.au)}});
-    }
+
+  // An edge that is not there, and edits that the method does not allow, are refused with their reason.
+  select({way, expression, au}) {
+    const selection = {way, expression, au};
+    if (same(selection, this.selection)) return;
+    cellOf(this.spec, selection);
+    this.set({selection});
+  }
+  setEpoch(epoch) {
+    const base = epochOf(this.spec, epoch);
+    if (base !== this.base) this.set({base});
+  }
+  setEdits(edits) {
+    if (same(edits, this.edits)) return;
+    this.at(this.base, edits);
+    this.set({edits, past: [...this.past, this.edits], future: []});
+  }
+  undo() {
+    if (!this.past.length) return;
+    this.set({edits: this.past.at(-1), past: this.past.slice(0, -1), future: [...this.future, this.edits]});
+  }
+  redo() {
+    if (!this.future.length) return;
+    this.set({edits: this.future.at(-1), past: [...this.past, this.edits], future: this.future.slice(0, -1)});
+  }
+}
+
+// What one view shows: what is shared, and what is its own.
+export class Store {
+  constructor(spec, common = new Common(spec)) {
+    const {trained} = common;
+    Object.assign(this, {
+      spec,
+      common,
+      trained,
+      form: 'matrix',
+      clip: 0,
+      frame: 0,
+      held: false,
+      note: '',
+      listeners: new Set(),
+    });
+    this.layer = trained ? 'difference' : spec.priors.length > 1 ? 'difference' : 'prior';
+    const n = spec.face ? spec.face.aus.length : 0;
+    this.left = new Float64Array(n);
+    this.right = new Float64Array(n);
+    this.side = 'both';
+    this.posed = 'by hand';
+    if (spec.face && this.selection) this.poseRow('learned', this.selection.expression);
+    const first = spec.clips.findIndex(o => o.task === 'au');
+    this.go(Math.max(0, first), 0, true);
+    common.stores.add(this);
+  }
+  close() {
+    this.common.stores.delete(this);
+  }
+  changed() {
+    for (const f of this.listeners) f();
+  }
+  set(values) {
+    const shared = Object.entries(values).filter(([k]) => SHARED.includes(k));
+    Object.assign(this, values);
+    if (shared.length) this.common.set(Object.fromEntries(shared));
+    else this.changed();
+  }
+  heed(values) {
+    // something shared has changed
+    if ('edits' in values) this.note = '';
+    if ('base' in values || 'edits' in values) this.follow();
+    this.changed();
   }
 
-  // Edits can be undone; one that the method does not allow is refused with its reason.
-  setEdits(edits, remember = true) {
-    if (same(edits, this.edits)) return true;
+  // A face that is posed by what the model says keeps saying it.
+  follow() {
+    const row = posedRow(this.posed);
+    if (row && ['learned', 'prior'].includes(row.layer.split(':')[0])) this.poseRow(row.layer, row.expression);
+    else if (this.posed === 'frame model') this.poseFrame('model');
+  }
+
+  at(base, edits) {
+    return this.common.at(base, edits);
+  }
+  get result() {
+    return this.at(this.base, this.edits);
+  }
+  get before() {
+    return this.at(this.base, NONE);
+  }
+  get computedAs() {
+    // tells apart what views draw
+    return this.trained
+      ? `${this.result.id}|${this.before.id}|${JSON.stringify(this.selection)}`
+      : JSON.stringify(this.selection);
+  }
+
+  select(selection) {
+    this.common.select(selection);
+  }
+  setEdits(edits) {
     try {
-      this.at(this.base, edits);
+      this.common.setEdits(edits);
     } catch (e) {
       if (!(e instanceof EditError)) throw e;
       this.set({note: e.message});
-      return false;
     }
-    if (remember) {
-      this.past.push(this.edits);
-      this.future = [];
-    }
-    this.set({edits, note: ''});
-    return true;
   }
   // A later edit of the same thing takes the place of the earlier one.
   edit(o) {
@@ -1119,16 +1238,10 @@ export class Store {
     return this.setEdits([...kept, o]);
   }
   undo() {
-    if (this.past.length) {
-      this.future.push(this.edits);
-      this.set({edits: this.past.pop(), note: ''});
-    }
+    this.common.undo();
   }
   redo() {
-    if (this.future.length) {
-      this.past.push(this.edits);
-      this.set({edits: this.future.pop(), note: ''});
-    }
+    this.common.redo();
   }
   python() {
     const py = v => (typeof v === 'string' ? `'${v.replace(/\\/g, '\\\\').replace(/'/g, "\\'")}'` : v);
@@ -1229,6 +1342,16 @@ export class Store {
     if (!quiet) this.changed();
   }
 }
+
+for (const k of [...SHARED, 'cache'])
+  Object.defineProperty(Store.prototype, k, {
+    get() {
+      return this.common[k];
+    },
+    set(v) {
+      this.common[k] = v;
+    },
+  });
 
 // 5 ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -2275,8 +2398,8 @@ export function changes(store) {
       most,
       aus,
       frame: Math.floor(at / a) - o.first,
-      was: p.fe && argmax(p.fe, c * e, e),
-      is: q.fe && argmax(q.fe, c * e, e),
+      was: p.fe && called(spec, p.fe, c),
+      is: q.fe && called(spec, q.fe, c),
     });
   });
   return {
@@ -2341,14 +2464,17 @@ function impactOf(store, changed) {
   if (!n) return '';
   const [b, q] = [store.before, store.result];
   const score = (task, x) => `${task === 'fe' ? 'UAR' : 'AU F1'} ${num(x, 2, absent(spec, task))}`;
+  const {e, a} = sizes(spec);
+  const over = task => ` (over ${b.over[task]} of ${task === 'fe' ? `${e} expressions` : `${a} AUs`})`;
+  const based = (task, x) => (x === null ? '' : over(task));
   if (!changed)
     return (
-      `On the ${n} clips here: ${score('fe', b.uar)}, ${score('au', b.meanF1)}. ` +
-      'Remove the edge to see what changes.'
+      `On the ${n} clips here: ${score('fe', b.uar)}${based('fe', b.uar)}, ` +
+      `${score('au', b.meanF1)}${based('au', b.meanF1)}. Remove the edge to see what changes.`
     );
   const then = (task, x, y) => {
-    if (x === null && y === null) return score(task, null);
-    return score(task, x) + (Math.abs((x ?? 0) - (y ?? 0)) > 5e-4 ? ` → ${num(y)}` : ', the same');
+    if (x === null) return score(task, null);
+    return score(task, x) + (Math.abs(x - y) > 5e-4 ? ` → ${num(y)}` : ', the same') + over(task);
   };
   const [answers, decisions] = [`${changed.answers} expression answers`, `${changed.flips} AU decisions`];
   const counted = [learned(spec, 'fe') && answers, learned(spec, 'au') && decisions].filter(Boolean).join(' and ');
@@ -2546,7 +2672,7 @@ function bars(n) {
       rows.map(r => r.el),
     ),
     fill(items) {
-      // name, value from -1 to 1, said; was: the value before; from: where 0 stands
+      // name, value from -1 to 1 or null, said; was: the value before; from: where 0 stands
       rows.forEach((r, k) => {
         const o = items[k];
         r.el.hidden = !o;
@@ -2554,6 +2680,7 @@ function bars(n) {
         const from = o.from ?? 0;
         text(r.name, o.name);
         text(r.said, o.said);
+        r.now.hidden = o.value === null;
         r.now.className = !from ? '' : o.value < 0 ? 'sx-neg' : 'sx-pos';
         place(r.now, Math.min(from, from + o.value), Math.max(0.005, Math.abs(o.value)));
         r.was.hidden = o.was === undefined;
@@ -2563,12 +2690,15 @@ function bars(n) {
   };
 }
 
-function softmax(x, at, n) {
-  let most = -Infinity;
-  for (let i = 0; i < n; i++) most = Math.max(most, x[at + i]);
-  const z = Array.from({length: n}, (_, i) => Math.exp(x[at + i] - most));
+// How probable a clip's expressions are, of those that its data set has; null for the others.
+function probabilitiesOf(spec, fe, c) {
+  const {e} = sizes(spec);
+  const x = fe.subarray(c * e, (c + 1) * e);
+  const allowed = i => spec.clips[c].classes?.includes(i) ?? true;
+  const most = x[called(spec, fe, c)];
+  const z = Array.from(x, (v, i) => (allowed(i) ? Math.exp(v - most) : null));
   const sum = z.reduce((p, q) => p + q, 0);
-  return z.map(v => v / sum);
+  return z.map(v => v === null ? null : v / sum);
 }
 
 const TRACK = 16; // pixels of an AU's row
@@ -2577,7 +2707,7 @@ const FOOT = 20; // of the answers below
 
 function tracksView(store, ui, film) {
   const {spec} = store;
-  const {e, a} = sizes(spec);
+  const {a} = sizes(spec);
   const canvas = h('canvas', {role: 'img'});
   const strip = h('canvas', {'aria-hidden': 'true'});
   const line = h('i', {class: 'sx-now', style: `height:${a * TRACK}px`});
@@ -2665,7 +2795,7 @@ function tracksView(store, ui, film) {
   function answer(c) {
     // what the model calls a clip, and what it called it before the edits
     if (!learned(spec, 'fe')) return 'not trained';
-    const [was, is] = [store.before, store.result].map(o => spec.labels.expressions[argmax(o.fe, c * e, e)]);
+    const [was, is] = [store.before, store.result].map(o => spec.labels.expressions[called(spec, o.fe, c)]);
     return was === is ? is : `${was} → ${is}`;
   }
   function drawAnswers(ctx, fw, colours) {
@@ -2692,9 +2822,9 @@ function tracksView(store, ui, film) {
     const {au, fe} = store.result;
     const seen = au ? `the model sees ${list(j => au[at + j] >= 0) || 'no AU'}` : 'AUs: not trained';
     const labelled = clip.aus ? `; labelled ${list(j => clip.aus[store.frame][j] === '1') || 'none'}` : '';
-    const is = fe && spec.labels.expressions[argmax(fe, store.clip * e, e)];
-    const called = fe ? `it calls this clip ${is}` : 'expressions: not trained';
-    return `Frame ${film.now + 1}: ${seen}${labelled}; ${called}`;
+    const is = fe && spec.labels.expressions[called(spec, fe, store.clip)];
+    const answered = fe ? `it calls this clip ${is}` : 'expressions: not trained';
+    return `Frame ${film.now + 1}: ${seen}${labelled}; ${answered}`;
   }
 
   return {
@@ -2742,11 +2872,12 @@ function answersView(store) {
       return;
     }
     text(head, `Expression of this clip${labelled}`);
-    const now = softmax(store.result.fe, store.clip * e, e);
-    const was = store.edits.length ? softmax(store.before.fe, store.clip * e, e) : [];
+    const now = probabilitiesOf(spec, store.result.fe, store.clip);
+    const was = store.edits.length ? probabilitiesOf(spec, store.before.fe, store.clip) : [];
     probabilities.fill(
       expressions.map((x, i) => {
         const name = `${x}${clip.expression === i ? ' ✓' : ''}`;
+        if (now[i] === null) return {name, value: null, said: 'not in its data'};
         return {name, value: now[i], was: was[i], said: `${Math.round(100 * now[i])}%`};
       }),
     );
@@ -3147,7 +3278,7 @@ class Room {
 
 const LOST = 'kernel not answering: what is here goes on working, “Ask the model” rests';
 
-// Shows a specification in an element. `link` is what a kernel adds: ask(pose), and callbacks for selection and edits.
+// Shows a specification in an element. `link` is what a kernel adds: ask(pose), and `common`, what other views share.
 // The page is built in slices, one view a frame, so that nothing is blocked meanwhile.
 export async function mount(root, spec, link = null) {
   const box = h('div', {class: 'sx'}, h('style', {}, CSS));
@@ -3155,7 +3286,7 @@ export async function mount(root, spec, link = null) {
   const ui = new Room(box, spec, `sx${++instances}`);
   ui.dress(); // while there is little to lay out
   await breathe();
-  const store = new Store(spec);
+  const store = new Store(spec, link?.common);
   const story = h('p', {class: 'sx-story'});
   const polite = h('div', {class: 'sx-say', role: 'status'});
   const lost = h('span', {class: 'sx-badge sx-loud', role: 'status', hidden: true}, LOST);
@@ -3175,10 +3306,7 @@ export async function mount(root, spec, link = null) {
   Object.assign(ui, {
     link,
     inspect: () => find('drawer')?.focus(),
-    epoch: base => {
-      store.set({base});
-      link?.changed?.(store);
-    },
+    epoch: base => store.set({base}),
     copy(area) {
       area.focus();
       area.select();
@@ -3214,14 +3342,7 @@ export async function mount(root, spec, link = null) {
     refresh([v]);
   };
 
-  let sent = JSON.stringify([store.selection, store.edits]);
-  store.listeners.add(() => {
-    ui.redraw();
-    const now = JSON.stringify([store.selection, store.edits]);
-    if (now === sent) return;
-    sent = now;
-    link?.changed?.(store);
-  });
+  store.listeners.add(() => ui.redraw());
   listenToKeys(box, store, say);
   const stopWatching = watchTheme(() => ui.dress());
   ui.draw = update;
@@ -3254,6 +3375,7 @@ export async function mount(root, spec, link = null) {
     },
     close() {
       stopWatching();
+      store.close();
       ui.close();
       for (const v of views) v.stop?.();
     },
@@ -3283,66 +3405,98 @@ export async function showPage(root, payload) {
   }
 }
 
-// A notebook. The payload comes once, in pieces, by message; every view of a widget asks for the same one.
-const specs = new WeakMap();
-function specOf(model) {
-  if (!specs.has(model))
-    specs.set(
-      model,
-      new Promise((resolve, reject) => {
-        const pieces = [];
-        const onMessage = m => {
-          if (m.kind !== 'piece') return;
-          pieces[m.i] = m.data;
-          if (pieces.filter(Boolean).length === m.n) {
-            model.off('msg:custom', onMessage);
-            unpack(pieces.join('')).then(resolve, reject);
-          }
-        };
-        model.on('msg:custom', onMessage);
-        model.send({kind: 'ready'});
-      }),
-    );
-  return specs.get(model);
+const TRAITS = ['selection', 'edits', 'epoch'];
+
+// A widget of a notebook, with one or more views. The payload comes once, in pieces, by message; the state that all views
+// share is in step with the model's traits from before the first view is built until the model is gone.
+class Widget {
+  constructor(model) {
+    this.model = model;
+    this.common = null;
+    this.busy = false;
+    this.ready = null;
+    for (const k of TRAITS) model.on(`change:${k}`, () => this.heed());
+  }
+  shared() {
+    // the state of all views, once the payload is here
+    this.ready ??= this.payload().then(async text => this.begin(await unpack(text)));
+    return this.ready;
+  }
+  payload() {
+    const {model} = this;
+    return new Promise(resolve => {
+      const pieces = [];
+      const onMessage = m => {
+        if (m.kind !== 'piece') return;
+        pieces[m.i] = m.data;
+        if (pieces.filter(Boolean).length < m.n) return;
+        model.off('msg:custom', onMessage);
+        resolve(pieces.join(''));
+      };
+      model.on('msg:custom', onMessage);
+      model.send({kind: 'ready'});
+    });
+  }
+  begin(spec) {
+    this.common = new Common(spec);
+    this.heed();
+    this.common.heard = () => this.share();
+    this.share(); // a selection, if there was none
+    return this.common;
+  }
+  share() {
+    if (this.busy) return;
+    this.busy = true;
+    const {model, common} = this;
+    try {
+      model.set('selection', common.selection ?? {});
+      model.set('edits', common.edits);
+      model.set('epoch', common.spec.epochs[common.base]?.epoch ?? 0);
+      model.save_changes();
+    } catch {
+      // no kernel: what is here goes on, and a badge says so
+    }
+    this.busy = false;
+  }
+  heed() {
+    // traits that cannot be are refused with their reason, and become again what is shown
+    if (this.busy || !this.common) return;
+    const {model, common} = this;
+    const [selection, edits, epoch] = TRAITS.map(k => model.get(k));
+    const refused = [];
+    const attempt = f => {
+      try {
+        f();
+      } catch (e) {
+        if (!(e instanceof EditError)) throw e;
+        refused.push(e.message);
+      }
+    };
+    this.busy = true;
+    if (common.trained) attempt(() => common.setEpoch(epoch));
+    if (Object.keys(selection).length) attempt(() => common.select(selection));
+    attempt(() => common.setEdits(edits));
+    this.busy = false;
+    if (!refused.length) return;
+    for (const store of common.stores) store.set({note: refused.join('; ')});
+    this.share();
+  }
 }
 
-async function render({model, el}) {
+// A view of a widget.
+function show(widget, {model, el}) {
   let shown = null,
     closed = false,
-    last = Date.now(),
-    mine = false;
+    last = Date.now();
   const root = h('div'),
     wait = h('p', {}, 'Loading the explorer …');
   root.append(wait);
   el.append(root);
-  const quietly = f => {
+  const send = message => {
     try {
-      f();
+      model.send(message);
     } catch {
-      shown?.alive(false);
-    }
-  }; // no kernel: what is here goes on
-  const share = store => {
-    mine = true;
-    quietly(() => {
-      model.set('selection', store.selection ?? {});
-      model.set('edits', store.edits);
-      model.set('epoch', store.spec.epochs[store.base]?.epoch ?? 0);
-      model.save_changes();
-    });
-    mine = false;
-  };
-  const heed = () => {
-    if (mine || !shown) return;
-    const {store} = shown;
-    try {
-      const base = store.spec.epochs.findIndex(k => k.epoch === model.get('epoch'));
-      if (base >= 0 && base !== store.base) store.set({base});
-      if (Object.keys(model.get('selection')).length) store.select(model.get('selection'));
-      store.setEdits(model.get('edits'));
-    } catch (e) {
-      if (e instanceof EditError) store.set({note: e.message});
-      else throw e;
+      shown?.alive(false); // no kernel: what is here goes on
     }
   };
   const onMessage = m => {
@@ -3353,28 +3507,36 @@ async function render({model, el}) {
     if (m.kind === 'answer') shown?.answer(m.text);
   };
   model.on('msg:custom', onMessage);
-  for (const k of ['selection', 'edits', 'epoch']) model.on(`change:${k}`, heed);
   const beat = setInterval(() => {
-    quietly(() => model.send({kind: 'ping'}));
+    send({kind: 'ping'});
     if (shown && Date.now() - last > 5000) shown.alive(false);
   }, 1500);
-  specOf(model)
-    .then(async spec => {
+  widget
+    .shared()
+    .then(async common => {
       if (closed) return;
       last = Date.now();
-      shown = await mount(root, spec, {changed: share, ask: pose => quietly(() => model.send({kind: 'ask', ...pose}))});
-      if (closed) return shown.close();
-      heed();
-      if (!Object.keys(model.get('selection')).length) share(shown.store);
+      shown = await mount(root, common.spec, {common, ask: pose => send({kind: 'ask', ...pose})});
+      if (closed) shown.close();
     })
     .catch(e => complain(root, e));
   return () => {
     closed = true;
     clearInterval(beat);
     model.off('msg:custom', onMessage);
-    for (const k of ['selection', 'edits', 'epoch']) model.off(`change:${k}`, heed);
     shown?.close();
   };
 }
 
-export default {render};
+// Called once for each model.
+export default () => {
+  let widget = null;
+  return {
+    initialize({model}) {
+      widget = new Widget(model);
+    },
+    render(view) {
+      return show(widget, view);
+    },
+  };
+};

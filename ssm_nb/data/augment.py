@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['ASPECTS', 'AUGMENTATIONS', 'CLIP_MEAN', 'CLIP_STD', 'crop_window', 'Augmentation', 'enlarged', 'turned_window',
-           'train_transform', 'eval_transform', 'normalise']
+           'TrainingView', 'train_transform', 'eval_transform', 'normalise']
 
 # %% ../../nbs/data/05_augment.ipynb #f8b937ee
+from collections.abc import Callable
 from dataclasses import dataclass
+from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.transforms.v2 import functional as TF
 import math,numpy as np,torch
 
@@ -80,28 +83,49 @@ def _resize(frames, how, size):
 # %% ../../nbs/data/05_augment.ipynb #340e41f2
 def _fixed(v): return math.floor(v*65536+.5) # in 65,536ths of a pixel
 
-def _turn(h, w, angle, window):
-    "Pillow's coefficients for a window of the turned frame: the column and the row that a pixel is taken from"
+def _sources(h, w, angle, window):
+    "Where the pixels of a window of the turned frame come from: (height, width) columns and rows of the frame, some outside it"
     c,s = (round(f(math.radians(angle)), 15) for f in (math.cos, math.sin))
-    found = []
-    for start,x,y in ((w/2-c*w/2+s*h/2, c, -s), (h/2-s*w/2-c*h/2, s, c)): # of the frame's corner; a pixel to the right; one down
-        first = _fixed(start+(x+y)/2)+_fixed(x)*window[1]+_fixed(y)*window[0] # the centre of the window's first pixel
-        found += [_fixed(x), _fixed(y), first-(_fixed(x)+_fixed(y))/2]
-    return [o/65536 for o in found]
+    top,left,height,width = window
+    small = np.int32 if h+w<2**14 else np.int64 # half the work, where it is enough
+    across,down = np.arange(left, left+width)[None],np.arange(top, top+height)[:,None]
+    def at(start, x, y): # of the frame's corner; a pixel to the right; one down
+        first = _fixed(start+(x+y)/2) # the centre of the frame's first pixel
+        return ((first+_fixed(x)*across).astype(small)+(_fixed(y)*down).astype(small))>>16
+    return at(w/2-c*w/2+s*h/2, c, -s),at(h/2-s*w/2-c*h/2, s, c)
 
 # %% ../../nbs/data/05_augment.ipynb #a613f8c6
+def _turn(h, w, angle, window):
+    "A function that puts a window of a turned frame (h, w, 4) into a place (height, width, 4)"
+    column,row = (torch.from_numpy(o) for o in _sources(h, w, angle, window))
+    at,outside = row*w+column,None
+    ends = slice(None, None, max(len(at)-1, 1)),slice(None, None, max(len(at[0])-1, 1)) # the corners of the window
+    if min(column[ends].min(), row[ends].min())<0 or column[ends].max()>=w or row[ends].max()>=h:
+        outside = ((column<0) | (column>=w) | (row<0) | (row>=h)).view(-1)
+        at.view(-1).masked_fill_(outside, 0)
+    def take(frame, place):
+        found = place.view(torch.int32).view(-1) # a pixel is one number
+        torch.index_select(frame.contiguous().view(torch.int32).view(-1), 0, at.view(-1), out=found)
+        if outside is not None: found.masked_fill_(outside, 0)
+    return take
+
+# %% ../../nbs/data/05_augment.ipynb #764f795a
+def _wide(frames): return pad(frames.permute(0, 2, 3, 1), (0, 1)).permute(0, 3, 1, 2) # (t, 3, h, w) → (t, 4, h, w)
+
+def _taken(frames, size, take):
+    "(t, c, h, w) → (t, c, *size), frame by frame"
+    x = frames.permute(0, 2, 3, 1)
+    out = x.new_empty(len(x), *size, x.shape[-1])
+    for frame,place in zip(x, out): take(frame, place)
+    return out.permute(0, 3, 1, 2)
+
 def turned_window(
     frames:Tensor, # (t, 3, h, w) uint8
     angle:float, # degrees, counter-clockwise
     window:tuple # top, left, height, width, see `crop_window`
 )->Tensor: # (t, 3, height, width) uint8
     "A window of the frames turned about their centre: nearest pixels, black outside"
-    *_,h,w = frames.shape
-    turn,size = _turn(h, w, angle, window),(window[3], window[2])
-    out = np.empty((len(frames), *window[2:], 3), np.uint8)
-    for o,frame in zip(out, frames.permute(0, 2, 3, 1).contiguous().numpy()):
-        o[:] = Image.fromarray(frame).transform(size, Image.Transform.AFFINE, turn, Image.Resampling.NEAREST)
-    return torch.from_numpy(out).permute(0, 3, 1, 2)
+    return _taken(_wide(frames), window[2:], _turn(*frames.shape[-2:], angle, window))[:, :3]
 
 # %% ../../nbs/data/05_augment.ipynb #e79dc264
 def _lit(frames, factor):
@@ -116,7 +140,57 @@ def _vary(frames, augmentation, flip, light):
     if flip<augmentation.flip: frames = TF.horizontal_flip(frames)
     return _lit(frames, 1+(2*light-1)*augmentation.brightness) if augmentation.brightness else frames
 
-# %% ../../nbs/data/05_augment.ipynb #202a5ff4
+# %% ../../nbs/data/05_augment.ipynb #50b7da0e
+class TrainingView:
+    "One draw of how the frames of a clip are shown in training, all of them alike"
+    def __init__(self,
+        augmentation:Augmentation, # what to draw
+        size:int, # pixels of the result
+        generator:torch.Generator # where the draws come from
+    ):
+        self.augmentation,self.size,self.generator = augmentation,size,generator
+        self.channels = 4 if augmentation.rotation and not augmentation.resize else 3 # bytes a pixel of the frames, see `decode_frame`
+        self.part = None if augmentation.resize else self._part # what to take of each frame, see `FrameCache.clip`
+
+# %% ../../nbs/data/05_augment.ipynb #07dd131c
+@patch
+def _draw(self:TrainingView, h, w):
+    "The window of frames of this size, and the angle; what is varied is kept for the end"
+    a = self.augmentation
+    window = crop_window(h, w, a.scale, a.ratio, self.generator, a.aspect)
+    self.flip,angle,self.light = torch.rand(3, generator=self.generator, dtype=torch.float64).tolist()
+    return window,(2*angle-1)*a.rotation
+
+@patch
+def _part(self:TrainingView, h, w):
+    "Size of the window, and a function that puts it from a frame (h, w, channels) into a place"
+    window,angle = self._draw(h, w)
+    if self.augmentation.rotation: return window[2:],_turn(h, w, angle, window)
+    top,left,height,width = window
+    return window[2:],lambda frame,place: place.copy_(frame[top:top+height, left:left+width])
+
+# %% ../../nbs/data/05_augment.ipynb #67033bf8
+def _narrow(frames):
+    "(t, 4, h, w) as (t, 3, h, w)"
+    t,_,h,w = frames.shape
+    rows = Image.frombuffer('RGBX', (w, t*h), frames.permute(0, 2, 3, 1).contiguous().numpy(), 'raw', 'RGBX', 0, 1)
+    return torch.frombuffer(bytearray(rows.tobytes('raw', 'RGB')), dtype=torch.uint8).view(t, h, w, 3).permute(0, 3, 1, 2)
+
+# %% ../../nbs/data/05_augment.ipynb #4f48c35f
+@patch
+def finish(self:TrainingView,
+    frames:Tensor # (t, channels, h, w) uint8, what was taken
+)->Tensor: # (t, 3, size, size) uint8
+    "What is left to do"
+    a = self.augmentation
+    if a.resize:
+        frames = _resize(frames, a.resize, enlarged(self.size))
+        window,angle = self._draw(*frames.shape[-2:])
+        frames = turned_window(frames, angle, window) if a.rotation else TF.crop(frames, *window)
+    frames = _resize(frames, 'square', self.size)
+    return _vary(_narrow(frames) if frames.shape[1]==4 else frames, a, self.flip, self.light)
+
+# %% ../../nbs/data/05_augment.ipynb #5317c494
 def train_transform(
     frames:Tensor, # (t, 3, h, w) uint8
     augmentation:Augmentation, # what to draw
@@ -124,12 +198,9 @@ def train_transform(
     generator:torch.Generator # where the draws come from
 )->Tensor: # (t, 3, size, size) uint8
     "Turn, crop and vary a clip, all frames alike"
-    a = augmentation
-    if a.resize: frames = _resize(frames, a.resize, enlarged(size))
-    window = crop_window(*frames.shape[-2:], a.scale, a.ratio, generator, a.aspect)
-    flip,angle,light = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
-    frames = turned_window(frames, (2*angle-1)*a.rotation, window) if a.rotation else TF.crop(frames, *window)
-    return _vary(_resize(frames, 'square', size), a, flip, light)
+    view = TrainingView(augmentation, size, generator)
+    if view.part: frames = _taken(_wide(frames) if view.channels==4 else frames, *view.part(*frames.shape[-2:]))
+    return view.finish(frames)
 
 # %% ../../nbs/data/05_augment.ipynb #0ff24aca
 def eval_transform(
@@ -151,5 +222,9 @@ def normalise(
     "Pixels as CLIP expects them"
     x = frames.movedim(-3, -1) # (…, h, w, 3)
     mean,std = (torch.tensor(o, device=x.device).repeat(x.shape[-2]) for o in (CLIP_MEAN, CLIP_STD)) # (3 w,), a row of pixels
-    rows = torch.empty(*x.shape[:-2], len(mean), device=x.device).copy_(x.flatten(-2)) # (…, h, 3 w)
-    return rows.mul_(1/(255*std)).sub_(mean/std).view(x.shape).movedim(-1, -3)
+    scale,shift = 1/(255*std),mean/std
+    pixels = x.flatten(-2).flatten(0, -2) # (n, 3 w)
+    rows = torch.empty(pixels.shape, device=x.device)
+    some = x.shape[-3] if x.device.type=='cpu' else max(len(rows), 1) # rows at a time: a frame stays in the processor's own memory
+    for o,p in zip(rows.split(some), pixels.split(some)): o.copy_(p).mul_(scale).sub_(shift)
+    return rows.view(x.shape).movedim(-1, -3)

@@ -14,7 +14,7 @@ from fastai.data.load import DataLoader
 from fastcore.basics import patch
 from hashlib import sha256
 from pathlib import Path
-from .augment import AUGMENTATIONS,Augmentation,enlarged,eval_transform,normalise,train_transform
+from .augment import AUGMENTATIONS,Augmentation,enlarged,eval_transform,normalise,TrainingView
 from .clips import (Segments,check_files,eval_clips,eval_frame_indices,find_segments,frame_names,train_clips,
                                train_frame_indices)
 from .formats import ManifestError
@@ -54,10 +54,10 @@ class ClipDataset:
 
 # %% ../../nbs/data/06_datasets.ipynb #8d2c6cc8
 @patch
-def _clip(self:ClipDataset, i, generator=None):
-    "(t, 3, h, w) uint8: as stored, or for training at a reduced scale where that is enough"
-    at_least = enlarged(self.size) if generator and self.augmentation.resize else None
-    try: return self.frames.clip(self.paths(i, generator), at_least)
+def _clip(self:ClipDataset, i, generator=None, view=None):
+    "(t, c, h, w) uint8: as stored, or what a training view takes, at a reduced scale where that is enough"
+    at_least = enlarged(self.size) if view and self.augmentation.resize else None
+    try: return self.frames.clip(self.paths(i, generator), at_least, *((view.part, view.channels) if view else ()))
     except ManifestError as e: raise ManifestError(*e.args[:3], self.records.manifest, self.line(i, e.value)) from e
 
 # %% ../../nbs/data/06_datasets.ipynb #6d57f35d
@@ -76,7 +76,8 @@ def draw(self:ClipDataset,
     generator:torch.Generator # where the draws come from
 )->tuple[Tensor,Tensor]: # (t, 3, size, size) uint8, label
     "A training view of clip `i`"
-    return train_transform(self._clip(i, generator), self.augmentation, self.size, generator),self.label(i)
+    view = TrainingView(self.augmentation, self.size, generator)
+    return view.finish(self._clip(i, generator, view)),self.label(i)
 
 # %% ../../nbs/data/06_datasets.ipynb #ac5972a0
 def check_segments(

@@ -6,9 +6,10 @@
 __all__ = ['decode_frame', 'FrameCache']
 
 # %% ../../nbs/data/04_frames.ipynb #3cd2efc7
-from collections.abc import Iterable
+from collections.abc import Callable,Iterable
 from fastcore.basics import patch
 from io import BytesIO
+from os.path import join
 from PIL import Image,ImageOps
 from pathlib import Path
 from simplejpeg import decode_jpeg,decode_jpeg_header
@@ -19,12 +20,13 @@ from warnings import catch_warnings,simplefilter
 import numpy as np,torch
 
 # %% ../../nbs/data/04_frames.ipynb #7e0c1e17
-def _turbo(data, h, w, at_least=None, out=None):
-    "(h, w, 3) uint8 of the bytes of a JPEG of h x w pixels, put into `out` where that has the right size"
+def _turbo(data, h, w, at_least=None, out=None, channels=3):
+    "(h, w, channels) uint8 of the bytes of a JPEG of h x w pixels, put into `out` where that has the right size"
     part = next(o for o in (8, 4, 2, 1) if o==1 or at_least and min(h, w)>=o*at_least)
     h,w = -(-h//part),-(-w//part)
-    fits = out is not None and out.shape==(h, w, 3)
-    return decode_jpeg(data, min_height=h, min_width=w, min_factor=part, buffer=out if fits else None)
+    fits = out is not None and out.shape==(h, w, channels)
+    colours = {3: 'RGB', 4: 'RGBX'}[channels]
+    return decode_jpeg(data, colorspace=colours, min_height=h, min_width=w, min_factor=part, buffer=out if fits else None)
 
 # %% ../../nbs/data/04_frames.ipynb #dd39d91c
 _UPRIGHT = { # EXIF orientation → what shows the stored picture as it was seen
@@ -64,29 +66,37 @@ def _pillow(data):
             if kind=='PNG': img.verify() # checksums
         with Image.open(BytesIO(data), formats=_KINDS) as img: return _rgb(ImageOps.exif_transpose(img))
 
+# %% ../../nbs/data/04_frames.ipynb #9647c4b0
+def _widened(pixels, channels):
+    "(h, w, 3) as (h, w, channels)"
+    return np.pad(pixels, ((0, 0), (0, 0), (0, channels-3)))
+
 # %% ../../nbs/data/04_frames.ipynb #87dc8681
-def _jpeg(data, at_least=None, out=None):
-    "(h, w, 3) uint8 of a JPEG, upright"
+def _jpeg(data, at_least=None, out=None, channels=3):
+    "(h, w, channels) uint8 of a JPEG, upright"
     h,w,colours,_ = decode_jpeg_header(data)
     if colours in ('CMYK', 'YCCK'): # libjpeg-turbo judges the file, Pillow mixes the inks
         decode_jpeg(data, colorspace='CMYK')
-        return _pillow(data)
-    return _UPRIGHT.get(_orientation(data), _UPRIGHT[1])(_turbo(data, h, w, at_least, out))
+        return _widened(_pillow(data), channels)
+    return _UPRIGHT.get(_orientation(data), _UPRIGHT[1])(_turbo(data, h, w, at_least, out, channels))
 
 # %% ../../nbs/data/04_frames.ipynb #c2abbf90
-def _pixels(data, at_least=None, out=None):
-    "(h, w, 3) uint8 of an image file"
+def _pixels(data, at_least=None, out=None, channels=3):
+    "(h, w, channels) uint8 of an image file"
     if not data: raise ValueError('the file is empty')
-    return np.ascontiguousarray(_jpeg(data, at_least, out) if data[:2]==b'\xff\xd8' else _pillow(data))
+    return np.ascontiguousarray(_jpeg(data, at_least, out, channels) if data[:2]==b'\xff\xd8' else _widened(_pillow(data), channels))
 
 # %% ../../nbs/data/04_frames.ipynb #03ce3207
 def decode_frame(
-    path:Path, # an image file
+    path:str|Path, # an image file
     at_least:int|None=None, # pixels that the shorter side must keep; None: the whole picture, every pixel
-    out:Tensor|None=None # (h, w, 3) uint8, memory that may be used for the result
-)->Tensor: # (h, w, 3) uint8
+    out:Tensor|None=None, # (h, w, channels) uint8, memory that may be used for the result
+    channels:int=3 # bytes a pixel: red, green, blue; 4: and one that means nothing
+)->Tensor: # (h, w, channels) uint8
     "Decode one image"
-    try: return torch.from_numpy(_pixels(Path(path).read_bytes(), at_least, None if out is None else out.numpy()))
+    try:
+        with open(path, 'rb', buffering=0) as file: data = file.read()
+        return torch.from_numpy(_pixels(data, at_least, None if out is None else out.numpy(), channels))
     except FileNotFoundError as e: raise ManifestError('image absent', str(path), 'Put it there, or remove its line.') from e
     except Exception as e: # whatever a damaged file makes a decoder say
         raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line ({e}).') from e
@@ -98,40 +108,45 @@ class FrameCache:
         root:str|Path, # the image root
         cache_mb:float=0 # memory to spend, in MiB
     ):
-        self.root,self.kept,self.free = Path(root),{},cache_mb*2**20 # (path, at_least) → frame; bytes left
+        self.root,self.kept,self.free = Path(root),{},cache_mb*2**20 # (path, at_least, channels) → frame; bytes left
 
 # %% ../../nbs/data/04_frames.ipynb #fd080c95
 @patch
 def frame(self:FrameCache,
     path:str, # below the root
     at_least:int|None=None, # see `decode_frame`
-    out:Tensor|None=None # (h, w, 3) uint8, memory that may be used where the frame is not kept
-)->Tensor: # (h, w, 3) uint8
+    out:Tensor|None=None, # (h, w, channels) uint8, memory that may be used where the frame is not kept
+    channels:int=3 # see `decode_frame`
+)->Tensor: # (h, w, channels) uint8
     "A decoded frame"
-    key = path,at_least
+    key = path,at_least,channels
     if key in self.kept: return self.kept[key]
-    frame = decode_frame(self.root/path, at_least, None if self.free else out)
+    frame = decode_frame(join(self.root, path), at_least, None if self.free else out, channels)
     if frame.nbytes<=self.free: self.kept[key],self.free = frame,self.free-frame.nbytes
     return frame
 
 # %% ../../nbs/data/04_frames.ipynb #89b6d1db
 def _sized(frame, h, w):
-    "A frame (h0, w0, 3) as (h, w, 3)"
+    "A frame (h0, w0, c) as (h, w, c)"
     return frame if frame.shape[:2]==(h, w) else TF.resize(frame.permute(2, 0, 1), [h, w], antialias=True).permute(1, 2, 0)
 
 # %% ../../nbs/data/04_frames.ipynb #487eae69
 @patch
 def clip(self:FrameCache,
     paths:Iterable[str], # t paths below the root
-    at_least:int|None=None # see `decode_frame`
-)->Tensor: # (t, 3, h, w) uint8, channels last in memory
-    "The frames of a clip, in the size of the first"
+    at_least:int|None=None, # see `decode_frame`
+    part:Callable|None=None, # (h, w) → size (h', w') of what is wanted, function that puts it from a frame into a place; None: all of it
+    channels:int=3 # see `decode_frame`
+)->Tensor: # (t, channels, h, w) uint8, channels last in memory
+    "The frames of a clip, in the size of the first, or the same part of each"
     paths = list(paths)
-    first = self.frame(paths[0], at_least)
-    out = first.new_empty(len(paths), *first.shape) # (t, h, w, 3)
-    out[0] = first
-    for i,o in enumerate(paths[1:], 1):
+    first = self.frame(paths[0], at_least, None, channels)
+    h,w,_ = first.shape
+    size,take = part(h, w) if part else ((h, w), None)
+    out,memory = first.new_empty(len(paths), *size, channels),torch.empty_like(first)
+    for i,o in enumerate(paths):
         if (j := paths.index(o))<i: frame = out[j]
-        else: frame = _sized(self.frame(o, at_least, out[i]), *first.shape[:2])
-        if frame.data_ptr()!=out[i].data_ptr(): out[i] = frame
-    return out.permute(0, 3, 1, 2) # (t, h, w, 3) → (t, 3, h, w)
+        else: frame = _sized(self.frame(o, at_least, memory if take else out[i], channels), h, w) if i else first
+        if take and j==i: take(frame, out[i])
+        elif frame.data_ptr()!=out[i].data_ptr(): out[i] = frame
+    return out.permute(0, 3, 1, 2) # (t, h, w, c) → (t, c, h, w)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'MOST', 'RECORDS', 'SpecError', 'spec_fault', 'encode', 'from_base64', 'inflate', 'decode', 'is_number',
-           'is_whole', 'quoted', 'record', 'schema', 'check_field', 'plain_fields', 'revive']
+           'is_whole', 'is_text', 'quoted', 'record', 'schema', 'check_field', 'plain_fields', 'revive']
 
 # %% ../../nbs/explore/00_contracts.ipynb #0a8656fa
-import json, math, re, zlib
+import json, math, re, sys, zlib
 import numpy as np
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -59,7 +59,7 @@ def inflate(
     try: out = d.decompress(raw, most+1)
     except zlib.error: spec_fault(where, 'cannot be inflated')
     if len(out)>most: spec_fault(where, f'inflates to more than {most} bytes')
-    if not d.eof: spec_fault(where, 'cannot be inflated')
+    if not d.eof or d.unused_data: spec_fault(where, 'cannot be inflated')
     return out
 
 # %% ../../nbs/explore/00_contracts.ipynb #f57d3c38
@@ -69,25 +69,30 @@ def decode(
 )->np.ndarray:     # of the type that was kept
     "The array again"
     raw = from_base64(d['data'], where)
-    kind = np.dtype(DTYPES[d['dtype']])
-    need = math.prod(d['shape'])*kind.itemsize
+    kind,shape = np.dtype(DTYPES[d['dtype']]),[int(n) for n in d['shape']]
+    need = math.prod(shape)*kind.itemsize
+    if need>MOST: spec_fault(where, f'needs more than {MOST} bytes')
     if d.get('deflate'): raw = inflate(raw, where, need)
     if len(raw)!=need: spec_fault(where, f'has {len(raw)} bytes; expected {need}')
-    return np.frombuffer(raw, kind).reshape(d['shape'])
+    return np.frombuffer(raw, kind).reshape(shape)
 
 # %% ../../nbs/explore/00_contracts.ipynb #2990696b
-def is_number(x:object)->bool: # finite, and neither True nor False
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
+def is_number(x:object)->bool: # finite as a float64, and neither True nor False
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x)<=sys.float_info.max
 
-def is_whole(x:object)->bool: return is_number(x) and x>=0 and x==int(x)
+def is_whole(x:object)->bool: # at least 0; above 2**53 JavaScript does not count one by one
+    return is_number(x) and 0<=x<2**53 and x==int(x)
 
-def quoted(x:object)->str: # as JavaScript says it
-    return json.dumps(x, ensure_ascii=False, separators=(',', ':'))
+def is_text(x:object)->bool: # in characters, none of them half of one
+    return isinstance(x, str) and not re.search('[\ud800-\udfff]', x)
+
+def quoted(x:str|float)->str: # a text or a whole number, as JavaScript says it
+    return str(int(x)) if is_whole(x) else json.dumps(x, ensure_ascii=False)
 
 # %% ../../nbs/explore/00_contracts.ipynb #b23cfee6
 def _check_word(kind, x, where):
     "Texts, numbers, choices"
-    if kind=='text' and not isinstance(x, str): spec_fault(where, 'is not a text')
+    if (kind=='text' or '|' in kind) and not is_text(x): spec_fault(where, 'is not a text')
     if kind=='number' and not is_number(x): spec_fault(where, 'is not a finite number')
     if kind=='whole' and not is_whole(x): spec_fault(where, 'is not a whole number from 0')
     if '|' in kind and x not in kind.split('|'): spec_fault(where, f"is {quoted(x)}; expected {' or '.join(kind.split('|'))}")
@@ -95,11 +100,14 @@ def _check_word(kind, x, where):
 # %% ../../nbs/explore/00_contracts.ipynb #3641cd05
 def _check_form(dtype, x, where):
     "A record with shape, dtype and data"
-    if not (isinstance(x, dict) and isinstance(x.get('shape'), list) and isinstance(x.get('data'), str)):
+    if not (isinstance(x, dict) and isinstance(x.get('shape'), list) and is_text(x.get('dtype')) and is_text(x.get('data'))):
         spec_fault(where, 'is not an array with shape, dtype and data')
+    for k in x:
+        if k not in ('shape', 'dtype', 'data', 'deflate'):
+            spec_fault(f'{where}.{k}', 'is not known; an array has shape, dtype, data, deflate')
     if not all(is_whole(k) for k in x['shape']): spec_fault(f'{where}.shape', 'is not a list of whole numbers from 0')
     if not isinstance(x.get('deflate', False), bool): spec_fault(f'{where}.deflate', 'is neither true nor false')
-    if x.get('dtype')!=dtype: spec_fault(where, f"has dtype {x.get('dtype')}; expected {dtype}")
+    if x['dtype']!=dtype: spec_fault(where, f"has dtype {x['dtype']}; expected {dtype}")
 
 # %% ../../nbs/explore/00_contracts.ipynb #a6eea0c2
 def _shown(shape): return f"({', '.join(map(str, shape))}{',' if len(shape)==1 else ''})"
@@ -116,7 +124,7 @@ def _check_array(kind, x, where, sizes):
     "Type, shape, bytes, and no NaN"
     dtype,*letters = kind.split(' ')
     _check_form(dtype, x, where)
-    _check_shape(letters, x['shape'], where, sizes)
+    _check_shape(letters, [int(n) for n in x['shape']], where, sizes)
     bad = ~np.isfinite(decode(x, where).ravel())
     if bad.any(): spec_fault(where, f'is not finite at position {bad.argmax()}; what was not measured is null')
 
@@ -201,4 +209,5 @@ def revive(kind:str, x:object)->object:
     if kind in RECORDS: return RECORDS[kind](**{k:revive(o, x[k]) for k,o in schema()[kind].items()})
     if kind.startswith('['): return [revive(kind[1:kind.index(']')], o) for o in x]
     if kind.split(' ')[0] in DTYPES: return decode(x)
-    return np.array(x, dtype=float) if kind.startswith('table ') else x
+    if kind.startswith('table '): return np.array(x, dtype=float)
+    return int(x) if kind=='whole' else x

@@ -121,13 +121,14 @@ def mosaic(
 
 # %% ../../nbs/explore/05_sources.ipynb #fb50798c
 def clips_of(
-    known:dict, # names, recordings, tasks, expressions, aus, as `Watched` has them
+    known:dict, # names, recordings, tasks, expressions, aus, classes, as `Watched` has them
     t:int,      # frames of each
     tiles:list|None=None # for each clip the tile of each frame; None: no pictures
 )->list[Clip]:
     "What is known of each clip"
-    rows = zip(known['names'], known['recordings'], known['tasks'], known['expressions'], known['aus'])
-    return [Clip(name, rec, task, t, exp, aus and list(aus), tiles and tiles[i]) for i,(name,rec,task,exp,aus) in enumerate(rows)]
+    classes = known.get('classes') or [None]*len(known['names']) # a run of an earlier version kept none
+    rows = zip(known['names'], known['recordings'], known['tasks'], known['expressions'], classes, known['aus'])
+    return [Clip(*who, t, exp, some and list(some), aus and list(aus), tiles and tiles[i]) for i,(*who,exp,some,aus) in enumerate(rows)]
 
 # %% ../../nbs/explore/05_sources.ipynb #30e42f9f
 FIXED = 'fixed: '+PROTOCOLS['fixed']
@@ -191,7 +192,7 @@ def model_spec(
 )->Spec:
     "A model, and what it says of some clips"
     epochs = epochs or [dict(epoch=0, **map_numbers(model), **clip_numbers(model, watched.pixels))]
-    known = {k:getattr(watched, k) for k in ('names', 'recordings', 'tasks', 'expressions', 'aus')}
+    known = {k:getattr(watched, k) for k in ('names', 'recordings', 'tasks', 'expressions', 'aus', 'classes')}
     made = dict(data='not said', split=watched.split, protocol=FIXED, seed=None)|about
     made = Provenance(rendered={True:'yes', False:'no', None:'unknown'}[rendered], versions=versions(), made=str(date.today()),
                       hash='', **made)

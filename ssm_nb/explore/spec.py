@@ -7,14 +7,14 @@ __all__ = ['FORMAT', 'Labels', 'PriorTable', 'Matrix', 'Epoch', 'Clip', 'Picture
            'explorer_js', 'check_spec']
 
 # %% ../../nbs/explore/01_spec.ipynb #3785a51d
-import gzip, json, math, zlib
+import gzip, json, math, re, zlib
 import numpy as np
 from base64 import b64encode
 from dataclasses import dataclass
 from fastcore.basics import patch
 from importlib.resources import files
-from .contracts import SpecError, check_field, decode, from_base64, inflate, is_number, plain_fields, quoted
-from .contracts import record, revive, spec_fault
+from .contracts import SpecError, check_field, decode, from_base64, inflate, is_text, is_whole, plain_fields
+from .contracts import quoted, record, revive, spec_fault
 
 # %% ../../nbs/explore/01_spec.ipynb #6a851f9a
 @record
@@ -74,6 +74,7 @@ class Clip:
     task:'au|fe'              # which of the two data sets it is from
     frames:'whole'            # how many rows of `au_head` are its own
     expression:'whole?'       # its label; null: it has none
+    classes:'[whole]?'        # expressions that its data set has, and that it may be called; null: all
     aus:'[text]?'             # one text a frame, a letter an AU: 1 active, 0 not, ? not annotated; null: no labels
     tiles:'[whole]?'          # picture of each frame, a tile of `Pictures`; null: no pictures
 
@@ -186,7 +187,15 @@ def _check_names(d):
     _once(d['labels']['aus'], 'labels.aus')
     _once(d['labels']['expressions'], 'labels.expressions')
     _once([o['name'] for o in d['priors']], 'priors')
-    _once([o['epoch'] for o in d['epochs']], 'epochs')
+    named = [(f'labels.expressions[{i}]', x) for i,x in enumerate(d['labels']['expressions'])]
+    for where,name in (*named, *((f'priors[{i}].name', o['name']) for i,o in enumerate(d['priors']))):
+        if not re.search('[^ \t\n\r]', name): spec_fault(where, 'is empty')
+
+# %% ../../nbs/explore/01_spec.ipynb #8ccfc5b7
+def _check_order(epochs):
+    "One epoch after the other"
+    for i,(old,new) in enumerate(zip(epochs, epochs[1:])):
+        if new['epoch']<=old['epoch']: spec_fault(f'epochs[{i+1}].epoch', f"is {int(new['epoch'])}; expected more than {int(old['epoch'])}")
 
 # %% ../../nbs/explore/01_spec.ipynb #51d733b9
 def _check_needs(d, e, a):
@@ -214,11 +223,21 @@ def _check_prior(p, where):
     _inside(decode(p['source_of']).max(), len(p['sources']), f'{where}.source_of')
 
 # %% ../../nbs/explore/01_spec.ipynb #7c279c7b
+def _check_gram(g, where):
+    "Products of vectors with themselves: lengths, the same both ways, no sum of them shorter than 0; up to rounding"
+    short,top = g.diagonal()<=0,g.diagonal().max()
+    if short.any(): spec_fault(where, f'is not above 0 on its diagonal, at row {short.argmax()}')
+    if (bad := (abs(g-g.T)>1e-4*top).ravel()).any(): spec_fault(where, f'is not symmetric at position {bad.argmax()}')
+    try: np.linalg.cholesky(g+1e-4*top*np.eye(len(g)))
+    except np.linalg.LinAlgError: spec_fault(where, 'holds products that no vectors have')
+
+# %% ../../nbs/explore/01_spec.ipynb #c2e40506
 def _check_epoch(k, where):
-    "Scores, and the lengths of prototypes"
+    "Scores, lengths of prototypes and filters"
     for name in ('au_f1', 'uar'): _share(k[name], f'{where}.{name}')
-    short = decode(k['gram']).diagonal()<=0
-    if short.any(): spec_fault(f'{where}.gram', f'is not above 0 on its diagonal, at row {short.argmax()}')
+    _check_gram(decode(k['gram']).astype(np.float64), f'{where}.gram')
+    taps = int(k['taps']['shape'][1])
+    if taps%2==0: spec_fault(f'{where}.taps', f'has {taps} entries a filter; expected an odd number')
 
 # %% ../../nbs/explore/01_spec.ipynb #5756e222
 def _check_branches(epochs):
@@ -242,21 +261,34 @@ def _check_numbers(d):
 # %% ../../nbs/explore/01_spec.ipynb #91f9c92d
 def _check_evidence(ev):
     "Counts and intervals that can be"
-    for k in ('support', 'together', 'lift', 'low', 'high'): _cells(ev[k], f'evidence.{k}', lambda v,i,j: v<0, 'is below 0')
+    for k in ('support', 'together', 'lift', 'low', 'high', 'seeds_au2fe', 'seeds_fe2au'):
+        _cells(ev[k], f'evidence.{k}', lambda v,i,j: v<0, 'is below 0')
+    for k in ('support', 'together'): _cells(ev[k], f'evidence.{k}', lambda v,i,j: not is_whole(v), 'is not a whole number')
     most = lambda i,j: ev['support'][i][j] or 0
     _cells(ev['together'], 'evidence.together', lambda v,i,j: v>most(i, j), 'is more than the support')
     low = lambda i,j: math.inf if ev['low'][i][j] is None else ev['low'][i][j]
     _cells(ev['high'], 'evidence.high', lambda v,i,j: v<low(i, j), 'is below the lower end')
 
 # %% ../../nbs/explore/01_spec.ipynb #4891d451
+def _check_classes(o, where, e):
+    "What a clip may be called: some of the expressions, its own among them"
+    if o['classes'] is None: return
+    if not o['classes']: spec_fault(f'{where}.classes', 'is empty; all of them are null')
+    for k,i in enumerate(o['classes']): _inside(i, e, f'{where}.classes[{k}]')
+    _once(o['classes'], f'{where}.classes')
+    own = o['expression']
+    if own not in (None, *o['classes']): spec_fault(f'{where}.expression', f'is {int(own)}, which is not among its classes')
+
+# %% ../../nbs/explore/01_spec.ipynb #ad8a8a9a
 def _check_clip(o, where, d, e, a):
     "Frames and labels of a clip"
     _at_least(o['frames'], 1, f'{where}.frames')
     _inside(o['expression'], e, f'{where}.expression')
-    if d['smoothing']=='pairs' and o['frames']%2:
-        spec_fault(f'{where}.frames', f"is {o['frames']}; smoothing in pairs needs an even number")
+    _check_classes(o, where, e)
+    n = int(o['frames'])
+    if d['smoothing']=='pairs' and n%2: spec_fault(f'{where}.frames', f'is {n}; smoothing in pairs needs an even number')
     for k in ('aus', 'tiles'):
-        if o[k] is not None and len(o[k])!=o['frames']: spec_fault(f'{where}.{k}', f"has {len(o[k])} entries; expected {o['frames']}")
+        if o[k] is not None and len(o[k])!=n: spec_fault(f'{where}.{k}', f'has {len(o[k])} entries; expected {n}')
     for k,t in enumerate(o['aus'] or []):
         if len(t)!=a or set(t)-set('01?'): spec_fault(f'{where}.aus[{k}]', f'is {quoted(t)}; expected {a} letters of 0, 1 and ?')
     if o['tiles'] and not d['pictures']: spec_fault(f'{where}.tiles', 'numbers pictures, but there are none')
@@ -281,6 +313,7 @@ def _check_face(f):
     _once(f['aus'], 'face.aus')
     _check_mesh(f)
     if len(f['light'])!=3: spec_fault('face.light', f"has {len(f['light'])} entries; expected 3")
+    if not abs(sum(v*v for v in map(float, f['light']))-1)<=1e-3: spec_fault('face.light', 'is not of length 1')
     for k in ('camera', 'field'):
         if f[k]<=0: spec_fault(f'face.{k}', 'is not above 0')
     for k in ('ambient', 'background'): _share(f[k], f'face.{k}')
@@ -294,7 +327,7 @@ def _sizes(d):
     labels = d['labels'] if isinstance(d.get('labels'), dict) else {}
     e,a = (len(_list(labels.get(k))) for k in ('expressions', 'aus'))
     clips = _list(d.get('clips'))
-    frames = sum(o['frames'] for o in clips if isinstance(o, dict) and is_number(o.get('frames')))
+    frames = sum(int(o['frames']) for o in clips if isinstance(o, dict) and is_whole(o.get('frames')))
     return dict(e=e, a=a, n=e+a, c=len(clips), f=frames)
 
 # %% ../../nbs/explore/01_spec.ipynb #42affdec
@@ -303,11 +336,13 @@ def check_spec(
 )->dict:   # the same
     "Everything that a specification promises, or a `SpecError` that names the field"
     if not isinstance(d, dict): raise SpecError('the specification is not a record')
-    if d.get('format')!=FORMAT: spec_fault('format', f'is {quoted(d.get("format"))}; this explorer reads "{FORMAT}"')
+    if d.get('format')!=FORMAT:
+        spec_fault('format', f"is {quoted(d['format']) if is_text(d.get('format')) else 'not a text'}; this explorer reads \"{FORMAT}\"")
     sizes = _sizes(d)
     e,a = sizes['e'],sizes['a']
     check_field('Spec', d, '', sizes)
     _check_names(d)
+    _check_order(d['epochs'])
     _check_needs(d, e, a)
     _check_numbers(d)
     if d['evidence']: _check_evidence(d['evidence'])
@@ -349,6 +384,8 @@ def from_payload(cls:Spec,
 )->Spec:
     "The specification of a page"
     raw = inflate(from_base64(text, 'the payload'), 'the payload', wbits=16+zlib.MAX_WBITS) # gzip
-    try: d = json.loads(raw.decode('utf-8'), parse_constant=lambda name: spec_fault('the payload', 'is not JSON'))
+    numbers = dict(parse_int=lambda digits: int(digits) if len(digits)<16 else float(digits), # as a browser reads them
+                   parse_constant=lambda name: spec_fault('the payload', 'is not JSON'))
+    try: d = json.loads(raw.decode('utf-8'), **numbers)
     except (ValueError, RecursionError) as e: raise SpecError('the payload is not JSON') from e
     return cls.from_dict(d)
