@@ -168,7 +168,7 @@ def no_checkpoint(
     "What a file is instead of a checkpoint"
     with open(path, 'rb') as f: head = f.read(64).lstrip()
     other = "not a checkpoint of PyTorch 1.6 or later (those are zip archives), nor safetensors, or cut short"
-    return next((o for mark,o in _INSTEAD.items() if head.startswith(mark)), other if head else 'empty')
+    return next((o for mark,o in _INSTEAD.items() if head.startswith(mark)), other if head else 'not a checkpoint: the file is empty')
 
 # %% ../../nbs/core/07_archives.ipynb #83ceecc1
 def read_checkpoint(

@@ -211,7 +211,7 @@ def from_released(
     check_numbers(state)
     try: config = infer_config(state, routing, smoothing)
     except KeyError as e: raise ValueError(f"not the state of a released SSM: it has no tensor {e}") from None
-    except (IndexError, TypeError) as e:
+    except (IndexError, TypeError, ArithmeticError) as e:
         raise ValueError(f"not the state of a released SSM: a tensor has a shape that none of its tensors has ({e})") from None
     rows = released_names(config)
     check_tensor_names(state, [t for t,_,_ in rows])

@@ -140,7 +140,8 @@ def from_config(
     try:
         space = LabelSpace.from_dict(config['space'])
         model = build_ssm(**dict(config, space=space), prior=Prior.from_links({}, space)) # the state's prior goes over it
-    except (KeyError, TypeError) as e: raise ValueError(f"the configuration is not that of an SSM of this version: {e!r}") from None
+    except (KeyError, TypeError, ArithmeticError, RuntimeError) as e:
+        raise ValueError(f"the configuration is not that of an SSM of this version: {e!r}") from None
     try: model.load_state_dict(single_precision(state))
     except RuntimeError as e: raise ValueError(f"state and configuration disagree: {e}") from None
     check_mass(*(state[f'mapping.{n}'] for n in ('prior', 'row_mass_au2fe', 'row_mass_fe2au')))
