@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from browser import browser, floats, module_page
-from ssm_nb.explore.edits import WAYS, edited_model
+from ssm_nb.explore.edits import WAYS, check_edits, edited_model
 from ssm_nb.explore.face import face_model, face_words, person
 from ssm_nb.explore.sources import model_spec, prior_spec
 from ssm_nb.explore.contracts import DTYPES, SpecError, encode
@@ -168,12 +168,31 @@ def test_scores_are_those_of_the_library(page, small):
         undefined.add(said['over']['fe']<7 and said['over']['au']<12)
     assert True in undefined
 
-@pytest.mark.parametrize('edit,words', [(dict(kind='gate', way='au2fe', value=1.5), 'a gate is between 0 and 1'), (dict(kind='melt'), 'is not a kind of edit'), (dict(kind='cut', way='au2fe', expression='joy', au=12), 'is not an expression'),
-    (dict(kind='cut', way='au2fe', expression='fear', au=99), 'AU99 is not an action unit'), (dict(kind='reweight', way='au2fe', expression='fear', au=1, factor=-1), 'expected a number from 0'), (dict(kind='epoch', epoch=9), 'epoch 9 is not among 1, 2'), (dict(kind='prior', name='x'), 'is not a prior here')])
+@pytest.mark.parametrize('edit,words', [(dict(kind='gate', way='au2fe', value=1.5), 'value is 1.5; expected a number from 0 to 1'), (dict(kind='melt'), 'is not a kind of edit'), (dict(kind='cut', way='au2fe', expression='joy', au=12), '"joy" is not among the expressions here'),
+    (dict(kind='cut', way='au2fe', expression='fear', au=99), '99 is not among the action units here'), (dict(kind='reweight', way='au2fe', expression='fear', au=1, factor=-1), 'expected a number from 0'), (dict(kind='epoch', epoch=9), 'epoch 9 is not among 1, 2'), (dict(kind='prior', name='x'), 'is not a prior here')])
 def test_an_edit_that_cannot_be_is_refused_on_both_sides(page, small, edit, words):
     model,spec = small
     assert words in page.evaluate('o => { try { ssm.compute(spec, 1, [o]); return "accepted"; } catch (e) { return e instanceof ssm.EditError ? e.message : "another error: " + e; } }', edit)
     with pytest.raises(ValueError): edited_model(model, [edit], spec)
+
+def test_both_sides_refuse_the_same_edits(page, small):
+    "Any edit with any value anywhere: allowed by both or by none; the widget asks `check_edits` before a view sees it"
+    model,spec = small
+    rng,l = np.random.default_rng(0),spec.labels
+    odd = [None, True, False, 0, 1, -1, 1.5, 1001, 1e400, '', 'x', '12', 'au2fe', 'fear', 12, 12., 99, [], {}, [12]]
+    def one():
+        o = dict(kind=str(rng.choice(['cut', 'reweight', 'restore', 'scale', 'gate', 'epoch', 'prior'])), way=str(rng.choice(WAYS)), expression=str(rng.choice(l.expressions)), au=int(rng.choice(l.aus)),
+                 factor=float(rng.choice([0, 2])), by=-1., value=.5, epoch=1, name='other')
+        if rng.random()<.5: o[str(rng.choice([*o]))] = odd[rng.integers(len(odd))]
+        if rng.random()<.3: del o[str(rng.choice([*o]))]
+        return o if rng.random()<.97 else odd[rng.integers(len(odd))]
+    asked = [[one() for _ in range(rng.integers(1, 3))] for _ in range(1500)]+[[dict(kind=k)] for k in ('constructor', 'toString', '__proto__')]
+    def mine(edits):
+        try: check_edits(edits, spec); return True
+        except ValueError: return False
+    ours = [mine(o) for o in asked]
+    theirs = page.evaluate("all => all.map(o => { try { ssm.compute(spec, 1, o); return true; } catch (e) { return e instanceof ssm.EditError ? false : String(e); } })", [[{k:(None if v==float('inf') else v) for k,v in o.items()} if isinstance(o, dict) else o for o in e] for e in asked])
+    assert [(o,a,b) for o,a,b in zip(asked, ours, theirs) if a!=b]==[] and .3<np.mean(ours)<.7
 
 # the face ---------------------------------------------------------------------------------------------------------
 

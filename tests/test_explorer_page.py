@@ -9,7 +9,8 @@ from ssm_nb.core.settings import load_settings
 from ssm_nb.explore.page import write_explorer
 from ssm_nb.explore.sources import prior_spec, run_spec
 from ssm_nb.explore.small import explore_aus
-from ssm_nb.explore.spec import Evidence, Matrix, Spec
+from ssm_nb.explore.face import face_model
+from ssm_nb.explore.spec import FORMAT, Clip, Epoch, Evidence, Labels, Matrix, PriorTable, Provenance, Spec
 from ssm_nb.labels.facs import label_space
 from ssm_nb.labels.prior import emfacs_prior, ssm_prior
 from ssm_nb.runs.config import run_config
@@ -188,6 +189,58 @@ def test_nothing_is_cut_off(chromium, file, viewport, dark):
     assert page.evaluate("document.querySelector('.sx').dataset.dark")==str(dark).lower()
     wide = page.evaluate("Array.from(document.querySelectorAll('.sx-card *')).filter(e => e.scrollWidth > e.clientWidth + 2 && !['hidden', 'auto'].includes(getComputedStyle(e).overflowX) && getComputedStyle(e).display === 'block').map(e => e.className + e.tagName)")
     assert wide==[]
+    page.close()
+
+def any_spec(e, a, neutral, frames, epochs=2):
+    "A specification of any size; every second clip has labels, some AUs nobody annotated"
+    r = np.random.default_rng(e*100+a)
+    f32,(c,f) = lambda *shape: r.normal(size=shape).astype(np.float32),(len(frames), sum(frames))
+    labels = Labels([*range(1, a+1)], [f'muscle number {u}' for u in range(a)], ['m']*a, [f'expression number {i}' for i in range(e)], neutral)
+    x = r.normal(size=(e+a, 32)); x /= np.linalg.norm(x, axis=1, keepdims=True)
+    prior = PriorTable('by hand', r.random((e, a)), ['a source'], np.zeros((e, a)))
+    some = lambda i,n: [''.join(r.choice([*'01?'], a)) for _ in range(n)] if i%2 else None
+    clips = [Clip(f'clip {i}', f'recording {i//2}', 'au' if i%2 else 'fe', n, None if i%2 or i>3 else i%e, None, some(i, n), None) for i,n in enumerate(frames)]
+    epoch = lambda k: Epoch(k+1, f32(e, a), f32(a, e), 0., 0., x@x.T, f32(a, 5), None, None, f32(c, e), f32(c, e+a), f32(f, a), f32(f, e+a))
+    holes = Matrix('looked at', np.where(r.random((e, a))<.5, np.nan, r.random((e, a))))
+    made = Provenance('random numbers', 'unknown', 'nothing', 'fixed', None, 'none', 'today', '')
+    return Spec(FORMAT, 'Any size', labels, [prior], None, holes, [epoch(k) for k in range(epochs)], 0, 'clip', clips, None, None, face_model(), made)
+
+SIZES = {'46 AUs, 11 expressions':(11, 46, 0, [16, 5, 1, 8]), 'one of each':(1, 1, None, [3, 2]), 'one of each, which is neutral':(1, 1, 0, [3, 2]), 'one AU':(7, 1, 6, [4]*6), 'one expression':(1, 12, None, [4, 4]), 'no clips':(3, 4, None, []), 'no epochs':(3, 4, 1, [], 0)}
+
+@pytest.mark.parametrize('size', SIZES.values(), ids=SIZES)
+def test_any_size_can_be_shown(chromium, tmp_path, size):
+    "Every button that is there does something or nothing, and nothing says NaN; at 400 px nothing is cut off"
+    page = open_page(chromium, write_explorer(tmp_path/'any.html', any_spec(*size)), NARROW)
+    until(page, "document.querySelector('.sx-honest')")
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert page.evaluate('document.documentElement.scrollWidth')<=NARROW['width']
+    names = page.evaluate("Array.from(document.querySelectorAll('.sx-cols .sx-lab:not(.sx-between) span')).map(b => b.getBoundingClientRect()).filter(r => r.width).map(r => [r.left, r.right])")
+    assert names and all(a[1]<=b[0]+1 for a,b in zip(names, names[1:])) # no name of a column lies on the next
+    page.evaluate("""async () => { for (let k = 0; k < 2; k++) for (const b of document.querySelectorAll('button')) { if (b.offsetParent && b.textContent !== 'Play' && !b.textContent.startsWith('Copy')) b.click();
+        if (b.closest('.sx-drawer, .sx-bar')) await new Promise(requestAnimationFrame); } }""")
+    for name in page.locator('select').all():
+        for value in name.evaluate('s => Array.from(s.options).filter(o => !o.disabled).map(o => o.value)')[:12]: name.select_option(value, timeout=5000)
+    settle(page)
+    said = page.evaluate("document.body.innerText + Array.from(document.querySelectorAll('[aria-label]'), e => e.getAttribute('aria-label')).join()")
+    assert not [w for w in ('NaN', 'undefined', 'null', 'Infinity', '[object') if w in said] and page.messages==[], page.messages
+    page.close()
+
+def test_what_nobody_annotated_is_not_posed_as_if_it_were(chromium, tmp_path):
+    "Holes of a matrix, question marks of a frame, a clip without labels: said in words"
+    spec = any_spec(3, 4, None, [4, 4])
+    page = open_page(chromium, write_explorer(tmp_path/'any.html', spec))
+    pose,words = page.locator('select[aria-label="Pose the face"]'),page.locator('.sx-face p').first
+    holes = [f'AU{u}' for u,v in zip(spec.labels.aus, spec.observed.table[0]) if np.isnan(v)]
+    pose.select_option('["row","observed","expression number 0"]'); settle(page)
+    assert holes and f"Not measured, so at rest: {', '.join(holes)}. " in words.inner_text()
+    page.locator('input[aria-label=Frame]').fill('4'); pose.select_option('["frame","truth"]'); settle(page)
+    blank = [f'AU{u}' for u,l in zip(spec.labels.aus, spec.clips[1].aus[0]) if l=='?']
+    assert blank and f"Not measured, so at rest: {', '.join(blank)}. " in words.inner_text()
+    assert f"not annotated {', '.join(blank)};" in page.locator('section[aria-label=Clips] canvas[role=img]').get_attribute('aria-label')
+    assert 'AUs are labelled, the expression is not' in page.locator('section[aria-label=Clips]').inner_text()
+    page.locator('input[aria-label=Frame]').fill('0'); settle(page)
+    assert pose.evaluate("s => Array.from(s.options).find(o => o.text === 'as it is labelled').disabled")
+    assert 'the expression is labelled, AUs are not' in page.locator('section[aria-label=Clips]').inner_text() and page.messages==[]
     page.close()
 
 HOSTILE = '</script><img src=x onerror=alert(1)>&"\'`{{x}}'

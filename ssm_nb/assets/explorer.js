@@ -430,11 +430,14 @@ const sizes = spec => {
 export function cellOf(spec, {way, expression, au}) {
   const w = WAYS.indexOf(way),
     i = spec.labels.expressions.indexOf(expression),
-    j = spec.labels.aus.indexOf(Number(au)),
+    j = spec.labels.aus.indexOf(au),
     {e, a} = sizes(spec);
   if (w < 0) throw new EditError(`way is ${JSON.stringify(way)}; expected au2fe or fe2au`);
-  if (i < 0) throw new EditError(`${JSON.stringify(expression)} is not an expression of this model`);
-  if (j < 0) throw new EditError(`AU${au} is not an action unit of this model`);
+  const among = (key, what, labels) => {
+    throw new EditError(`${JSON.stringify(key)} is not among the ${what} here: ${labels.join(', ')}`);
+  };
+  if (i < 0) among(expression, 'expressions', spec.labels.expressions);
+  if (j < 0) among(au, 'action units', spec.labels.aus);
   return {w, i, j, at: w ? j * e + i : i * a + j, row: w ? j : i, column: w ? i : j};
 }
 
@@ -445,14 +448,21 @@ function epochOf(spec, epoch) {
   return at;
 }
 
+const MUCH = 1000;
+
+function inRange(edit, key, low, high) {
+  const v = edit[key];
+  if (!(Number.isFinite(v) && v >= low && v <= high))
+    throw new EditError(`${key} is ${JSON.stringify(v)}; expected a number from ${low} to ${high}`);
+}
+
 const EDITS = {
   cut: (s, spec, o) => {
     const {w, at} = cellOf(spec, o);
     s.cut[w][at] = 1;
   },
   reweight: (s, spec, o) => {
-    if (!(Number.isFinite(o.factor) && o.factor >= 0))
-      throw new EditError(`factor is ${o.factor}; expected a number from 0`);
+    inRange(o, 'factor', 0, MUCH);
     const {w, at} = cellOf(spec, o);
     s.factor[w][at] = o.factor;
   },
@@ -463,7 +473,7 @@ const EDITS = {
     s.scale[w][at] = 1;
   },
   scale: (s, spec, o) => {
-    if (!Number.isFinite(o.by)) throw new EditError(`by is ${o.by}; expected a number`);
+    inRange(o, 'by', -MUCH, MUCH);
     if (o.expression === undefined && o.au === undefined) {
       if (!WAYS.includes(o.way)) cellOf(spec, o);
       s.scale[WAYS.indexOf(o.way)].fill(o.by);
@@ -473,7 +483,7 @@ const EDITS = {
     s.scale[w][at] = o.by;
   },
   gate: (s, spec, o) => {
-    if (!(o.value >= 0 && o.value <= 1)) throw new EditError(`value is ${o.value}; a gate is between 0 and 1`);
+    inRange(o, 'value', 0, 1);
     if (!WAYS.includes(o.way)) throw new EditError(`way is ${JSON.stringify(o.way)}; expected au2fe or fe2au`);
     s.gate[WAYS.indexOf(o.way)] = o.value;
   },
@@ -507,7 +517,8 @@ export function setting(spec, base, edits) {
     cut: full(0),
   };
   for (const o of edits) {
-    if (!Object.hasOwn(EDITS, o.kind))
+    if (typeof o !== 'object' || o === null) throw new EditError(`an edit is ${JSON.stringify(o)}; expected a record`);
+    if (!Object.keys(EDITS).includes(o.kind))
       throw new EditError(
         `${JSON.stringify(o.kind)} is not a kind of edit; there are ${Object.keys(EDITS).join(', ')}`,
       );
@@ -1165,6 +1176,7 @@ export class Store {
     this.right = new Float64Array(n);
     this.side = 'both';
     this.posed = 'by hand';
+    this.unknown = [];
     if (spec.face && this.selection) this.poseRow('learned', this.selection.expression);
     const first = spec.clips.findIndex(o => o.task === 'au');
     this.go(Math.max(0, first), 0, true);
@@ -1297,12 +1309,13 @@ export class Store {
     return layer === 'difference' || layer === 'edited';
   }
   edits_of({way, expression, au}) {
-    return this.edits.filter(o => o.way === way && o.expression === expression && Number(o.au) === au);
+    return this.edits.filter(o => o.way === way && o.expression === expression && o.au === au);
   }
 
   // The face: a row of a prior or of the learned map, intensities at most 1; or what is said of a frame.
   pose(values, posed) {
-    // values: AU number -> intensity
+    // values: AU number -> intensity; null: nobody knows, and the face is at rest there
+    this.unknown = this.spec.labels.aus.filter(u => values[u] === null);
     this.spec.face?.aus.forEach((u, i) => {
       this.left[i] = this.right[i] = Math.min(1, Math.max(0, values[u] ?? 0));
     });
@@ -1311,7 +1324,7 @@ export class Store {
   rowOf(layer, expression) {
     const i = this.spec.labels.expressions.indexOf(expression),
       f = this.value(layer, 'au2fe');
-    return Object.fromEntries(this.spec.labels.aus.map((u, j) => [u, f(i, j) ?? 0]));
+    return Object.fromEntries(this.spec.labels.aus.map((u, j) => [u, f(i, j)]));
   }
   poseRow(layer, expression) {
     if (layer === 'learned' && !this.trained) layer = 'prior:0';
@@ -1326,7 +1339,7 @@ export class Store {
       Object.fromEntries(
         this.spec.labels.aus.map((u, j) => [
           u,
-          what === 'truth' ? Number(o.aus[this.frame][j] === '1') : sigmoid(this.result.au[at + j]),
+          what === 'model' ? sigmoid(this.result.au[at + j]) : {1: 1, 0: 0, '?': null}[o.aus[this.frame][j]],
         ]),
       ),
       `frame ${what}`,
@@ -1522,6 +1535,11 @@ const CSS = `
   border: 0; background: none; padding: 0 5px 0 0; min-height: 24px; text-align: right; color: var(--soft); font-size: 13px;
   overflow: hidden; white-space: nowrap }
 .sx-cols button.sx-lab { text-align: center; padding: 0 }
+.sx-cols button.sx-lab { text-overflow: ellipsis }
+.sx-narrow .sx-long { display: none }
+.sx-narrow .sx-short { display: inline }
+.sx-map .sx-narrow button.sx-lab { writing-mode: vertical-rl; min-height: 30px; font-size: 11px; line-height: 1; overflow: visible }
+.sx-narrow .sx-between:not(.sx-on) span { visibility: hidden }
 .sx-map button.sx-lab.sx-on { color: var(--text); font-weight: 700 }
 .sx .sx-cursor {
   position: absolute; background: none; border: 2px solid var(--text); border-radius: 4px; padding: 0; min-height: 0 }
@@ -1671,7 +1689,7 @@ function markEdited(ctx, x, y, w, hh, edits, c) {
 function drawMatrix(ctx, box, cells, signed, c) {
   const {cw, rh} = box,
     small = cw < 40;
-  ctx.font = `${small ? 11 : 12.5}px system-ui, sans-serif`;
+  ctx.font = `${Math.min(small ? 11 : 12.5, cw)}px system-ui, sans-serif`;
   ctx.textAlign = 'center';
   ctx.textBaseline = 'middle';
   for (const {i, j, v, strong, fixed, edits} of cells) {
@@ -1860,12 +1878,20 @@ function mapView(store, ui) {
   }
   const fixed = i => i === spec.labels.neutral && store.trained;
 
+  function fitColumns() {
+    // names of narrow columns stand upright, as many as there is room for
+    cols.classList.toggle('sx-narrow', box.cw < 20);
+    const every = Math.ceil(12 / box.cw);
+    Array.from(cols.children).forEach((b, k) => b.classList.toggle('sx-between', k % every > 0));
+  }
+
   const shownLayer = () => (store.held ? 'prior' : store.layer);
   function draw() {
     const layerNow = shownLayer(),
       signed = store.signed(layerNow),
       c = ui.colours();
     box = mapBox(wayNumber(), store.form === 'graph', Math.max(120, ui.width(stage)), {e, a});
+    fitColumns();
     const ctx = sizeCanvas(canvas, box.width, box.height),
       cells = cellsOf(layerNow);
     if (box.graph)
@@ -1955,7 +1981,8 @@ function mapView(store, ui) {
     key: () => `${store.computedAs}|${store.layer}|${store.form}|${store.held}`,
     focus: () => cursor.focus(),
     draw() {
-      if (!store.layers().some(([k]) => k === store.layer)) store.layer = 'difference';
+      const shown = store.layers().map(([k]) => k);
+      if (!shown.includes(store.layer)) store.layer = shown.includes('difference') ? 'difference' : shown[0];
       build(wayNumber());
       draw();
     },
@@ -1974,12 +2001,13 @@ function mapView(store, ui) {
   };
 }
 
-function posedBy({spec, posed}) {
+function posedBy({spec, posed, unknown}) {
   const row = posedRow(posed);
-  if (!row) return posed.startsWith('frame') ? 'Posed by the frame below. ' : '';
+  const blank = unknown.length ? `Not measured, so at rest: ${unknown.map(u => `AU${u}`).join(', ')}. ` : '';
+  if (!row) return posed.startsWith('frame') ? `Posed by the frame below. ${blank}` : '';
   const names = {learned: 'the learned map', truth: 'the truth', observed: 'what was observed'};
   const source = names[row.layer] ?? `the prior ${spec.priors[Number(row.layer.slice(6)) || 0].name}`;
-  return `Posed by the row ${row.expression} of ${source}. `;
+  return `Posed by the row ${row.expression} of ${source}. ${blank}`;
 }
 
 // A menu of poses: the rows of each map, and what a clip shows. `update` chooses the entry that says how the face is posed.
@@ -2002,6 +2030,7 @@ function poseMenu(store) {
       spec.labels.expressions.map(x => option(['row', layer, x], x)),
     );
   const hand = option(['hand'], 'by hand');
+  const labelled = option(['frame', 'truth'], 'as it is labelled'); // where it is
   el.append(hand);
   if (spec.labels.expressions.length) {
     if (store.trained) el.append(rows('learned', 'Learned map'));
@@ -2012,7 +2041,7 @@ function poseMenu(store) {
   if (spec.clips.length) {
     const frame = h('optgroup', {label: 'The frame below'});
     if (learned(spec, 'au')) frame.append(option(['frame', 'model'], 'as the model sees it'));
-    if (spec.clips.some(o => o.aus)) frame.append(option(['frame', 'truth'], 'as it is labelled'));
+    if (spec.clips.some(o => o.aus)) frame.append(labelled);
     el.append(frame);
   }
   const values = new Set(Array.from(el.options, o => o.value));
@@ -2025,6 +2054,7 @@ function poseMenu(store) {
     el,
     update() {
       const value = JSON.stringify(entry());
+      labelled.disabled = !spec.clips[store.clip]?.aus;
       el.value = values.has(value) ? value : hand.value;
     },
   };
@@ -2192,6 +2222,7 @@ function faceView(store, ui, drawer) {
         store.held,
         store.side,
         store.posed,
+        store.clip,
       ].join('|'),
     update() {
       const [left, right] = shown();
@@ -2432,10 +2463,12 @@ function evidenceOf(store) {
 
 function measuredOf(spec, s, w, i, j, moved) {
   const ev = spec.evidence;
-  const support =
-    ev.support[i][j] === null
-      ? absent(spec, 'au')
-      : `the AU was seen in ${ev.together[i][j] ?? 0} of ${ev.support[i][j]} ${s.expression} clips`;
+  const [all, some] = [ev.support[i][j], ev.together[i][j]];
+  const counted =
+    some === null
+      ? `${all} ${s.expression} clips; in how many the AU was seen: not measured`
+      : `the AU was seen in ${some} of ${all} ${s.expression} clips`;
+  const support = all === null ? absent(spec, 'au') : counted;
   const [lift, low, high] = [ev.lift[i][j], ev.low[i][j], ev.high[i][j]];
   const interval =
     low === null || high === null
@@ -2645,8 +2678,8 @@ class Film {
   label(recording) {
     const {clips, labels} = this.store.spec;
     const o = clips[this.recordings.get(recording)[0]];
-    const known = o.task === 'fe' && o.expression !== null;
-    return known ? `${labels.expressions[o.expression]} (${recording})` : `AU recording ${recording}`;
+    if (o.task === 'au') return `AU recording ${recording}`;
+    return o.expression === null ? recording : `${labels.expressions[o.expression]} (${recording})`;
   }
 }
 
@@ -2764,12 +2797,13 @@ function tracksView(store, ui, film) {
     ctx.globalAlpha = 1;
   }
   function drawLabels(ctx, fw, ink) {
-    // a line below a row, where the AU is labelled active
+    // below a row: a line where the AU is labelled active, a dot where nobody annotated it
     ctx.fillStyle = ink;
     walk((o, c, x0) => {
       for (let t = 0; o.aus && t < o.frames; t++)
         for (let j = 0; j < a; j++)
           if (o.aus[t][j] === '1') ctx.fillRect((x0 + t) * fw, (j + 1) * TRACK - 3, fw + 0.3, 2);
+          else if (o.aus[t][j] === '?') ctx.fillRect((x0 + t + 0.5) * fw - 1, (j + 1) * TRACK - 3, 2, 2);
     });
   }
   function drawFlips(ctx, fw, colours) {
@@ -2821,7 +2855,9 @@ function tracksView(store, ui, film) {
         .join(', ');
     const {au, fe} = store.result;
     const seen = au ? `the model sees ${list(j => au[at + j] >= 0) || 'no AU'}` : 'AUs: not trained';
-    const labelled = clip.aus ? `; labelled ${list(j => clip.aus[store.frame][j] === '1') || 'none'}` : '';
+    const letter = l => list(j => clip.aus[store.frame][j] === l);
+    const blank = clip.aus && letter('?') ? `; not annotated ${letter('?')}` : '';
+    const labelled = clip.aus ? `; labelled ${letter('1') || 'none'}${blank}` : '';
     const is = fe && spec.labels.expressions[called(spec, fe, store.clip)];
     const answered = fe ? `it calls this clip ${is}` : 'expressions: not trained';
     return `Frame ${film.now + 1}: ${seen}${labelled}; ${answered}`;
@@ -2936,17 +2972,18 @@ function clipView(store, ui) {
     timer = setInterval(() => (el.isConnected ? film.go((film.now + 1) % film.total) : stop()), 120);
   };
   const filled = learned(spec, 'au') ? 'Filled: the probability that the model gives. ' : 'Action units: not trained. ';
+  const dots = spec.clips.some(o => o.aus?.some(t => t.includes('?'))) ? 'Dots: not annotated. ' : '';
   const legend =
-    filled + 'Line below a row: labelled active. A triangle: your edits changed the decision there.';
+    `${filled}Line below a row: labelled active. ${dots}A triangle: your edits changed the decision there.`;
   const el = h(
     'section',
     {class: 'sx-card sx-wide', 'aria-label': 'Clips'},
     h('div', {class: 'sx-bar'}, h('label', {}, h('b', {}, 'Clip'), choose), play, h('label', {}, 'Frame', frame), said),
     h('div', {class: 'sx-tracks'}, h('div', {}, tracks.el, h('p', {class: 'sx-soft'}, legend)), answers.el),
   );
-  const labels = clip => {
-    if (clip.task === 'au') return ', AUs are labelled, the expression is not';
-    return clip.aus ? '' : ', the expression is labelled, AUs are not';
+  const labels = ({aus, expression}) => {
+    if (aus) return expression === null ? ', AUs are labelled, the expression is not' : '';
+    return expression === null ? ', nothing is labelled' : ', the expression is labelled, AUs are not';
   };
   return {
     el,
