@@ -214,6 +214,8 @@ def test_any_size_can_be_shown(chromium, tmp_path, size):
     until(page, "document.querySelector('.sx-honest')")
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert page.evaluate('document.documentElement.scrollWidth')<=NARROW['width']
+    names = page.evaluate("Array.from(document.querySelectorAll('.sx-cols .sx-lab:not(.sx-between) span')).map(b => b.getBoundingClientRect()).filter(r => r.width).map(r => [r.left, r.right])")
+    assert names and all(a[1]<=b[0]+1 for a,b in zip(names, names[1:])) # no name of a column lies on the next
     page.evaluate("""async () => { for (let k = 0; k < 2; k++) for (const b of document.querySelectorAll('button')) { if (b.offsetParent && b.textContent !== 'Play' && !b.textContent.startsWith('Copy')) b.click();
         if (b.closest('.sx-drawer, .sx-bar')) await new Promise(requestAnimationFrame); } }""")
     for name in page.locator('select').all():

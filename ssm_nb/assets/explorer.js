@@ -1538,6 +1538,11 @@ const CSS = `
   border: 0; background: none; padding: 0 5px 0 0; min-height: 24px; text-align: right; color: var(--soft); font-size: 13px;
   overflow: hidden; white-space: nowrap }
 .sx-cols button.sx-lab { text-align: center; padding: 0 }
+.sx-cols button.sx-lab { text-overflow: ellipsis }
+.sx-narrow .sx-long { display: none }
+.sx-narrow .sx-short { display: inline }
+.sx-map .sx-narrow button.sx-lab { writing-mode: vertical-rl; min-height: 30px; font-size: 11px; line-height: 1; overflow: visible }
+.sx-narrow .sx-between:not(.sx-on) span { visibility: hidden }
 .sx-map button.sx-lab.sx-on { color: var(--text); font-weight: 700 }
 .sx .sx-cursor {
   position: absolute; background: none; border: 2px solid var(--text); border-radius: 4px; padding: 0; min-height: 0 }
@@ -1687,7 +1692,7 @@ function markEdited(ctx, x, y, w, hh, edits, c) {
 function drawMatrix(ctx, box, cells, signed, c) {
   const {cw, rh} = box,
     small = cw < 40;
-  ctx.font = `${small ? 11 : 12.5}px system-ui, sans-serif`;
+  ctx.font = `${Math.min(small ? 11 : 12.5, cw)}px system-ui, sans-serif`;
   ctx.textAlign = 'center';
   ctx.textBaseline = 'middle';
   for (const {i, j, v, strong, fixed, edits} of cells) {
@@ -1876,12 +1881,20 @@ function mapView(store, ui) {
   }
   const fixed = i => i === spec.labels.neutral && store.trained;
 
+  function fitColumns() {
+    // names of narrow columns stand upright, as many as there is room for
+    cols.classList.toggle('sx-narrow', box.cw < 20);
+    const every = Math.ceil(12 / box.cw);
+    Array.from(cols.children).forEach((b, k) => b.classList.toggle('sx-between', k % every > 0));
+  }
+
   const shownLayer = () => (store.held ? 'prior' : store.layer);
   function draw() {
     const layerNow = shownLayer(),
       signed = store.signed(layerNow),
       c = ui.colours();
     box = mapBox(wayNumber(), store.form === 'graph', Math.max(120, ui.width(stage)), {e, a});
+    fitColumns();
     const ctx = sizeCanvas(canvas, box.width, box.height),
       cells = cellsOf(layerNow);
     if (box.graph)
