@@ -6,7 +6,7 @@
 __all__ = ['Count', 'Share', 'AUSet', 'FESet', 'SetNames', 'Weights', 'Words', 'Task', 'Precision', 'Selection', 'PriorName',
            'PriorChoice', 'PresetName', 'Paths', 'Run', 'listed', 'SetFiles', 'OwnSet', 'Settings', 'keys_of',
            'option_words', 'Entry', 'SettingsError', 'read_entries', 'read_value', 'own_sections', 'check_entries',
-           'own_set', 'check_set_names', 'check_weights', 'home_path', 'find_settings', 'load_settings']
+           'own_set', 'check_set_names', 'check_set_weights', 'home_path', 'find_settings', 'load_settings']
 
 # %% ../../nbs/core/01_settings.ipynb #e8244667
 import os, re, unicodedata
@@ -355,7 +355,7 @@ def check_set_names(
             _word(e._replace(value=o), settings.set_names(e.key))
             if o in names[:i]: raise SettingsError(e, f"{e.key} names '{o}' twice: name each data set once")
 
-def check_weights(
+def check_set_weights(
     task:str, # 'au' or 'fe'
     names:list[str], # of its data sets
     weights:list, # of each, or none; numbers or their texts

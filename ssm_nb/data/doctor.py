@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from fastcore.basics import patch
 from .. import __version__
 from ..core.files import write_json
-from ..core.settings import Settings, check_weights
+from ..core.settings import Settings, check_set_weights
 from ..core.shell import CommandParser, any_terminal, given_path, run_command, settings_first, writable_folder
 from .checks import example_strip
 from .counts import item_lengths, load_published, tally, together
@@ -277,7 +277,7 @@ def _check_run(settings):
     au,fe = (joined_space({o:set_format(o, settings.data_set(o)).labels for o in of}) for of in names.values())
     for task,of in names.items():
         settings.common_fold(task, of)
-        check_weights(task, of, run.weights(task))
+        check_set_weights(task, of, run.weights(task))
     choose_prior(run.prior, LabelSpace(au.aus, fe.expressions, fe.described), run.seed)
     clip = settings.paths.clip
     if clip and run.preset!='small' and not clip.is_file(): raise ValueError(f'{clip}: no such file; `clip` in section [paths] names it')

@@ -26,7 +26,7 @@ from .. import __version__
 from ..core.distributed import rank_and_size
 from ..core.files import read_json, write_json, write_text
 from ..core.options import HOW, RunConfig, words_of
-from ..core.settings import AUSet, Count, FESet, PriorName, Settings, Share, check_weights, keys_of, listed
+from ..core.settings import AUSet, Count, FESet, PriorName, Settings, Share, check_set_weights, keys_of, listed
 from ..core.texts import closest
 from ..data.datasets import AUClips, ClipSets, FEClips
 from ..data.manifests import read_manifest
@@ -86,7 +86,7 @@ def set_words(
     for i,o in enumerate(names):
         if o in names[:i]: raise ValueError(f'{task} names {o!r} twice: name each data set once')
     joined_space({o:set_format(o, settings.data_set(o)).labels for o in names}) # an error if they cannot be read, or joined
-    check_weights(task, names, weights)
+    check_set_weights(task, names, weights)
     return {task:' '.join(names), f'{task}_weights':' '.join(f'{float(o):.9g}' for o in weights)}
 
 # %% ../../nbs/runs/01_config.ipynb #742de64a
