@@ -11,7 +11,7 @@ from ssm_nb.data.doctor import by_kind,ssm_doctor
 from ssm_nb.data.examination import Checkup,check_up
 from ssm_nb.labels.cooccurrence import dataset_cooccurrence
 from ssm_nb.core.settings import load_settings
-from ssm_nb.runs.config import run_config,run_data
+from ssm_nb.runs.config import run_config,run_data,run_prior
 
 SPLITS = Path(os.environ.get('SSM_SPLITS') or Path(__file__).resolve().parents[2]/'shared'/'splits')
 needs_splits = pytest.mark.skipif(not (SPLITS/'expected.json').exists(), reason=f'no split files in {SPLITS}; set SSM_SPLITS to their folder')
@@ -204,6 +204,15 @@ def to_directory(d, rng):
 def to_link(d, rng):
     f = some_frame(d, rng)
     f.unlink(); f.symlink_to('nowhere.jpg')
+def to_itself(d, rng):
+    f = some_frame(d, rng)
+    f.unlink(); f.symlink_to(f.name)
+def folder_to_itself(d, rng):
+    f = some_folder(d, rng)
+    shutil.rmtree(f); f.symlink_to(f.name)
+def below_zero(d, rng):
+    f = some_frame(d, rng)
+    f.rename(f.with_name(f'frame_-{int(f.stem)}.jpg'))
 def thin_out(d, rng): edit(lines_of(d, rng), lambda lines: [l for l in lines if rng.random()<.3] or lines[:1])
 def both_names(d, rng):
     f = some_folder(d, rng)
@@ -214,7 +223,7 @@ HARMS = dict(lost=on_a_line(lambda l,lines,rng: []), twice=on_a_line(lambda l,li
     upper=on_a_line(lambda l,lines,rng: [l.upper()]), slash=on_a_line(lambda l,lines,rng: ['/'+l]), semicolons=on_a_line(lambda l,lines,rng: [l.replace(' ', ';')]),
     quotes=on_a_line(lambda l,lines,rng: [f'"{l}"']), number=on_a_line(lambda l,lines,rng: [re.sub('[0-9]+', lambda m: str(int(m[0])+1), l, count=3)]),
     utf16=lambda d,rng: (f := lines_of(d, rng)).write_bytes(f.read_text().encode('utf-16')), empty=lambda d,rng: lines_of(d, rng).write_text(''),
-    thin_out=thin_out, no_folder=lambda d,rng: shutil.rmtree(some_folder(d, rng)), frame=lambda d,rng: some_frame(d, rng).unlink(), to_directory=to_directory, to_link=to_link,
+    thin_out=thin_out, no_folder=lambda d,rng: shutil.rmtree(some_folder(d, rng)), frame=lambda d,rng: some_frame(d, rng).unlink(), to_directory=to_directory, to_link=to_link, to_itself=to_itself, folder_to_itself=folder_to_itself, below_zero=below_zero,
     case=lambda d,rng: (f := some_frame(d, rng)).rename(f.with_suffix('.JPG')), twin=lambda d,rng: shutil.copy(f := some_frame(d, rng), f.with_suffix('.jpeg')),
     folder_name=lambda d,rng: (f := some_folder(d, rng)).rename(f.with_name(f.name.upper()+' ')), both_names=both_names)
 
@@ -231,6 +240,86 @@ def test_a_run_that_refuses_has_a_doctor_that_says_so(study, name, capsys):
     said = json.loads((study/'out/doctor.json').read_text())['sets']
     faults = [f'{f["problem"]} {f["fix"]}' for s in said for f in s['faults']]
     assert why is None or (status==1 and any(why in o or o in why for o in faults)), (why, faults)
+
+# Section [run] is asked as a run asks it
+
+RUNS = {'prior = nowhere.csv':'nowhere.csv: no such file', 'prior = broken.csv':'the header must be', 'au_weights = 1':'au_weights is', 'fe = dfew ferv39k\nfe_weights = 1 2 3':"fe_weights is '1 2 3'",
+    'au = disfa':'manifest', 'fe = dfew again':'dfew trains on frames that again does not', 'fe = dfew other':'dfew is at fold 1, other is at fold 2'}
+AGAIN = '''
+[again]
+task = fe
+expressions = happiness, sadness
+images = DFEW/frames
+train = again_train.csv
+test = again_test.csv
+[other]
+task = fe
+expressions = happiness, sadness
+images = elsewhere
+train = other_{fold}.csv
+test = other_{fold}_test.csv
+fold = 2
+'''
+
+@pytest.mark.parametrize('run, reason', RUNS.items(), ids=RUNS)
+def test_a_run_that_cannot_be_has_a_doctor_that_says_so(study, run, reason, capsys):
+    (study/'broken.csv').write_text('hello,1\n')
+    for a,b in (('train', 'test'), ('test', 'train')): # the films of the other half
+        (study/f'again_{a}.csv').write_text('clip,expression\n'+''.join(f'{b}{k:02},{"happiness" if k%2 else "sadness"}\n' for k in range(21)))
+    (study/'settings.ini').write_text(f'[paths]\ndata = .\nout = out\n[run]\n{run}\n{AGAIN}')
+    settings = load_settings(study/'settings.ini')
+    with pytest.raises((ValueError, OSError), match=re.escape(reason)):
+        config = run_config(settings)
+        run_prior(config, settings)
+        run_data(config, settings)
+    try: status = ssm_doctor(['--settings', str(study/'settings.ini'), '--quick', '1'])
+    except SystemExit as e: status = e.code
+    said = ''.join(capsys.readouterr())
+    assert status in (1, 2) and reason in said
+
+# A table of one's own ----------------------------------------------------------------------------------------------------
+
+def table(file, change):
+    rows = [l.split(',') for l in file.read_text().splitlines()]
+    file.write_text(''.join(','.join(o)+'\n' for o in change(rows)))
+
+@pytest.fixture
+def ward(study):
+    "The frames and clips of `study` with labels of one's own"
+    for split,people in (('train', range(1, 11)), ('test', range(11, 13))):
+        lines = [f'2F{p:02}_01/{i}.jpg,{"ABCDEFGHIJKLM"[p]*4},{(i+p)%2},{i%3//2}' for p in people for i in range(32)]
+        (study/f'ward_{split}.csv').write_text('\n'.join(['frame,subject,AU4,AU43', *lines])+'\n')
+        (study/f'moods_{split}.csv').write_text('clip,expression\n'+''.join(f'{split}{k:02},{["calm", "pain", "boredom"][k%3]}\n' for k in range(21)))
+    (study/'settings.ini').write_text('[paths]\ndata = .\nout = out\n[run]\nau = ward\nfe = moods\n[ward]\ntask = au\nlabels = AU4, AU43\nimages = BP4D/Images\ntrain = ward_train.csv\n'
+        'test = ward_test.csv\n[moods]\ntask = fe\nexpressions = calm (at rest), pain (lowered brows), boredom (sleepy eyes)\nimages = DFEW/frames\ntrain = moods_train.csv\ntest = moods_test.csv\n')
+    return study
+
+def column(split, of, k, to): return lambda d: table(d/f'{of}_{split}.csv', lambda rows: [rows[0], *([*o[:k], to(o, i), *o[k+1:]] for i,o in enumerate(rows[1:]))])
+def each(*harms): return lambda d: [o(d) for o in harms]
+def counted(n): return lambda d: table(d/'moods_train.csv', lambda rows: [[*rows[0], 'frames'], *([*o, n] for o in rows[1:])])
+def frames_twice(d): table(d/'moods_train.csv', lambda rows: [[*rows[0], 'frames', 'frames'], *([*o, '16', '5'] for o in rows[1:])])
+def film_on_both_sides(d): table(d/'ward_test.csv', lambda rows: [*rows, *([f'2F01_01/{i}.jpg', 'Zoe', '0', '1'] for i in range(32))])
+def clip_on_both_sides(d):
+    table(d/'moods_train.csv', lambda rows: [[*rows[0], 'subject'], *([*o, 'XYZ'[i%3]*4] for i,o in enumerate(rows[1:]))])
+    table(d/'moods_test.csv', lambda rows: [*rows, ['train03', 'calm']])
+UNWELL = {'nearly the same person': (column('test', 'ward', 1, lambda o,i: 'bbbb '), 'people whose names nearly match'), 'a number with a point': (each(column('train', 'ward', 1, lambda o,i: str(ord(o[1][0]))), column('test', 'ward', 1, lambda o,i: '67.0')), 'people whose names nearly match'),
+    'one film, two people': (film_on_both_sides, 'folder in training and in test'), 'people are known in training only': (clip_on_both_sides, 'folder in training and in test'),
+    'two people in a folder': (column('train', 'ward', 1, lambda o,i: o[1] if i%2 else 'Zoe'), 'two people in one folder'), 'nothing annotated': (each(*(column('train', 'ward', k, lambda o,i: '') for k in (2, 3))), 'no frame is annotated'),
+    'nothing annotated in test': (each(*(column('test', 'ward', k, lambda o,i: '') for k in (2, 3))), 'no frame is annotated'), 'no frames': (counted('0'), 'no frames'), 'frames as a fraction': (counted('16.0'), 'not a number'),
+    'two columns of frames': (frames_twice, 'two columns could be meant'), 'backslashes': (column('train', 'ward', 0, lambda o,i: o[0].replace('/', '\\')), 'no folder')}
+def cr(d): (d/'ward_train.csv').write_bytes((d/'ward_train.csv').read_bytes().replace(b'\n', b'\r'))
+def empty_rows(d): (d/'ward_train.csv').write_bytes((d/'ward_train.csv').read_bytes()+b',,,\r\n"","",,\r\n')
+WELL = dict(healthy=nothing, lines_of_an_old_Mac=cr, empty_rows=empty_rows)
+
+@pytest.mark.parametrize('harm, problem', [*UNWELL.values(), *((o, None) for o in WELL.values())], ids=[*UNWELL, *WELL])
+def test_a_table_of_ones_own(ward, harm, problem, capsys):
+    "A run refuses it, the doctor says why; or neither has a complaint"
+    harm(ward)
+    settings = load_settings(ward/'settings.ini')
+    try: stopped = run_data(run_config(settings), settings) and None
+    except ManifestError as e: stopped = e.problem
+    assert stopped==problem
+    assert ssm_doctor(['--settings', str(ward/'settings.ini')])==(problem is not None) and (problem or 'ward, fold 1: healthy') in capsys.readouterr().out
 
 # One thing, two names --------------------------------------------------------------------------------------------------------
 

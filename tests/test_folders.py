@@ -6,7 +6,7 @@ from hypothesis import given,strategies as st
 from PIL import Image
 from ssm_nb.data.clips import check_files,eval_clips,find_segments,folder_segments,frame_names
 from ssm_nb.data.datasets import AUClips,FEClips
-from ssm_nb.data.folders import frame_twins,in_order,list_files,near_names,order_question
+from ssm_nb.data.folders import frame_twins,in_order,list_files,list_folders,near_names,order_question
 from ssm_nb.data.formats import ManifestError
 from ssm_nb.data.manifests import read_manifest
 from ssm_nb.labels.facs import label_space
@@ -115,3 +115,21 @@ def test_folders_that_begin_like_a_workbook_are_read(tmp_path):
 
 @pytest.mark.parametrize('value,text', [(np.str_('F001'), "'F001'"), ([np.str_('a'), np.int64(3)], "['a', 3]"), (np.float64(.5), '0.5'), (Path('a/b'), "'a/b'")])
 def test_values_are_printed_plainly(value, text): assert str(ManifestError('odd', value))==f'odd: {text}. '
+
+def test_links_that_go_round_are_left_out_and_said(tmp_path):
+    for o in ('a/1.jpg', 'b/2.jpg'): write((tmp_path/o).parent, [o[2:]])
+    (tmp_path/'a'/'self.jpg').symlink_to('self.jpg')
+    (tmp_path/'a'/'up').symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path/'round').symlink_to('round')
+    found = list_files(tmp_path, deep=True)
+    assert found.names==['a/1.jpg', 'b/2.jpg'] and found.skipped['a link that leads nowhere']==['a/self.jpg']
+    assert list_folders(tmp_path)==['a', 'b'] and list_files(tmp_path/'round').names==[]
+
+def test_a_minus_is_asked_about_wherever_frames_are_read(tmp_path):
+    write(tmp_path/'clip', [f'frame_{i}.jpg' for i in range(-3, 3)])
+    with pytest.raises(ManifestError, match='negative frame number'): frame_names(tmp_path/'clip')
+
+@pytest.mark.parametrize('a, b', [('é1.jpg', 'e\u03011.jpg'), ('Clip 1.JPG', 'clip 1.png'), ('١.jpg', '1.jpg')])
+def test_frames_that_look_alike_are_one(a, b): assert [{*o} for o in frame_twins([a, 'x9.jpg', b])]==[{a, b}]
+
+def test_digits_of_any_script_are_digits(): assert in_order(['f١٠.jpg', 'f٩.jpg', 'f٢.jpg'])==['f٢.jpg', 'f٩.jpg', 'f١٠.jpg']

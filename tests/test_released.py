@@ -12,6 +12,7 @@ from ssm_nb.labels.prior import ssm_prior
 from ssm_nb.model.prototypes import released_prompts
 from ssm_nb.model.released import from_released,load_model,load_released,save_model,to_released
 from ssm_nb.core.archives import read_checkpoint
+from ssm_nb.runs.predicting import read_model
 
 torch.set_num_threads(1)
 SPACES = [('bp4d', 7), ('bp4d', 11), ('disfa', 7), ('disfa', 11)]
@@ -303,3 +304,40 @@ def test_other_floating_point_types_are_converted_and_said(tmp_path, dtype):
 def test_numbers_of_another_kind_are_refused_by_name(tmp_path, dtype):
     torch.save(dict(to_released(ssm()), **{'au_head.bias': torch.ones(12).to(dtype)}), tmp_path/'m.pth')
     with pytest.raises(ValueError, match=f'm.pth: au_head.bias is of type {str(dtype)[6:]}'): load_released(tmp_path/'m.pth')
+
+# files under a wrong name, and what people have instead of a file --------------------------------------------------
+
+@pytest.mark.parametrize('name', ['m.pth', 'm.bin', 'm.SAFETENSORS', 'm'])
+def test_our_own_file_is_known_by_what_it_holds(tmp_path, name):
+    model = ssm()
+    save_model(model, tmp_path/name)
+    assert same(read_model(tmp_path/name).state_dict().values(), model.state_dict().values())
+
+@pytest.mark.parametrize('name', ['m.safetensors', 'm.pt', 'm.zip'])
+def test_a_released_file_is_known_by_what_it_holds(tmp_path, name):
+    model = ssm()
+    torch.save(to_released(model), tmp_path/name)
+    assert same(read_model(tmp_path/name).state_dict().values(), model.state_dict().values())
+
+def test_released_tensors_as_safetensors(tmp_path):
+    model = ssm()
+    save_file({n: t.contiguous() for n,t in to_released(model).items()}, tmp_path/'m.safetensors')
+    assert same(read_model(tmp_path/'m.safetensors').state_dict().values(), model.state_dict().values())
+
+@pytest.mark.parametrize('data,why', [(b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', 'git lfs pull'), (b'<!DOCTYPE html>', 'a web page'), (b'\x1f\x8b\x08', 'packed by gzip'), (b'', 'empty')])
+@pytest.mark.parametrize('name', ['m.pth', 'm.safetensors'])
+def test_what_people_have_instead_of_a_checkpoint(tmp_path, data, why, name):
+    (tmp_path/name).write_bytes(data)
+    with pytest.raises(ValueError, match=f'{name}: .*{why}'): read_model(tmp_path/name)
+
+@pytest.mark.parametrize('shape', [(), (0,), (1, 1, 1, 1, 1)])
+@pytest.mark.parametrize('name', ['init_map', 'encoder.conv1.weight', 'encoder.positional_embedding', 'prompt_learner1.ctx', 'encoder.transformer.resblocks.1.mlp.gate.bias', 'au_head.bias'])
+def test_a_tensor_of_any_shape_is_one_clear_error(tmp_path, name, shape):
+    torch.save(dict(to_released(ssm()), **{name: torch.zeros(shape)}), tmp_path/'m.pth')
+    with pytest.raises(ValueError, match='m.pth: '): load_released(tmp_path/'m.pth')
+
+@pytest.mark.parametrize('change', [dict(foo=1), dict(n_frames='two'), dict(clip_cfg={}), dict(space=3)])
+def test_a_configuration_that_is_none(tmp_path, change):
+    model = ssm()
+    save_file({n: t.contiguous() for n,t in model.state_dict().items()}, tmp_path/'m.safetensors', metadata=dict(ssm=json.dumps(dict(model.config, **change))))
+    with pytest.raises(ValueError, match='m.safetensors: '): load_model(tmp_path/'m.safetensors')

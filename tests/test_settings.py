@@ -83,7 +83,7 @@ def test_settings_import_nothing_heavy():
 
 @pytest.mark.parametrize('line,why', {'data = /disk 2/set #3/faces':"is '#3/faces' a comment or a part of the path", 'out = out ;old':"is ';old' a comment", 'cache = /a # b/c':"is '# b/c' a comment",
     'clip = "/models/clip.pt':'begins with a quotation mark', "data = 'a' b":'begins with a quotation mark', 'data = "a"b"':'begins with a quotation mark',
-    'data = $DATA':"'$DATA' is not filled in here", 'out = /scratch/%USERNAME%/out':"'%USERNAME%' is not filled in", 'out = /a/${SLURM_JOB_ID}':'is not filled in', 'out = %(data)s':'is not filled in', 'data = gs://bucket/faces':"'gs:/' begins an address",
+    'data = $DATA':"'$DATA' is not filled in here", 'out = /scratch/%USERNAME%/out':"'%USERNAME%' is not filled in", 'out = /a/${SLURM_JOB_ID}':'is not filled in', 'out = %(data)s':'is not filled in', 'out = /a/{Fold}':"'{Fold}' is not filled in here", 'out = /a/{fold:02}/b':"'{fold:02}' is not filled in here", 'data = gs://bucket/faces':"'gs:/' begins an address",
     'clip = ‘/models/clip.pt’':'not a straight one', 'data = /faces\u202e':'the invisible character U+202E', 'out = a\0b':'the invisible character U+0000'}.items())
 def test_a_line_that_can_be_read_in_two_ways_is_asked_about(line, why, tmp_path):
     with pytest.raises(SettingsError, match='settings.ini:2: ') as e: load_settings(write(tmp_path/'settings.ini', f'[paths]\n{line}\n'))

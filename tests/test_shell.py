@@ -90,9 +90,19 @@ MISTAKES = [
     (ssm_explore, '. --clips 0', '--clips 0: give 1 or more'),
     (ssm_doctor, 'bp4e', "'bp4e' is not a data set: did you mean 'bp4d'?"),
     (ssm_doctor, '--settings absent.ini', '--settings absent.ini: no such file'),
-    (ssm_doctor, '--quick 0', '--quick 0: decode one image at least')]
+    (ssm_doctor, '--quick 0', '--quick 0: decode one image at least'),
+    (ssm_doctor, '--out notes.txt', 'notes.txt: nothing can be written into notes.txt (a file, not a folder)'),
+    (ssm_doctor, '--out /proc/out', '/proc/out: nothing can be written into /proc'),
+    (ssm_train, 'run --workers -1', 'workers is -1: give a whole number'),
+    (ssm_train, f'run --seed {10**20}', f'seed is {10**20}: give a whole number of 18 digits at most'),
+    (ssm_train, '--settings .', '--settings .: a folder, not a file; name another'),
+    (ssm_train, '--settings= run', 'a folder, not a file'),
+    (ssm_train, '~nobody_is_called_so/run', 'there is no home folder to put in the place of ~'),
+    (ssm_predict, 'grey.png --zoom inf', '--zoom inf: give more than 0'),
+    *((c, f'{before}{"x"*300}', 'File name too long; give another path') for c,before in ((ssm_train, ''), (ssm_train, '--settings='), (ssm_evaluate, ''),
+        (ssm_study, ''), (ssm_predict, ''), (ssm_predict, 'grey.png --model '), (ssm_doctor, '--out=')))]
 
-@pytest.mark.parametrize('command,args,why', MISTAKES, ids=[f'{c.__name__} {a}' for c,a,_ in MISTAKES])
+@pytest.mark.parametrize('command,args,why', MISTAKES, ids=[f'{c.__name__} {a[:40]}' for c,a,_ in MISTAKES])
 def test_a_mistake_is_one_line_that_names_the_value(tmp_path, monkeypatch, capsys, command, args, why):
     if '/proc' in args and not Path('/proc').is_dir(): pytest.skip('there is no /proc')
     monkeypatch.chdir(tmp_path)
@@ -103,6 +113,15 @@ def test_a_mistake_is_one_line_that_names_the_value(tmp_path, monkeypatch, capsy
     said = refused(capsys, command, args.split())
     assert why in said and len(said.splitlines())==1 and said.startswith(command.__name__.replace('_', '-'))
     assert tree(tmp_path)==before
+
+@pytest.mark.parametrize('args', [['--settings=~/mine.ini', '~/run'], ['--settings', '~/mine.ini', '~/run']])
+def test_a_home_that_the_shell_did_not_fill_in(tmp_path, monkeypatch, args):
+    "Of --out=~/here and of what stands in quotes a shell fills in nothing; no folder named ~ appears"
+    (home := tmp_path/'home').mkdir(); (here := tmp_path/'here').mkdir()
+    write_text(home/'mine.ini', f'[paths]\ncache = {tmp_path}/cache\n')
+    status,_,err = finish(start(here, *args, *TINY, env=dict(ENV, HOME=str(home))))
+    assert status==0, err[-2000:]
+    assert tree(here)==[] and (home/'run'/'best.safetensors').is_file()
 
 # terminals -------------------------------------------------------------------------------------------------------------
 

@@ -149,6 +149,18 @@ def test_sources_are_found_once_and_in_order(frames, tmp_path):
     found = find_sources([str(tmp_path), str(tmp_path/'*.mp4')])
     assert [(s.path.name, s.kind) for s in found]==[('a.mp4', 'video'), ('b.MOV', 'video'), ('clips', 'frames')]
 
+def test_folders_that_lead_round_or_hold_a_frame_twice(frames, tmp_path):
+    "Links that go round are left out; a folder that cannot be read costs itself only"
+    for o in ('b10/1.png', 'b2/1.png', 'b2/1.jpg', '__MACOSX/1.png'):
+        (tmp_path/'in'/o).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frames[0]).save(tmp_path/'in'/o)
+    (tmp_path/'in'/'up').symlink_to('.')
+    (tmp_path/'in'/'self.mp4').symlink_to('self.mp4')
+    assert [(s.path.name, s.kind) for s in find_sources([str(tmp_path/'in')])]==[('b2', 'frames'), ('b10', 'frames')]
+    done = run(tmp_path/'in', '--no-detect', '--model', TRIAL_MODEL, '--out', tmp_path/'out')
+    assert done.returncode==1 and 'two files of one frame' in done.stderr and 'Traceback' not in done.stderr
+    assert done.stdout.strip().splitlines()[-1]=='1 predicted, 0 done before, 1 failed' and 'self.mp4' in done.stdout
+
 def test_a_device_that_is_not_there_writes_nothing(frames, tmp_path):
     Image.fromarray(frames[0]).save(tmp_path/'one.png')
     done = subprocess.run([sys.executable, '-c', 'import sys; from ssm_nb.runs.predict_command import ssm_predict; sys.exit(ssm_predict())', str(tmp_path/'one.png'),

@@ -316,3 +316,22 @@ def test_linked_folders_and_what_is_left_out(tmp_path, capsys):
     assert extract_videos(tmp_path/'videos', tmp_path/'frames').index.tolist()==['linked/a']
     printed = capsys.readouterr().out
     assert '1 hidden, or of another system (._a.mp4)' in printed and '1 of another kind (notes.txt)' in printed and 'a link to a folder listed already' in printed
+
+# Times ---------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('name', ['a.avi', 'a.mp4', 'a.mkv', 'a.ts'])
+def test_frames_that_are_stored_out_of_order_have_times_in_order(name, tmp_path):
+    "AVI stores no time of showing: what it says of frames that refer to later ones goes back and forth"
+    with av.open(str(tmp_path/name), 'w') as out:
+        s = out.add_stream('libx264', rate=10, width=64, height=64, pix_fmt='yuv420p', options={'bf': '3'})
+        for i in range(24): out.mux(s.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), 10+10*i, np.uint8), 'rgb24')))
+        out.mux(s.encode(None))
+    seen = list(video_frames(tmp_path/name))
+    assert np.diff([o.image.mean() for o in seen]).min()>0
+    assert np.allclose([o.time for o in seen], np.arange(24)/10, atol=.002)
+
+@pytest.mark.parametrize('more', [b'hello world, this is no box', b'\0\0\0\0', b'SEFT'*30])
+def test_what_a_camera_writes_behind_the_video_is_no_missing_end(more, tmp_path):
+    whole = video(tmp_path/'a.mp4')
+    (tmp_path/'b.mp4').write_bytes(whole.read_bytes()+more)
+    assert missing_bytes(tmp_path/'b.mp4')==0 and len(list(video_frames(tmp_path/'b.mp4')))==12

@@ -1385,7 +1385,10 @@ function h(tag, props = {}, ...children) {
   return el;
 }
 const text = (el, s) => {
-  if (el.textContent !== s) el.textContent = s;
+  // in the place of the text that is there: a new one would be laid out from the beginning
+  const old = el.firstChild;
+  if (old?.nodeType !== Node.TEXT_NODE || old.nextSibling) el.textContent = s;
+  else if (old.data !== s) old.data = s;
 };
 const setValue = (input, v) => {
   // of a slider, only if it moves: the browser lays it out again

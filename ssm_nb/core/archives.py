@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STORAGES', 'SavedTensor', 'CALLS', 'PLAIN_STATES', 'Refusing', 'Placeholder', 'saved_tensor', 'ScriptModule',
            'script_state', 'inert', 'StateUnpickler', 'read_tensor', 'states_inside', 'state_notes', 'read_archive',
-           'read_checkpoint']
+           'is_safetensors', 'no_checkpoint', 'read_checkpoint']
 
 # %% ../../nbs/core/07_archives.ipynb #cf2ca620
 import pickle,warnings,zipfile
@@ -99,6 +99,7 @@ def read_tensor(
     t:SavedTensor, # where the numbers are
 ) -> Tensor: # a copy that owns its memory
     "The tensor that a note describes"
+    if 0 in t.size: return torch.empty(t.size, dtype=t.dtype) # without numbers
     data = torch.frombuffer(bytearray(archive.read(f'{root}data/{t.key}')), dtype=t.dtype)
     return data.as_strided(t.size, t.stride, t.offset).clone()
 
@@ -151,15 +152,34 @@ def read_archive(
         return {n: read_tensor(z, name.removesuffix('data.pkl'), t) for n,t in notes.items()}
 
 # %% ../../nbs/core/07_archives.ipynb #ec3100d1
+def is_safetensors(
+    path:Path, # any file
+) -> bool:
+    "Does a file begin as safetensors do: eight bytes with the length of a header, then the header?"
+    with open(path, 'rb') as f: head = f.read(9)
+    return head[8:]==b'{' and int.from_bytes(head[:8], 'little')<path.stat().st_size
+
+_INSTEAD = {b'version https://git-lfs': 'a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`',
+            b'<': 'a web page, not the file: download it again', b'\x1f\x8b': 'packed by gzip: unpack it'} # how a file begins → what it is
+
+def no_checkpoint(
+    path:Path, # of a file that is neither safetensors nor an archive
+) -> str:
+    "What a file is instead of a checkpoint"
+    with open(path, 'rb') as f: head = f.read(64).lstrip()
+    other = "not a checkpoint of PyTorch 1.6 or later (those are zip archives), nor safetensors, or cut short"
+    return next((o for mark,o in _INSTEAD.items() if head.startswith(mark)), other if head else 'not a checkpoint: the file is empty')
+
+# %% ../../nbs/core/07_archives.ipynb #83ceecc1
 def read_checkpoint(
-    path:str|Path, # .safetensors, or a file that `torch.save` or TorchScript wrote
+    path:str|Path, # safetensors, or a file that `torch.save` or TorchScript wrote
     entry:str|None=None, # which state, where there are several: 'state_dict_ema'
 ) -> dict: # name → tensor
     "The tensors of a checkpoint file; every failure is one ValueError that names the file"
     path = Path(path)
     if not path.is_file(): raise ValueError(f"{path}: no such file")
-    try: return load_file(path) if path.suffix=='.safetensors' else read_archive(path, entry)
-    except zipfile.BadZipFile: reason = "not a checkpoint of PyTorch 1.6 or later (those are zip archives), or cut short"
+    try: return load_file(path) if is_safetensors(path) else read_archive(path, entry)
+    except zipfile.BadZipFile: reason = no_checkpoint(path)
     except ValueError as e: reason = str(e)
     except Exception as e: reason = f"damaged, or not a checkpoint ({type(e).__name__}: {e})"
     raise ValueError(f"{path}: {reason}")

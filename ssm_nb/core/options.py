@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin
-from .settings import Count, PriorChoice, PriorName, Run, SetNames, Settings, Share, Weights, keys_of, option_words
+from .settings import Count, PriorChoice, PriorName, Run, SetNames, Settings, Share, Weights, home_path, keys_of, option_words
 from .texts import closest
 
 # %% ../../nbs/core/04_options.ipynb #e1eadc80
@@ -72,7 +72,9 @@ def prior_choice(
 )->str:
     "A prior's name, or the absolute path of its file"
     if text in get_args(PriorName): return text
-    if Path(text).suffix.lower() in ('.csv', '.graphml'): return str(Path(text).absolute())
+    try:
+        if Path(text).suffix.lower() in ('.csv', '.graphml'): return str(home_path(text, '--prior').absolute())
+    except ValueError as e: raise argparse.ArgumentTypeError(str(e)) from None
     hint = closest(text, get_args(PriorName))
     raise argparse.ArgumentTypeError(f"{text!r} is neither the path of a .csv or .graphml file nor a prior: {hint}")
 

@@ -6,7 +6,7 @@
 __all__ = ['Count', 'Share', 'AUSet', 'FESet', 'SetNames', 'Weights', 'Words', 'Task', 'Precision', 'Selection', 'PriorName',
            'PriorChoice', 'PresetName', 'Paths', 'Run', 'listed', 'SetFiles', 'OwnSet', 'Settings', 'keys_of',
            'option_words', 'Entry', 'SettingsError', 'read_entries', 'read_value', 'own_sections', 'check_entries',
-           'own_set', 'check_set_names', 'home_path', 'find_settings', 'load_settings']
+           'own_set', 'check_set_names', 'check_set_weights', 'home_path', 'find_settings', 'load_settings']
 
 # %% ../../nbs/core/01_settings.ipynb #e8244667
 import os, re, unicodedata
@@ -120,6 +120,7 @@ class Settings:
     ferv39k:SetFiles = SetFiles(Path('FERV39K/frames'), Path('FERV39K/FERV39K_train.txt'), Path('FERV39K/FERV39K_test.txt'))
     mafw:SetFiles = SetFiles(Path('MAFW/frames'), Path('MAFW/MAFW_set_{fold}_train.txt'), Path('MAFW/MAFW_set_{fold}_test.txt'))
     own:dict = field(default_factory=dict, repr=False) # name to `OwnSet`
+    chosen:tuple = field(default=(), repr=False, compare=False) # keys of section `[run]` that the file has
 
 # %% ../../nbs/core/01_settings.ipynb #1dbc6fb7
 def keys_of(
@@ -279,6 +280,7 @@ _READ = {int:_whole, Count:lambda e: _whole(e, 1), Share:_share, bool:lambda e: 
 # %% ../../nbs/core/01_settings.ipynb #8e6c5e20
 _NO_PATH = { # what it looks like → what to do
     r'(?<![^/\\])(\$\{?\w+\}?|%\w+%)|%\(\w+\)s': "'{}' is not filled in here: write the path out, or begin it with ~ for your home",
+    r'\{(?!fold\})[^}/]*\}': "'{}' is not filled in here: {{fold}} is what stands for the fold",
     r'^[A-Za-z][\w+.-]+:/': "'{}' begins an address: copy the files to this machine and give their path",
     r'^[“”„«‘’‚`]': "the quotation mark {} is not a straight one: write \" or none"}
 if os.name!='nt': _NO_PATH[r'^[A-Za-z]:[\\/]|^\\\\']= "'{}' begins a path of Windows: write it as this system does, /folder/file"
@@ -353,6 +355,16 @@ def check_set_names(
             _word(e._replace(value=o), settings.set_names(e.key))
             if o in names[:i]: raise SettingsError(e, f"{e.key} names '{o}' twice: name each data set once")
 
+def check_set_weights(
+    task:str, # 'au' or 'fe'
+    names:list[str], # of its data sets
+    weights:list, # of each, or none; numbers or their texts
+):
+    "An error unless there is a weight for each of several data sets, or none"
+    if not weights or len(weights)==len(names)>1 and all(0<float(o)<float('inf') for o in weights): return
+    raise ValueError(f"{task}_weights is {' '.join(map(str, weights))!r}: give a number above 0 for each of several data sets, "
+                     f"which here are {', '.join(names)}, or none")
+
 # %% ../../nbs/core/01_settings.ipynb #e2eb06a8
 def home_path(
     path:str|Path, # may begin with ~
@@ -405,6 +417,17 @@ def folds(self:SetFiles)->list[int]: # from 1, as far as there are manifests
     if self.has_folds: one = {n:self.at_fold(n) for n in range(1, 100)}
     return [n for n,o in one.items() if o.train.is_file() and o.test.is_file()]
 
+@patch
+def common_fold(self:Settings,
+    task:str, # 'au' or 'fe'
+    names:list[str], # of its data sets
+)->int:
+    "The fold of all data sets of a task; an error if they say different ones"
+    folds = {o:self.data_set(o).fold for o in names if len(names)==1 or self.data_set(o).has_folds}
+    if len({*folds.values()})<2: return next(iter(folds.values()), 1)
+    raise ValueError(f"{', '.join(f'{o} is at fold {n}' for o,n in folds.items())}: a run takes the same fold of all; "
+                     f'set {task}_fold (--{task}-fold N), or the same `fold` in the sections of settings.ini')
+
 # %% ../../nbs/core/01_settings.ipynb #f7107692
 def find_settings()->Path|None: # None: there is no such file
     "The nearest `settings.ini`, searched from the current folder upwards"
@@ -440,4 +463,4 @@ def load_settings(
     sets = {k:getattr(s, k).under(paths.data).for_fold() for k,kind in keys_of(Settings).items() if kind is SetFiles}
     own = {k:o.under(paths.data).for_fold() for k,o in own.items()}
     prior = s.run.prior if s.run.prior in get_args(PriorName) else str(here/home_path(s.run.prior, 'prior'))
-    return replace(s, paths=paths, run=replace(s.run, prior=prior), own=own, **sets)
+    return replace(s, paths=paths, run=replace(s.run, prior=prior), own=own, chosen=tuple(found.get('run', ())), **sets)

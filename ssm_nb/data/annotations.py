@@ -132,6 +132,7 @@ def table_lines(
     sep = located(table, 1, None, separator, [o for o in lines if o.strip()][:100] or [''])
     if sep in (';', '\t'):
         lines = [','.join(f'"{o}"' if ',' in o else o for o in next(csv.reader([l.replace('\r', ' ')], delimiter=sep), [])) for l in lines]
+    lines = [o if o.strip(' ,;\t\r"') else '' for o in lines] # rows of empty cells, which spreadsheets leave
     return list(manifest_lines(table, faults, '\n'.join(lines).encode('utf-8', 'surrogateescape')))
 
 # %% ../../nbs/data/09_annotations.ipynb #8f9252f3

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from hashlib import sha256
 from pathlib import Path
-from .folders import frame_twins,in_order,list_files,near_names
+from .folders import frame_twins,in_order,list_files,maybe_negative,near_names,on_screen
 from .formats import ManifestError,frame_number,report_fault
 from .manifests import Records
 from time import monotonic
@@ -31,6 +31,9 @@ def frame_names(
     if twins := frame_twins(names):
         fix = f"{' and '.join(twins[0])} have the same name ({len(twins)} such): keep one kind of file."
         raise ManifestError('two files of one frame', str(folder), fix)
+    if minus := maybe_negative(names):
+        fix = 'Number the frames from 0 or 1 on, or rename what only looks like a minus.'
+        raise ManifestError('negative frame number', f'{folder}/{minus}', fix)
     return names
 
 # %% ../../nbs/data/03_clips.ipynb #59a258c1
@@ -38,7 +41,7 @@ def _image_fault(path, found):
     "The fault of an image path, or None; `found`: the file names of its folder"
     name = path.rpartition('/')[2]
     if name in found: return None
-    near = next((o for o in found if o.lower()==name.lower()), None)
+    near = next((o for o in found if on_screen(o)==on_screen(name)), None)
     fix = f'There is {near}: rename it.' if near else 'Put it under the image root, or remove the line.'
     return ManifestError('image absent', path, fix)
 

@@ -15,13 +15,14 @@ import plotly.graph_objects as go
 from fastcore.basics import patch
 from .. import __version__
 from ..core.files import write_json
-from ..core.settings import Settings
-from ..core.shell import CommandParser, settings_first
+from ..core.settings import Settings, check_set_weights
+from ..core.shell import CommandParser, any_terminal, given_path, run_command, settings_first, writable_folder
 from .checks import example_strip
 from .counts import item_lengths, load_published, tally, together
-from .examination import Checkup, check_up
+from .examination import Checkup, check_together, check_up
 from .formats import DATA_SETS, ManifestError
 from .own_sets import set_format
+from ..labels.choice import choose_prior
 from ..labels.cooccurrence import CoOccurrence, dataset_cooccurrence
 from ..labels.facs import AU_SETS, LabelSpace
 from ..labels.spaces import joined_space
@@ -215,14 +216,15 @@ def write_report(
 def present(
     settings:Settings # of this machine
 )->list[str]: # names
-    "The known data sets of which there is anything, and all of one's own"
+    "The known data sets of which there is anything, all of one's own, and those that section [run] names"
     there = lambda o: any(getattr(settings.data_set(o), k).exists() for k in ('images', 'train', 'test'))
-    return [*filter(there, DATA_SETS), *settings.own]
+    named = [o for task in ('au', 'fe') if task in settings.chosen for o in settings.run.sets(task)]
+    return list(dict.fromkeys([*filter(there, DATA_SETS), *settings.own, *named]))
 
 # %% ../../nbs/data/19_doctor.ipynb #a6088095
 def run_doctor(
     settings:Settings, # of this machine
-    names:list|tuple=(), # data sets; none: those that are there
+    names:list|tuple=(), # data sets; none: see `present`
     known:dict|None=None, # counts to compare with; None: the published ones
     n:int|None=None, # images to decode of each manifest; None: all
     out:Path|None=None, # folder of the report; None: that of the settings
@@ -236,6 +238,7 @@ def run_doctor(
     known = load_published() if known is None else known
     where = {o:settings.data_set(o) for o in names}
     checkups = [check_up(o, at, known, n, settings.run, (bs or {}).get(set_format(o, at).task)) for o,at in where.items()]
+    check_together(checkups, settings.run, bs)
     decoded = 'all' if n is None else f'{n} of each manifest, drawn with seed {settings.run.seed}'
     page,_ = write_report(Path(out or settings.paths.out), checkups,
         dict(decoded=decoded, ssm_nb=__version__, date=date.today().isoformat()))
@@ -255,21 +258,34 @@ def _parser():
         'examples:\n  ssm-doctor\n        every data set that is there, every image\n'
         '  ssm-doctor bp4d dfew --quick\n        two of them, a sample of the images\n'
         '  ssm-doctor --published healthy/doctor.json\n        your own data, against the report of a healthy day')
-    p.add_argument('sets', nargs='*', metavar='SET', help=f"{', '.join(DATA_SETS)}, or one of your own; default: those that are there")
+    sets = f"{', '.join(DATA_SETS)}, or one of your own; default: those that are there, and those that [run] names"
+    p.add_argument('sets', nargs='*', metavar='SET', help=sets)
     p.add_argument('--settings', metavar='FILE', help='default: the nearest settings.ini, from this folder upwards')
     p.add_argument('--quick', nargs='?', type=int, const=500, metavar='N', help='decode N images of each manifest (default 500), not all')
     p.add_argument('--fe-bs', type=int, metavar='N', help='expression clips a step of the run to come (default: as in the release)')
     p.add_argument('--au-bs', type=int, metavar='N', help='AU clips a step of the run to come (default: as in the release)')
-    p.add_argument('--out', type=Path, metavar='FOLDER', help='default: `out` in section [paths] of settings.ini')
-    p.add_argument('--published', metavar='FILE',
+    p.add_argument('--out', type=given_path, metavar='FOLDER', help='default: `out` in section [paths] of settings.ini')
+    p.add_argument('--published', type=given_path, metavar='FILE',
         help='a doctor.json to compare with; default: what has been published on fold 1 of the five data sets')
+    p.add_argument('--traceback', action='store_true', help='show where in the code an error came from')
     return p
 
 # %% ../../nbs/data/19_doctor.ipynb #87b04b79
+def _check_run(settings):
+    "An error where section [run] cannot be meant, as a run would say it"
+    run,names = settings.run,{o:settings.run.sets(o) for o in ('au', 'fe')}
+    au,fe = (joined_space({o:set_format(o, settings.data_set(o)).labels for o in of}) for of in names.values())
+    for task,of in names.items():
+        settings.common_fold(task, of)
+        check_set_weights(task, of, run.weights(task))
+    choose_prior(run.prior, LabelSpace(au.aus, fe.expressions, fe.described), run.seed)
+    clip = settings.paths.clip
+    if clip and run.preset!='small' and not clip.is_file(): raise ValueError(f'{clip}: no such file; `clip` in section [paths] names it')
+
 def _check_given(a, settings):
     "An error for a value of the command line that cannot be meant"
     for o in a.sets or settings.own: set_format(o, settings.data_set(o))
-    for task in ('au', 'fe'): joined_space({o:set_format(o, settings.data_set(o)).labels for o in settings.run.sets(task)})
+    _check_run(settings)
     if a.quick is not None and a.quick<1: raise ValueError(f'--quick {a.quick}: decode one image at least')
     for k in ('fe_bs', 'au_bs'):
         if (n := getattr(a, k)) is not None and n<1: raise ValueError(f"--{k.replace('_', '-')} {n}: give 1 or more")
@@ -279,12 +295,14 @@ def ssm_doctor(
     args:list|None=None # command line; None: that of the process
 )->int: # exit status
     "The command `ssm-doctor`"
+    any_terminal()
     settings,wrong_file = settings_first(args)
     p = _parser()
     a = p.parse_args(args)
     if wrong_file: p.error(wrong_file)
     try:
         _check_given(a, settings)
-        known = load_published(a.published)
-    except (OSError,ValueError) as e: p.error(str(e))
-    return run_doctor(settings, a.sets, known, a.quick, a.out, dict(au=a.au_bs, fe=a.fe_bs))
+        known,out = load_published(a.published),writable_folder(a.out or settings.paths.out)
+    except (OSError,ValueError,argparse.ArgumentTypeError) as e: p.error(str(e))
+    work = lambda: run_doctor(settings, a.sets, known, a.quick, out, dict(au=a.au_bs, fe=a.fe_bs))
+    return run_command('ssm-doctor', work, a, 'Nothing was written.')

@@ -15,7 +15,7 @@ from .annotations import label_counts,located,record_lines,write_manifest
 from .clips import slow_progress
 from .formats import ManifestError,manifest_lines,report_fault
 from .manifests import Records
-from ..core.files import plain,write_json
+from ..core.files import plain,read_json,write_json
 from ..core.settings import Settings
 from .splits import check_names,no_name,subject_shares
 import json,numpy as np,re,torch
@@ -64,7 +64,7 @@ def check_same_folds(
     notes:dict # from `fold_notes`
 ):
     "An error if the file is about other folds; a newer ssm_nb makes no other folds"
-    was = json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
+    was = read_json(file) if file.exists() else {}
     if other := [k for k in was if k!='ssm_nb' and was[k]!=notes.get(k)]:
         raise ValueError(f"{file} is about other folds ({', '.join(other)} differ): write into another folder, or remove this one")
 

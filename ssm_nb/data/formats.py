@@ -75,14 +75,16 @@ def lenient():
     finally: print(faults)
 
 # %% ../../nbs/data/01_formats.ipynb #ae445505
+def _lines_apart(text): return text if '\n' in text else text.replace('\r', '\n') # as old programs for the Mac end lines
+
 def decoded(
     data:bytes # of a text file
 )->str: # what is not text becomes characters that are not printable
     "Text in UTF-8 or UTF-16, with or without a byte-order mark"
-    if data[:2] in (b'\xff\xfe', b'\xfe\xff'): return data.decode('utf-16', 'replace')
+    if data[:2] in (b'\xff\xfe', b'\xfe\xff'): return _lines_apart(data.decode('utf-16', 'replace'))
     zeros = [data[k:400:2].count(0)/max(1, len(data[k:400:2])) for k in (0, 1)] # share of zeros at even and odd places
-    if max(zeros)>.8 and min(zeros)<.1: return data.decode('utf-16-le' if zeros[1]>zeros[0] else 'utf-16-be', 'replace')
-    return data.decode('utf-8-sig', 'surrogateescape')
+    if max(zeros)>.8 and min(zeros)<.1: return _lines_apart(data.decode('utf-16-le' if zeros[1]>zeros[0] else 'utf-16-be', 'replace'))
+    return _lines_apart(data.decode('utf-8-sig', 'surrogateescape'))
 
 # %% ../../nbs/data/01_formats.ipynb #8899a5c7
 _NO_TEXT = { # how a file begins → what it is

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['no_name', 'check_names', 'check_people', 'subject_shares', 'split_cost', 'held_out_people', 'held_out_clips',
-           'held_out', 'hold_out', 'kept_clips', 'thin', 'person_lines', 'crossing', 'three_parts', 'crossing_sets',
-           'part_clips']
+           'held_out', 'hold_out', 'kept_clips', 'thin', 'person_lines', 'crossing', 'check_annotated', 'three_parts',
+           'crossing_sets', 'part_clips', 'task_clips']
 
 # %% ../../nbs/data/08_splits.ipynb #0596ee5a
 from collections.abc import Iterable
 from pathlib import Path
 import numpy as np,torch
+from .clips import folder_lines
 from .folders import near_names
 from .formats import ManifestError
 from .manifests import Records
-from .datasets import AUClips,FEClips,keyed_generator,shares
+from .datasets import AUClips,ClipSets,FEClips,keyed_generator,shares
 from .stream import check_batch
+from ..labels.facs import LabelSpace
 
 # %% ../../nbs/data/08_splits.ipynb #0a2cf554
 def no_name(
@@ -193,24 +195,41 @@ def person_lines(
     return seen
 
 # %% ../../nbs/data/08_splits.ipynb #2e6ede86
-def _first_lines(records):
-    "What must stay on one side: (kind, {person or folder: first line})"
-    if records.tells_people: return 'person',person_lines(records)
-    return 'folder',{p:l for p,l in zip(records.paths[::-1], records.lines[::-1])}
+def _on_both_sides(kind, why, first_lines, train, test):
+    "Faults of what must stay on one side: `first_lines` names it, with a line"
+    seen,again = first_lines(train),first_lines(test)
+    fix = f'{why}. Keep each {kind} on one side.'
+    return [ManifestError(f'{kind} in training and in test', o, f'Also in {train.manifest}, line {seen[o]}: {fix}', test.manifest, line)
+            for o,line in again.items() if o in seen]
+
+def _nearly_on_both_sides(train, test):
+    "Faults of people who may be one, seen in training under one name and in test under another"
+    seen,again = person_lines(train),person_lines(test)
+    both = [(o, next((p for p in o if p in seen), None), next((p for p in o if p in again), None)) for o in near_names([*seen, *again])]
+    why = 'Are they one person? Then write them alike, and keep them on one side; if not, give them names that differ by more.'
+    return [ManifestError('people whose names nearly match', list(o), f'{a} is in {train.manifest}, line {seen[a]}. {why}', test.manifest,
+                          again[b]) for o,a,b in both if a and b]
 
 # %% ../../nbs/data/08_splits.ipynb #410b991c
 def crossing(
     train:Records, # training manifest
     test:Records   # test manifest of the same fold
 )->list[ManifestError]:
-    "People, or folders, that appear in both"
-    (kind,seen),(_,again) = _first_lines(train),_first_lines(test)
-    why = 'a network would know the face' if kind=='person' else 'a clip to train on is none to test on'
-    problem,fix = f'{kind} in training and in test',f'{why}. Keep each {kind} on one side.'
-    return [ManifestError(problem, o, f'Also in {train.manifest}, line {seen[o]}: {fix}', test.manifest, line)
-            for o,line in again.items() if o in seen]
+    "People, or folders, that appear in both, and people whose names nearly match"
+    told = train.tells_people and test.tells_people
+    people = _on_both_sides('person', 'a network would know the face', person_lines, train, test) if told else []
+    if people or told and train.people is None: return people # a path of the known sets tells who is seen
+    folders = _on_both_sides('folder', 'a clip to train on is none to test on', folder_lines, train, test)
+    return folders or (_nearly_on_both_sides(train, test) if told else [])
 
 # %% ../../nbs/data/08_splits.ipynb #a597a56e
+def check_annotated(
+    records:Records # of a manifest
+):
+    "An error where frames are listed and nobody looked at any; training and the doctor both ask here"
+    if records.dataset.task!='au' or not len(records) or not np.isnan(records.labels).all(): return
+    raise ManifestError('no frame is annotated', str(records.manifest), 'Every label is empty. Are the columns the right ones?')
+
 def three_parts(
     train:Records, # training manifest
     test:Records, # test manifest of the same fold
@@ -219,6 +238,7 @@ def three_parts(
     seed:int=0 # of the draws
 )->tuple[Records,Records,Records]: # to train on, to choose by, to report
     "The parts of a run; an error where a person or a clip is on both sides, or nothing can be held out"
+    for o in (train, test): check_annotated(o)
     if both := crossing(train, test): raise both[0]
     return (*hold_out(train, share, seed), test) if selection=='validation' else (train, test, test)
 
@@ -251,3 +271,21 @@ def part_clips(
     sets = [AUClips(o, images, cover=i>0, **kwargs) if au else FEClips(o, images, **kwargs) for i,o in enumerate(parts)]
     check_batch(sets[0], bs)
     return sets
+
+# %% ../../nbs/data/08_splits.ipynb #ec9d3df1
+def task_clips(
+    parts:dict, # name of each data set to its `three_parts`
+    images:dict, # name of each to its image root
+    space:LabelSpace, # the labels of all
+    bs:int, # training clips a step
+    weights:list|None=None, # share of each set in what is drawn; None: every clip equally often
+    **kwargs # see `ClipDataset`
+)->list: # `AUClips`, `FEClips`, or `ClipSets` of several: to train on, to choose by, to report
+    "The clips of a task; an error where data sets contradict each other, or there are too few clips to train on"
+    if both := crossing_sets(parts, images): raise both[0]
+    each = [part_clips(r, images[k], bs if len(parts)==1 else 1, **kwargs) for k,r in parts.items()]
+    if len(parts)==1: return each[0]
+    train,*others = zip(*each)
+    joined = ClipSets(train, space, weights)
+    check_batch(joined, bs)
+    return [joined, *(ClipSets(o, space) for o in others)]

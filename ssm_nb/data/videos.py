@@ -18,8 +18,8 @@ from .annotations import VIDEO_SUFFIXES,located
 from .formats import ManifestError,frame_number,report_fault
 from .folders import list_files
 from .clips import frame_names
-from ..core.files import new_folder,write_json
-import json,numpy as np,os,pandas as pd,shutil
+from ..core.files import new_folder,read_json,write_json
+import numpy as np,os,pandas as pd,shutil
 
 # %% ../../nbs/data/11_videos.ipynb #005600d5
 def _pyav():
@@ -105,6 +105,8 @@ def upright_rgb(
     return np.ascontiguousarray(place_pixels(rgb.to_ndarray(), display_matrix(frame, stream.metadata, what), what))
 
 # %% ../../nbs/data/11_videos.ipynb #f7ec8bdc
+_BOXES = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide', b'pnot', b'moof', b'mfra', b'sidx', b'styp', b'uuid') # of MP4 and MOV
+
 def _boxes_end(f, size):
     "MP4, MOV: boxes of (4 bytes size, 4 bytes name), one after the other"
     at = 0
@@ -112,7 +114,7 @@ def _boxes_end(f, size):
         f.seek(at)
         head = f.read(16)
         n = int.from_bytes(head[8:16] if head[:4]==b'\0\0\0\1' else head[:4], 'big')
-        if n<8 or not head[4:8].isascii(): return size # the last one, or something else follows
+        if n<8 or at+n>size and head[4:8] not in _BOXES: return size # the last one, or something else follows
         at += n
     return at
 
@@ -144,8 +146,6 @@ def _matroska_end(f, size):
     return None if n is None else f.tell()+n
 
 # %% ../../nbs/data/11_videos.ipynb #5b266664
-_BOXES = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide', b'pnot') # that an MP4 or MOV begins with
-
 def missing_bytes(
     video:str|Path # the file
 )->int|None: # None where its kind does not tell
@@ -191,13 +191,20 @@ def _heeded(packets, stream, video, n, faults):
     return packet,frames
 
 # %% ../../nbs/data/11_videos.ipynb #8cfeabe2
+def _shown_at(frame, kind, before, step):
+    "Second at which a frame is shown; where the file does not say, or says that time goes back, a step after the frame before"
+    stamp = frame.dts if kind=='avi' else frame.pts # AVI knows only the order of decoding
+    time = None if stamp is None else float(stamp*frame.time_base)
+    if before is None: return time or 0.
+    return before+step if time is None or time<=before else time
+
 def video_frames(
     video:str|Path, # the file
     lost:float=.05, # see `check_end`
     faults:list|None=None # None: stop at the first fault; a list: go on as far as the file can be read
 )->Iterator[VideoFrame]: # in the order shown
     "The frames of a video: upright, with square pixels, in 8-bit RGB, each with its time"
-    n,first,end = 0,None,0.
+    n,first,time,end = 0,None,None,0.
     if short := missing_bytes(video):
         report_fault(ManifestError('video ends early', str(video),
             f'Its last {short:,} bytes are missing: copy it from the release again.'), faults)
@@ -210,7 +217,7 @@ def video_frames(
                 shown = float((packet.duration or 0)*packet.time_base) or step
                 end = max(end, float(packet.pts*packet.time_base)-start+shown)
             for frame in frames:
-                time = n*step if frame.time is None else frame.time
+                time = _shown_at(frame, container.format.name, time, step)
                 first = time if first is None else first
                 n += 1
                 yield VideoFrame(n, time-first, upright_rgb(frame, stream, str(video)))
@@ -230,7 +237,7 @@ def extracted(
     if not file.exists():
         raise ManifestError('frames that were not extracted here', str(folder),
             'Nothing says that they are all: move them away to extract the video.')
-    if (was := json.loads(file.read_text(encoding='utf-8')))!=(now := dict(how, frames=n)):
+    if (was := read_json(file))!=(now := dict(how, frames=n)):
         raise ManifestError('frames extracted in another way', str(folder),
             f'Then {was}, now {now}: remove the folder to extract it again.')
     return n

@@ -6,7 +6,7 @@
 __all__ = ['FE_TEMPORAL', 'AU_TEMPORAL', 'TEMPORAL_NAMES', 'MAP_NAMES', 'PROMPT_PARTS', 'HEAD', 'TAIL', 'TEXT', 'IMAGE', 'wb',
            'block_names', 'expert_names', 'prefixed', 'tower_names', 'released_names', 'check_released', 'to_released',
            'count_blocks', 'released_space', 'infer_clip', 'infer_experts', 'infer_config', 'check_tensor_names',
-           'from_released', 'load_released', 'save_model', 'load_model']
+           'from_released', 'load_released', 'save_model', 'load_model', 'is_own']
 
 # %% ../../nbs/model/12_released.ipynb #ab466a6d
 import json
@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import save_file
 from ..labels.facs import BP4D_AUS,DISFA_AUS,EXPRESSIONS_7,EXPRESSIONS_11,LabelSpace
-from ..core.archives import read_checkpoint
+from ..core.archives import is_safetensors,read_checkpoint
 from ..core.files import replacing
 from .ssm import SSM,from_config
 from .prototypes import released_prompts
@@ -145,6 +145,7 @@ def released_space(
     prior:Tensor, # (e, a)
 ) -> LabelSpace: # whose sizes these are
     "The released label space with these numbers of labels"
+    if prior.ndim!=2: raise ValueError(f"the prior of a released model is a table; this one has the shape {tuple(prior.shape)}")
     e,a = prior.shape
     aus,expressions = {12: BP4D_AUS, 8: DISFA_AUS}.get(a),{7: EXPRESSIONS_7, 11: EXPRESSIONS_11}.get(e)
     if aus is None or expressions is None:
@@ -210,6 +211,8 @@ def from_released(
     check_numbers(state)
     try: config = infer_config(state, routing, smoothing)
     except KeyError as e: raise ValueError(f"not the state of a released SSM: it has no tensor {e}") from None
+    except (IndexError, TypeError, ArithmeticError) as e:
+        raise ValueError(f"not the state of a released SSM: a tensor has a shape that none of its tensors has ({e})") from None
     rows = released_names(config)
     check_tensor_names(state, [t for t,_,_ in rows])
     ours = {}
@@ -248,3 +251,12 @@ def load_model(
         if config is None: raise ValueError("no configuration in its header; it was not written by save_model")
         return from_config(json.loads(config), state)
     except (SafetensorError, ValueError) as e: raise ValueError(f"{path}: {e}") from None
+
+def is_own(
+    path:Path, # a file that is there
+) -> bool:
+    "Was it written by `save_model`? Its name does not matter"
+    if not is_safetensors(path): return False
+    try:
+        with safe_open(path, 'pt') as f: return 'ssm' in (f.metadata() or {})
+    except SafetensorError: return False

@@ -137,8 +137,11 @@ def from_config(
     "The model that `config` and `state` describe"
     state = plain_names(state, 'mapping.prior')
     if 'mapping.prior' not in state: raise ValueError("this state has no tensor 'mapping.prior'; it is not the state of an SSM")
-    space = LabelSpace.from_dict(config['space'])
-    model = build_ssm(**dict(config, space=space), prior=Prior.from_links({}, space)) # the state's prior goes over it
+    try:
+        space = LabelSpace.from_dict(config['space'])
+        model = build_ssm(**dict(config, space=space), prior=Prior.from_links({}, space)) # the state's prior goes over it
+    except (KeyError, TypeError, ArithmeticError, RuntimeError) as e:
+        raise ValueError(f"the configuration is not that of an SSM of this version: {e!r}") from None
     try: model.load_state_dict(single_precision(state))
     except RuntimeError as e: raise ValueError(f"state and configuration disagree: {e}") from None
     check_mass(*(state[f'mapping.{n}'] for n in ('prior', 'row_mass_au2fe', 'row_mass_fe2au')))

@@ -10,7 +10,7 @@ import argparse, sys
 from pathlib import Path
 from ..core.options import RunConfig, add_options, given_options
 from ..core.settings import Settings
-from ..core.shell import command_parser, existing_folder, parse_command, run_command, settings_first, writable_folder
+from ..core.shell import command_parser, existing_folder, given_path, parse_command, run_command, settings_first, writable_folder
 
 # %% ../../nbs/runs/05_commands.ipynb #94974c32
 def parsed(
@@ -219,7 +219,7 @@ def ssm_study(
     "The command `ssm-study`"
     settings,wrong = settings_first(args)
     p = command_parser('ssm-study', _STUDY, '  ssm-study study.ini runs/study\n        start it, or go on; in a second shell: share it')
-    p.add_argument('file', type=Path, metavar='FILE', help='what to compare')
+    p.add_argument('file', type=given_path, metavar='FILE', help='what to compare')
     p.add_argument('folder', type=writable_folder, metavar='FOLDER', help='gets a folder for each run, and the table')
     a = parse_command(p, args, wrong)
     from ssm_nb.runs.study import read_study

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['EMBEDDED', 'FOLDS', 'pair_preset', 'check_choice', 'set_words', 'run_config', 'embedded_settings', 'RunData',
            'run_sets', 'set_labels_of', 'sets_space', 'run_space', 'run_prior', 'run_data', 'git_state', 'environment',
-           'description', 'differences', 'check_folder', 'read_config', 'enter_folder', 'EnterFolder']
+           'description', 'differences', 'read_description', 'check_folder', 'read_config', 'enter_folder',
+           'EnterFolder']
 
 # %% ../../nbs/runs/01_config.ipynb #978e1294
 import json, os, platform, subprocess, sys
@@ -23,16 +24,15 @@ from fastai.torch_core import default_device
 from fastcore.basics import patch, store_attr
 from .. import __version__
 from ..core.distributed import rank_and_size
-from ..core.files import write_json, write_text
+from ..core.files import read_json, write_json, write_text
 from ..core.options import HOW, RunConfig, words_of
-from ..core.settings import AUSet, Count, FESet, PriorName, Settings, Share, keys_of, listed
+from ..core.settings import AUSet, Count, FESet, PriorName, Settings, Share, check_set_weights, keys_of, listed
 from ..core.texts import closest
 from ..data.datasets import AUClips, ClipSets, FEClips
 from ..data.manifests import read_manifest
 from ..data.own_sets import set_format
 from ..data.folds import make_folds
-from ..data.splits import crossing_sets, part_clips, thin, three_parts
-from ..data.stream import check_batch
+from ..data.splits import task_clips, thin, three_parts
 from ..faces.embedded import SMALL, TINY, embedded_data
 from ..labels.choice import choose_prior, prior_record
 from ..labels.facs import LabelSpace, label_space
@@ -86,9 +86,7 @@ def set_words(
     for i,o in enumerate(names):
         if o in names[:i]: raise ValueError(f'{task} names {o!r} twice: name each data set once')
     joined_space({o:set_format(o, settings.data_set(o)).labels for o in names}) # an error if they cannot be read, or joined
-    if weights and not (len(weights)==len(names)>1 and all(float(o)>0 for o in weights)):
-        raise ValueError(f"{task}_weights is {' '.join(weights)!r}: give a number above 0 for each of several data sets, "
-                         f"which here are {', '.join(names)}, or none")
+    check_set_weights(task, names, weights)
     return {task:' '.join(names), f'{task}_weights':' '.join(f'{float(o):.9g}' for o in weights)}
 
 # %% ../../nbs/runs/01_config.ipynb #742de64a
@@ -107,16 +105,8 @@ def run_config(
         values |= set_words(k, names, listed(values[f'{k}_weights']) if weights else [], settings)
     if values['preset']=='pair': values['preset'] = pair_preset(sets['au'][0], sets['fe'][0])
     _check_values(values)
-    folds = {f'{k}_fold':_one_fold(k, o, settings) for k,o in sets.items() if f'{k}_fold' not in given and not values.get('embedded')}
+    folds = {f'{k}_fold':settings.common_fold(k, o) for k,o in sets.items() if f'{k}_fold' not in given and not values.get('embedded')}
     return RunConfig(**_defaults(values)|folds|values)
-
-# %% ../../nbs/runs/01_config.ipynb #583a1593
-def _one_fold(task, names, settings):
-    "The fold of all data sets of a task, as the settings say; an error if they say different ones"
-    folds = {o:settings.data_set(o).fold for o in names if len(names)==1 or settings.data_set(o).has_folds}
-    if len({*folds.values()})<2: return next(iter(folds.values()), 1)
-    raise ValueError(f"{', '.join(f'{o} is at fold {n}' for o,n in folds.items())}: a run takes the same fold of all; "
-                     f'set {task}_fold (--{task}-fold N), or the same `fold` in the sections of settings.ini')
 
 # %% ../../nbs/runs/01_config.ipynb #f6925bfc
 def _check_values(values):
@@ -127,6 +117,8 @@ def _check_values(values):
             raise ValueError(f'{k} is {values[k]}: give how many to train on, or 0 for all')
         if k in ('au_people', 'fe_clips') and values.get(k, 0) and len(listed(values[k[:2]]))>1:
             raise ValueError(f"{k} is {values[k]}: that is for one data set; {k[:2]} names several, {', '.join(listed(values[k[:2]]))}")
+        if kind is int and not 0<=values.get(k, 0)<10**18:
+            raise ValueError(f'{k} is {values[k]}: give a whole number of 18 digits at most, 0 or more')
         if kind is Count and values.get(k, 1)<1: raise ValueError(f'{k} is {values[k]}: give 1 or more')
         if kind is Share and not 0<values[k]<1: raise ValueError(f"{k} is {values[k]}: give a share between 0 and 1, such as 0.15")
     if not values['prior'].lower().endswith(('.csv', '.graphml')): check_choice('prior', values['prior'], get_args(PriorName))
@@ -242,15 +234,8 @@ def _joined_clips(config, task, sets, space, **kwargs):
     c = config.constants
     own,bs = (c.fe_augmentation,c.fe_bs) if task=='fe' else (c.au_augmentation,c.au_bs)
     records = {k:_three_parts(config, k, o, space) for k,o in sets.items()}
-    if both := crossing_sets(records, {k:o.images for k,o in sets.items()}): raise both[0]
-    alone = len(sets)==1
-    how = dict(kwargs, augmentation=own if alone or config.preset=='small' else None) # of several, each in its own way
-    each = [part_clips(r, sets[k].images, bs if alone else 1, **how) for k,r in records.items()]
-    if alone: return each[0]
-    train,*others = zip(*each)
-    joined = ClipSets(train, space, config.weights(task))
-    check_batch(joined, bs)
-    return [joined, *(ClipSets(o, space) for o in others)]
+    kwargs['augmentation'] = own if len(sets)==1 or config.preset=='small' else None # of several, each in its own way
+    return task_clips(records, {k:o.images for k,o in sets.items()}, space, bs, config.weights(task), **kwargs)
 
 # %% ../../nbs/runs/01_config.ipynb #19c023b9
 def run_data(
@@ -320,13 +305,24 @@ def differences(
     return [f'{k} was {was.get(k)}, is now {v}' for k,v in now.items() if was.get(k)!=v]
 
 # %% ../../nbs/runs/01_config.ipynb #c729e9b3
+def read_description(
+    folder:str|Path # of a run
+)->dict:            # as `description` made it
+    "What a run wrote down about itself"
+    file = Path(folder)/'config.json'
+    if not file.is_file(): raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.json')
+    said = read_json(file)
+    config = said.get('config') if isinstance(said, dict) else None
+    strange = [o for o in config if o not in keys_of(RunConfig)] if isinstance(config, dict) else ["no 'config'"]
+    if not strange: return said
+    raise ValueError(f'{file}: no run of this version wrote it, for it has {strange[0]}; name another folder')
+
 def check_folder(
     folder:str|Path, # of a run; need not exist
     described:dict,  # the `description` of a run
 ):
     "Make sure that a folder does not hold another run"
-    file = Path(folder)/'config.json'
-    if file.exists() and (differ := differences(json.loads(file.read_text(encoding='utf-8')), described)):
+    if (Path(folder)/'config.json').exists() and (differ := differences(read_description(folder), described)):
         raise ValueError(f"{folder} holds another run: {'; '.join(differ)}. Use another folder, or the values it was started with.")
 
 # %% ../../nbs/runs/01_config.ipynb #8f3f61d9
@@ -334,9 +330,7 @@ def read_config(
     folder:str|Path # of a run
 )->RunConfig:
     "What a run was started as"
-    file = Path(folder)/'config.json'
-    if not file.is_file(): raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.json')
-    return RunConfig(**json.loads(file.read_text(encoding='utf-8'))['config'])
+    return RunConfig(**read_description(folder)['config'])
 
 # %% ../../nbs/runs/01_config.ipynb #51efae3b
 def enter_folder(
@@ -348,7 +342,7 @@ def enter_folder(
     if rank_and_size()[0]: return # of several processes, the first writes
     write_json(Path(folder)/'config.json', described)
     log = Path(folder)/'environment.json'
-    starts = json.loads(log.read_text(encoding='utf-8')) if log.exists() else []
+    starts = read_json(log) if log.exists() else []
     write_json(log, [*starts, dict(environment(device), **{k:described['config'][k] for k in HOW})])
 
 # %% ../../nbs/runs/01_config.ipynb #e8e2d073

@@ -7,19 +7,18 @@ __all__ = ['PAIRS', 'CHOSEN', 'part_row', 'pair_row', 'summarise', 'pair_table',
            'common_folds', 'all_folds', 'fold_runs']
 
 # %% ../../nbs/runs/03_folds.ipynb #713c2d20
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 import torch
 from ..core.distributed import gather_lists, rank_and_size
-from ..core.files import write_csv, write_json, write_text
+from ..core.files import read_json, write_csv, write_json, write_text
 from ..core.settings import Settings
 from ..core.texts import markdown_table
 from ..evaluation.bootstrap import mean_ci
 from ..core.options import RunConfig
-from .config import description, differences, embedded_settings, read_config, run_sets
+from .config import description, differences, embedded_settings, read_config, read_description, run_sets
 from .runs import evaluate_run, join_processes, run_title, set_titles, train_run
 from ..show.plots import themed
 from ..show.report import Section, write_page
@@ -43,7 +42,7 @@ def pair_row(
     folder:Path # of an evaluated run
 )->dict:        # a row of the table
     "The main scores of one fold pair"
-    c,kept = read_config(folder),json.loads((folder/'metrics.json').read_text(encoding='utf-8'))
+    c,kept = read_config(folder),read_json(folder/'metrics.json')
     row = {'AU fold':c.au_fold, 'FE fold':c.fe_fold}
     for part,o in kept.items(): row |= part_row(part, o) # a variant may learn one task only
     return row
@@ -122,9 +121,9 @@ def is_done(
     if not all((folder/f).is_file() for f in ('config.json', 'metrics.json', 'last.safetensors')): return False
     last,kept = (folder/'last.safetensors').stat().st_mtime_ns,folder/'metrics.json'
     if kept.stat().st_mtime_ns<last: return False
-    made = json.loads(kept.read_text(encoding='utf-8'))['made']
+    made = read_json(kept)['made']
     if made.get('epochs_done')!=described['config']['epochs']: return False # evaluated before its end
-    return not differences(json.loads((folder/'config.json').read_text(encoding='utf-8')), described)
+    return not differences(read_description(folder), described)
 
 # %% ../../nbs/runs/03_folds.ipynb #848d4dba
 def common_folds(

@@ -8,7 +8,7 @@ __all__ = ['add_asked', 'predict_parser', 'understood', 'ssm_predict']
 # %% ../../nbs/runs/07_predict_command.ipynb #d16de130
 import argparse
 from pathlib import Path
-from ..core.shell import command_parser, parse_command, run_command, settings_first, writable_folder
+from ..core.shell import command_parser, given_path, parse_command, run_command, settings_first, writable_folder
 
 # %% ../../nbs/runs/07_predict_command.ipynb #33500685
 _ABOUT = '''Find the faces of videos, pictures and folders of frames, and say which action units and expressions they show.
@@ -39,11 +39,11 @@ def add_asked(
 def predict_parser()->argparse.ArgumentParser:
     "The options of `ssm-predict`"
     p = command_parser('ssm-predict', _ABOUT, _EXAMPLES)
-    p.add_argument('files', nargs='+', metavar='FILE', help='videos, pictures, folders, or patterns such as *.mp4')
+    p.add_argument('files', nargs='+', type=given_path, metavar='FILE', help='videos, pictures, folders, or patterns such as *.mp4')
     model = ('a file of a model, a released checkpoint, or the folder of a run (default: the newest finished run, '
              'or a small model for trying out)')
-    p.add_argument('--model', metavar='MODEL', help=model)
-    p.add_argument('--out', type=Path, metavar='FOLDER', help='for the outputs (default: predictions in the output folder of the settings)')
+    p.add_argument('--model', type=given_path, metavar='MODEL', help=model)
+    p.add_argument('--out', type=given_path, metavar='FOLDER', help='for the outputs (default: predictions in the output folder)')
     add_asked(p)
     p.add_argument('--overlay', action='store_true', help='write each video once more, with its faces marked')
     return p

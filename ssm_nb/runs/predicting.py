@@ -32,7 +32,7 @@ from ..data.frames import decode_frame
 from ..data.videos import open_video, video_frames
 from ..evaluation.timeline import Thumbnails, strongest, timeline_sections
 from ..evaluation.video import FACE_COLUMNS, predict_frames
-from ..model.released import load_model, load_released
+from ..model.released import is_own, load_model, load_released
 from ..model.ssm import SSM
 from .config import read_config
 from ..show.report import write_page
@@ -66,11 +66,11 @@ class Source(NamedTuple):
 
 # %% ../../nbs/runs/06_predicting.ipynb #18039d02
 def _in_folder(folder):
-    "The sources in a folder: its frames as one, then its videos and folders"
-    found = [Source(folder, 'frames')] if frame_names(folder) else []
-    videos = [Source(folder/n, 'video') for n in list_files(folder, VIDEO_SUFFIXES)]
-    inner = [s for d in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.')) for s in _in_folder(d)]
-    return found+videos+inner
+    "The sources in a folder and below it, frames of one folder as one; what is left out is said"
+    listing = list_files(folder, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES), deep=True)
+    if listing.skipped: print(f'{folder}: {listing}')
+    video = lambda p: p.suffix.lower() in VIDEO_SUFFIXES
+    return list(dict.fromkeys(Source(p, 'video') if video(p) else Source(p.parent, 'frames') for p in (folder/n for n in listing)))
 
 # %% ../../nbs/runs/06_predicting.ipynb #01b15dc7
 def sources_at(
@@ -170,10 +170,10 @@ def choose_model(
 
 # %% ../../nbs/runs/06_predicting.ipynb #f254d066
 def read_model(
-    path:Path, # safetensors of `save_model`, or a checkpoint of the release
+    path:Path, # of `save_model`, or a checkpoint of the release; whatever it is called
 )->SSM: # in eval mode, on the CPU
     "A model of either kind"
-    return load_model(path).float() if path.suffix=='.safetensors' else load_released(path)
+    return load_model(path).float() if is_own(path) else load_released(path)
 
 # %% ../../nbs/runs/06_predicting.ipynb #a77e8707
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def file_mark(
     path:Path, # a file, or a folder of frames
 )->dict: # fit for JSON
     "What tells whether a source changed"
-    parts = [path/n for n in frame_names(path)] if path.is_dir() else [path]
+    parts = [path/n for n in list_files(path)] if path.is_dir() else [path]
     stats = [p.stat() for p in parts]
     return dict(file=str(path), files=len(parts), bytes=sum(s.st_size for s in stats), changed=max(s.st_mtime_ns for s in stats))
 
@@ -351,7 +351,7 @@ def check_asked(
 ):
     "An error that names the option and its value, if one cannot be meant"
     for name,fits,range_ in (('every', asked.every>=1, '1 or more'), ('window', asked.window is None or asked.window>=1, '1 or more'),
-                             ('zoom', asked.zoom>0, 'more than 0'), ('threshold', 0<asked.threshold<1, 'between 0 and 1')):
+                             ('zoom', 0<asked.zoom<np.inf, 'more than 0'), ('threshold', 0<asked.threshold<1, 'between 0 and 1')):
         if not fits: raise ValueError(f'--{name} {getattr(asked, name)}: give {range_}')
 
 # %% ../../nbs/runs/06_predicting.ipynb #19d06efc

@@ -9,7 +9,7 @@ __all__ = ['WILD_CLIPS', 'start_weights', 'several_sets', 'run_model', 'run_lear
            'write_figures', 'set_titles', 'run_title', 'run_facts', 'evaluate_run']
 
 # %% ../../nbs/runs/02_runs.ipynb #369ecd85
-import atexit, csv, json, os, re
+import atexit, csv, os, re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,7 +22,7 @@ from fastai.torch_core import default_device
 from plotly.offline import get_plotlyjs
 from torch import nn
 from ..core.distributed import rank_and_size
-from ..core.files import write_text
+from ..core.files import read_json, write_text
 from ..core.settings import Settings
 from ..data.datasets import AUClips, ClipSets, FEClips
 from ..data.manifests import read_manifest
@@ -41,7 +41,7 @@ from ..model.released import load_model
 from ..model.ssm import SSM, build_ssm
 from ..model.weights import clip_weights
 from ..core.options import RunConfig
-from .config import (EMBEDDED, EnterFolder, RunData, check_folder, description, read_config, run_data,
+from .config import (EMBEDDED, EnterFolder, RunData, check_folder, description, read_config, read_description, run_data,
     run_prior, run_sets, run_space, set_labels_of)
 from ..show.plots import legend_above, map_triptych, themed
 from ..show.run_plots import gates, loss_curves
@@ -308,7 +308,7 @@ def prior_source(
     folder:Path # of a run
 )->str:
     "What the prior of a run rests on, and what nothing was known about"
-    return json.loads((folder/'config.json').read_text(encoding='utf-8'))['prior']['source']
+    return read_description(folder)['prior']['source']
 
 # %% ../../nbs/runs/02_runs.ipynb #89f79ed3
 def training_sections(
@@ -364,7 +364,7 @@ def run_facts(
 )->dict:        # for the foot of a page
     "What a reader needs to repeat a run"
     c,epochs = read_config(folder),read_columns(folder/'validation.csv')
-    starts = json.loads((folder/'environment.json').read_text(encoding='utf-8'))
+    starts = read_json(folder/'environment.json')
     done,best = len(epochs['epoch']),best_epoch(epochs['quality'])+1
     names = 'precision', 'device', 'processes', 'ssm_nb', 'torch', 'fastai', 'git'
     of_all = {k:_distinct([o[k] for o in starts]) for k in names}

@@ -8,7 +8,6 @@ __all__ = ['COUNTED', 'Study', 'read_study', 'counts_of', 'is_finished', 'run_on
            'write_study', 'study_rows', 'Place', 'left_words', 'run_study']
 
 # %% ../../nbs/runs/04_study.ipynb #f674e11c
-import json
 import numpy as np
 import plotly.graph_objects as go
 import torch
@@ -18,7 +17,7 @@ from fastcore.basics import patch
 from pathlib import Path
 from time import sleep, time
 from typing import Any
-from ..core.files import locked, write_csv, write_json, write_text
+from ..core.files import locked, read_json, write_csv, write_json, write_text
 from ..core.options import RunConfig
 from ..core.settings import Entry, Settings, SettingsError, keys_of, listed, read_entries
 from ..core.texts import closest, markdown_table
@@ -155,7 +154,7 @@ def study_row(
     where:Path, # an evaluated run
 )->dict: # score to number
     "The main scores of a run, protocol `fixed`"
-    kept = json.loads((where/'metrics.json').read_text(encoding='utf-8'))
+    kept = read_json(where/'metrics.json')
     au = _au_row(kept, 'au', 'AU')|_au_row(kept, f'transfer to {WILD_CLIPS}', 'wild AU')
     return au|({k.upper():kept['fe']['scores'][k]['all']['value'] for k in ('uar', 'war')} if 'fe' in kept else {})
 
@@ -300,7 +299,7 @@ def study_rows(
         if is_finished(folder/place, description(c, run_sets(c, settings))):
             regime,variant,_ = place.split('/')
             rows.append(dict(regime=regime, variant=variant, seed=c.seed, **study_row(folder/place)))
-            counts[regime,variant,c.seed] = json.loads((folder/place/'counts.json').read_text(encoding='utf-8'))
+            counts[regime,variant,c.seed] = read_json(folder/place/'counts.json')
     return rows,counts
 
 # %% ../../nbs/runs/04_study.ipynb #382e6cd1
@@ -354,7 +353,7 @@ def attempt(self:Place,
         print('another process is at it')
         return False
     self.finish()
-    done = len(json.loads((self.folder/'study.json').read_text(encoding='utf-8'))['runs'])
+    done = len(read_json(self.folder/'study.json')['runs'])
     print(left_words(done, before, len(self.planned), time()-begun), flush=True)
     return True
 
