@@ -726,11 +726,14 @@ export function similarities(spec, epoch, z) {
 // What ssm_nb.faces.render draws of a `still` scene: the same mesh, camera, atlas, folds and light. A frame allocates
 // nothing. Light and highlight are computed at the vertices, which are some pixels apart, and interpolated like the rest.
 
-const LEVELS = 65535;
+const LEVELS = 16383;
 let SRGB = null; // of linear light
 // Up to twice the brightest, which is white too: so nothing is compared with the end of the table.
-const srgbTable = () =>
-  Uint8ClampedArray.from({length: 2 * LEVELS + 1}, (_, i) => Math.round(255 * (i / LEVELS) ** (1 / 2.2)));
+function srgbTable() {
+  const out = new Uint8Array(2 * LEVELS + 1).fill(255);
+  for (let i = 0; i < LEVELS; i++) out[i] = Math.round(255 * (i / LEVELS) ** (1 / 2.2));
+  return out;
+}
 const OPAQUE = 0xff000000;
 const FACE = 320; // pixels of the face in a page
 
@@ -750,8 +753,8 @@ export class Face {
     this.actions = new Float64Array(this.m);
     this.triangles = this.nearestFirst();
     this.texture = this.inside();
-    this.touched = Array.from({length: this.m}, (_, k) => this.movedBy(k));
-    this.lines = Array.from({length: face.folds.shape[2]}, (_, j) => this.foldedBy(j));
+    this.touched = []; // vertices of each action and texels of each fold, found when first asked for
+    this.lines = [];
   }
 
   inside() {
@@ -764,9 +767,12 @@ export class Face {
   nearestFirst() {
     // the order in which few pixels are painted twice: by depth at rest
     const {triangles: T, mean} = this.face;
-    const depth = t => mean[3 * T[t] + 2] + mean[3 * T[t + 1] + 2] + mean[3 * T[t + 2] + 2];
-    const order = Array.from({length: T.length / 3}, (_, k) => [depth(3 * k), 3 * k]).sort((p, q) => p[0] - q[0]);
-    return Uint16Array.from(order.flatMap(([, t]) => [T[t], T[t + 1], T[t + 2]]));
+    const depth = new Float32Array(T.length / 3);
+    for (let t = 0; t < T.length; t++) depth[(t / 3) | 0] += mean[3 * T[t] + 2];
+    const order = Uint16Array.from(depth.keys()).sort((p, q) => depth[p] - depth[q] || p - q);
+    const out = new Uint16Array(T.length);
+    order.forEach((k, t) => out.set(T.subarray(3 * k, 3 * k + 3), 3 * t));
+    return out;
   }
 
   movedBy(k) {
@@ -809,7 +815,7 @@ export class Face {
       const w = this.actions[k];
       if (!w) continue;
       const at = k * this.n * 3;
-      const touched = this.touched[k];
+      const touched = (this.touched[k] ??= this.movedBy(k));
       for (let i = 0; i < touched.length; i++) {
         const d = 3 * touched[i];
         v[d] += w * actions[at + d];
@@ -907,41 +913,44 @@ export class Face {
     if (this.folded === (this.folded = show.join())) return;
     this.keep.fill(1);
     for (let j = 0; j < k; j++) {
+      if (!show[j]) continue;
       const s = show[j] / 255;
-      const line = this.lines[j];
-      for (let i = 0; s && i < line.length; i++) this.keep[line[i]] -= s * folds[line[i] * k + j];
+      const line = (this.lines[j] ??= this.foldedBy(j));
+      for (let i = 0; i < line.length; i++) this.keep[line[i]] -= s * folds[line[i] * k + j];
     }
   }
 
   // A square picture (RGBA bytes), `size` pixels wide.
   draw(size, yaw = 0, pitch = 0) {
-    this.prepare(size, yaw, pitch);
-    this.rasterise(0, this.triangles.length);
+    for (const _ of this.steps(size, yaw, pitch));
     return this.out;
   }
 
-  // The first picture of a page: the loops are not compiled yet and slow, so it is drawn in slices.
+  // The first picture of a page: the loops are not compiled yet and slow, so the page breathes between the steps.
   async drawFirst(size) {
-    await breathe();
-    this.prepare(size, 0, 0);
-    for (let t = 0; t < this.triangles.length; t += 3 * 500) {
-      await breathe();
-      this.rasterise(t, Math.min(t + 3 * 500, this.triangles.length));
-    }
+    for (const _ of this.steps(size, 0, 0, 3 * 500)) await breathe();
     return this.out;
   }
 
-  prepare(size, yaw, pitch) {
+  // `slice`: entries of the triangles that are painted in a step.
+  *steps(size, yaw, pitch, slice = this.triangles.length) {
     if (this.size !== size) this.resize(size);
-    this.morph();
-    this.turn(yaw, pitch);
-    this.faceNormals();
-    this.illuminate();
-    this.project(size);
-    this.crease();
     const grey = SRGB[Math.round(LEVELS * this.face.background)];
     this.pixels.fill((OPAQUE | (grey << 16) | (grey << 8) | grey) >>> 0);
     this.depth.fill(Infinity);
+    this.crease();
+    yield;
+    this.morph();
+    yield;
+    this.turn(yaw, pitch);
+    this.faceNormals();
+    yield;
+    this.illuminate();
+    this.project(size);
+    for (let t = 0; t < this.triangles.length; t += slice) {
+      yield;
+      this.rasterise(t, Math.min(t + slice, this.triangles.length));
+    }
   }
 
   resize(size) {
@@ -2626,7 +2635,7 @@ function drawerView(store, ui) {
   const el = h('section', {class: 'sx-card sx-drawer', 'aria-labelledby': ui.id('edge')}, heading, list, editing);
   return {
     el,
-    key: () => `${store.computedAs}|${store.note}|${store.past.length}|${store.future.length}`,
+    key: () => `${store.computedAs}|${store.note}|${store.past.length}|${store.future.length}|${!ui.sheet()}`,
     focus: () => heading.focus(),
     update() {
       text(heading, arrow(spec, store.selection));
@@ -2773,7 +2782,7 @@ function tracksView(store, ui, film) {
   let pictured = '';
   function drawPictures(width) {
     // no edit changes them
-    const key = `${film.name}|${ui.version()}`;
+    const key = `${film.name}|${ui.version()}|${!ui.sheet()}`;
     if (key === pictured) return;
     pictured = key;
     const sheet = ui.sheet();
@@ -2992,7 +3001,7 @@ function clipView(store, ui) {
   return {
     el,
     stop,
-    key: () => `${store.computedAs}|${store.clip}|${store.frame}`,
+    key: () => `${store.computedAs}|${store.clip}|${store.frame}|${!ui.sheet()}`,
     draw: () => tracks.draw(),
     update() {
       choose.value = film.name;
@@ -3281,8 +3290,8 @@ class Room {
     return this.widths.get(el);
   }
   resized(entries) {
-    for (const {target, contentRect} of entries) {
-      const width = Math.floor(contentRect.width);
+    for (const {target} of entries) {
+      const width = target.clientWidth; // rounded as the first time; the page has just been laid out
       if (width === this.widths.get(target)) continue;
       this.widths.set(target, width);
       this.changed();
@@ -3297,7 +3306,7 @@ class Room {
     img.src = `data:image/jpeg;base64,${this.spec.pictures.jpeg}`;
     const show = sheet => {
       this.pictures = sheet;
-      this.changed();
+      this.redraw(); // of views whose key names them
     };
     const never = () => {}; // a picture that cannot be read is not shown
     img
