@@ -247,13 +247,15 @@ HOSTILE = '</script><img src=x onerror=alert(1)>&"\'`{{x}}'
 
 def test_hostile_labels_are_texts(chromium, tmp_path):
     spec,_ = a_spec(a_model(spaces()['neutral'], 'clip', 1), 1)
-    bad = replace(spec, title=HOSTILE, labels=replace(spec.labels, expressions=[HOSTILE, *spec.labels.expressions[1:]], au_names=[HOSTILE]*12), clips=[replace(o, name=HOSTILE, recording=HOSTILE+str(i)) for i,o in enumerate(spec.clips)],
+    bad = replace(spec, title=HOSTILE, labels=replace(spec.labels, expressions=[HOSTILE+'\n\\', *spec.labels.expressions[1:]], au_names=[HOSTILE]*12), clips=[replace(o, name=HOSTILE, recording=HOSTILE+str(i)) for i,o in enumerate(spec.clips)],
         priors=[replace(spec.priors[0], name=HOSTILE, sources=[HOSTILE]*2), *spec.priors[1:]])
     page = open_page(chromium, write_explorer(tmp_path/'bad.html', bad))
     page.on('dialog', lambda d: page.messages.append('a dialog'))
-    page.locator('.sx-lab').first.click(); page.get_by_role('button', name='Cut', exact=True).click(); settle(page)
+    page.locator('.sx-lab[data-i="0"]').click(); page.get_by_role('button', name='Cut', exact=True).click(); settle(page)
     assert page.messages==[] and len(page.asked)==1 and page.locator('img').count()==0 and page.title()==HOSTILE
     assert HOSTILE in page.locator('h2').inner_text()
+    edits = eval(page.locator('.sx-drawer textarea').input_value(), dict(edited_model=lambda model, edits, spec: edits, model=None, spec=None))
+    assert edits[0]['expression']==HOSTILE+'\n\\' # as Python, too
     page.close()
 
 def test_a_page_that_cannot_be_shown_says_why(chromium, tmp_path, file):

@@ -1256,7 +1256,8 @@ export class Store {
     this.common.redo();
   }
   python() {
-    const py = v => (typeof v === 'string' ? `'${v.replace(/\\/g, '\\\\').replace(/'/g, "\\'")}'` : v);
+    const hex = c => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`;
+    const py = v => (typeof v === 'string' ? `'${v.replace(/['\\\p{Cc}]/gu, c => (/\p{Cc}/u.test(c) ? hex(c) : `\\${c}`))}'` : v);
     return `edited_model(model, [${this.edits
       .map(
         o =>

@@ -6,9 +6,10 @@
 __all__ = ['PIECE', 'pieces', 'check_state', 'Explorer', 'posed_clip', 'explore']
 
 # %% ../../nbs/explore/07_widget.ipynb #733fa514
-import anywidget, torch, traitlets
+import anywidget, re, torch, traitlets
 from fastcore.basics import patch
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from ..core.settings import Settings, load_settings
 from .edits import check_edits, edge, edited_model
@@ -79,8 +80,9 @@ class Explorer(anywidget.AnyWidget):
 @patch
 def _repr_mimebundle_(self:Explorer, **kwargs):
     data,about = anywidget.AnyWidget._repr_mimebundle_(self, **kwargs)
-    said = f'**{self.spec.title}.** *An explorer: run this cell to use it.*'
-    return {**data, 'text/markdown':said, 'text/plain':said.replace('*', '')},about
+    title,said = self.spec.title,'An explorer: run this cell to use it.'
+    plain = re.sub(r'([\\`*_\[\]])', r'\\\1', escape(title, quote=False)) # a title is a text, never Markdown or HTML
+    return {**data, 'text/markdown':f'**{plain}.** *{said}*', 'text/plain':f'{title}. {said}'},about
 
 # %% ../../nbs/explore/07_widget.ipynb #ef93f47f
 @patch
