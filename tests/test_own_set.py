@@ -152,5 +152,5 @@ def test_wrong_labels_are_one_line(place, line, why, capsys):
 def test_a_name_that_is_not_there(place, capsys):
     with pytest.raises(SystemExit): shell(place, ssm_train, place/'never', '--au', 'wards')
     assert "'wards'" in capsys.readouterr().err
-    (place/'bad.ini').write_text(INI.replace('task = fe', 'task = faces'))
+    (place/'bad.ini').write_text(INI.format(lab='lab', wild='wild').replace('task = fe', 'task = faces'))
     with pytest.raises(SettingsError, match="task = 'faces' is not one of the choices"): load_settings(place/'bad.ini')
