@@ -568,6 +568,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'ssm_nb.data.frames.FrameCache.clip': ('data/frames.html#framecache.clip', 'ssm_nb/data/frames.py'),
                                     'ssm_nb.data.frames.FrameCache.frame': ('data/frames.html#framecache.frame', 'ssm_nb/data/frames.py'),
                                     'ssm_nb.data.frames._jpeg': ('data/frames.html#_jpeg', 'ssm_nb/data/frames.py'),
+                                    'ssm_nb.data.frames._opened': ('data/frames.html#_opened', 'ssm_nb/data/frames.py'),
                                     'ssm_nb.data.frames._orientation': ('data/frames.html#_orientation', 'ssm_nb/data/frames.py'),
                                     'ssm_nb.data.frames._pillow': ('data/frames.html#_pillow', 'ssm_nb/data/frames.py'),
                                     'ssm_nb.data.frames._pixels': ('data/frames.html#_pixels', 'ssm_nb/data/frames.py'),

@@ -10,7 +10,7 @@ from collections.abc import Callable,Iterable
 from fastcore.basics import patch
 from io import BytesIO
 from os.path import join
-from PIL import Image,ImageOps
+from PIL import Image,ImageOps,UnidentifiedImageError
 from pathlib import Path
 from simplejpeg import decode_jpeg,decode_jpeg_header
 from .formats import ManifestError
@@ -56,15 +56,20 @@ def _rgb(img):
     return np.array(img.convert('RGB'))
 
 # %% ../../nbs/data/04_frames.ipynb #b93961b2
+def _opened(data):
+    "A picture of one of the kinds that are read"
+    try: return Image.open(BytesIO(data), formats=_KINDS)
+    except UnidentifiedImageError: raise ValueError(f"no {', '.join(_KINDS[:-1])} or {_KINDS[-1]} picture") from None
+
 def _pillow(data):
     "(h, w, 3) uint8 of an image file, upright; any complaint is an error"
     with catch_warnings():
         simplefilter('error', UserWarning)
-        with Image.open(BytesIO(data), formats=_KINDS) as img:
+        with _opened(data) as img:
             kind,n = img.format,getattr(img, 'n_frames', 1)
             if n>1 and kind not in ('JPEG', 'MPO'): raise ValueError(f'{n} pictures in one file: save each as a frame')
             if kind=='PNG': img.verify() # checksums
-        with Image.open(BytesIO(data), formats=_KINDS) as img: return _rgb(ImageOps.exif_transpose(img))
+        with _opened(data) as img: return _rgb(ImageOps.exif_transpose(img))
 
 # %% ../../nbs/data/04_frames.ipynb #9647c4b0
 def _widened(pixels, channels):
