@@ -362,7 +362,8 @@ def check_set_weights(
 ):
     "An error unless there is a weight for each of several data sets, or none"
     if not weights or len(weights)==len(names)>1 and all(0<float(o)<float('inf') for o in weights): return
-    raise ValueError(f"{task}_weights is {' '.join(map(str, weights))!r}: give a number above 0 for each of several data sets, "
+    given = ' '.join(o if isinstance(o, str) else f'{o:g}' for o in weights)
+    raise ValueError(f"{task}_weights is {given!r}: give a number above 0 for each of several data sets, "
                      f"which here are {', '.join(names)}, or none")
 
 # %% ../../nbs/core/01_settings.ipynb #e2eb06a8
