@@ -302,7 +302,7 @@ def test_every_command_takes_the_run(place, ran, capsys):
 
 
 SAYS = {'--au ward ward':"au names 'ward' twice: name each data set once", '--fe moods mafww':"invalid choice: 'mafww'",
-    '--fe-weights 1 2 3':"fe_weights is '1.0 2.0 3.0': give a number above 0 for each of several data sets, which here are moods, looks, or none",
+    '--fe-weights 1 2 3':"fe_weights is '1 2 3': give a number above 0 for each of several data sets, which here are moods, looks, or none",
     '--au ward clinic --au-people 1':'au_people is 1: that is for one data set; au names several, ward, clinic', '--embedded tiny --au ward clinic':'not as ward clinic and dfew'}
 
 @pytest.mark.parametrize('given,why', SAYS.items())

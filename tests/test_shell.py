@@ -65,7 +65,7 @@ MISTAKES = [
     (ssm_train, 'run --fe maffw', "argument --fe: invalid choice: 'maffw' (choose from 'dfew', 'ferv39k', 'mafw')"),
     (ssm_train, '--au bp4d disfa run', "argument --au: invalid choice: 'run' (choose from 'bp4d', 'disfa'); a folder stands in front of the options"),
     (ssm_train, 'run --au bp4d bp4d', "au names 'bp4d' twice: name each data set once"),
-    (ssm_train, 'run --fe dfew mafw --fe-weights 1', "fe_weights is '1.0': give a number above 0 for each of several data sets, which here are dfew, mafw"),
+    (ssm_train, 'run --fe dfew mafw --fe-weights 1', "fe_weights is '1': give a number above 0 for each of several data sets, which here are dfew, mafw"),
     (ssm_train, 'run --variant smm', "argument --variant: invalid choice: 'smm' (choose from 'au_only'"),
     (ssm_train, 'run --preset samll', "argument --preset: invalid choice: 'samll'"),
     (ssm_train, 'run --epochs 0', 'epochs is 0: give 1 or more'),

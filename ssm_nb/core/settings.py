@@ -362,7 +362,7 @@ def check_set_weights(
 ):
     "An error unless there is a weight for each of several data sets, or none"
     if not weights or len(weights)==len(names)>1 and all(0<float(o)<float('inf') for o in weights): return
-    given = ' '.join(o if isinstance(o, str) else f'{o:g}' for o in weights)
+    given = ' '.join(f'{float(o):g}' for o in weights)
     raise ValueError(f"{task}_weights is {given!r}: give a number above 0 for each of several data sets, "
                      f"which here are {', '.join(names)}, or none")
 
