@@ -1,5 +1,6 @@
 "The widget in JupyterLab, driven by the system's Chromium; `pytest -s` prints how soon it is ready"
-import json, os, signal, socket, subprocess, sys, time, urllib.request
+import json, urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 import pytest
 from browser import browser, jupyterlab, until
@@ -11,18 +12,22 @@ from ssm_nb.explore.spec import Spec
 from pathlib import Path
 spec = Spec.from_payload(Path('payload.txt').read_text())''', 'w = explore(spec)\nw', 'w', "print('selected', w.selection['expression'], len(w.edits))", "w.selection = dict(way='au2fe', expression='fear', au=4)"]
 
-def notebook(): return dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')),
-    cells=[dict(cell_type='code', id=f'c{i}', execution_count=None, metadata={}, outputs=[], source=s) for i,s in enumerate(CELLS)])
+def notebook(cells=CELLS): return dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')),
+    cells=[dict(cell_type='code', id=f'c{i}', execution_count=None, metadata={}, outputs=[], source=s) for i,s in enumerate(cells)])
+
+@contextmanager
+def lab_with(top, name, cells=CELLS):
+    "JupyterLab on this machine, with a notebook and the payload of a small model. Its address"
+    from test_explorer import a_model, a_spec, spaces
+    spec,_ = a_spec(a_model(spaces()['neutral'], 'clip', 1), 1)
+    (top/'payload.txt').write_text(spec.payload())
+    (top/name).write_text(json.dumps(notebook(cells)))
+    with jupyterlab(top, top) as url: yield url
 
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
-    "JupyterLab on this machine, with a notebook and the payload of a small model"
-    from test_explorer import a_model, a_spec, spaces
     top = tmp_path_factory.mktemp('lab')
-    spec,_ = a_spec(a_model(spaces()['neutral'], 'clip', 1), 1)
-    (top/'payload.txt').write_text(spec.payload())
-    (top/'explorer.ipynb').write_text(json.dumps(notebook()))
-    with jupyterlab(top, top) as url: yield top,url
+    with lab_with(top, 'explorer.ipynb') as url: yield top,url
 
 def run_cell(page, i):
     page.locator('.jp-Notebook .jp-Cell').nth(i).locator('.cm-content').click()

@@ -1,8 +1,8 @@
 "Two views of one widget in JupyterLab, used while they are being built, removed and built again, and while Python changes the traits"
 import json, random
 import pytest
-from browser import browser, jupyterlab, until
-from test_explorer_lab import CELLS, run_cell
+from browser import browser, until
+from test_explorer_lab import CELLS, lab_with, run_cell
 
 pytest.importorskip('jupyterlab', reason='jupyterlab is not installed')
 
@@ -19,13 +19,7 @@ TOLD = "import json; print('told', json.dumps([w.selection, w.edits, w.epoch]), 
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
     "JupyterLab on this machine, with a notebook that shows a widget twice"
-    from test_explorer import a_model, a_spec, spaces
-    top = tmp_path_factory.mktemp('views')
-    spec,_ = a_spec(a_model(spaces()['neutral'], 'clip', 1), 1)
-    (top/'payload.txt').write_text(spec.payload())
-    cells = [dict(cell_type='code', id=f'c{i}', execution_count=None, metadata={}, outputs=[], source=s) for i,s in enumerate((CELLS[0], CELLS[1], 'w', PLAY, TOLD))]
-    (top/'views.ipynb').write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')), cells=cells)))
-    with jupyterlab(top, top) as url: yield url
+    with lab_with(tmp_path_factory.mktemp('views'), 'views.ipynb', (CELLS[0], CELLS[1], 'w', PLAY, TOLD)) as url: yield url
 
 STATES = '''() => Array.from(document.querySelectorAll('.sx'), o => [o.querySelector('.sx-cursor').getAttribute('aria-label'), o.querySelector('.sx-drawer textarea').value,
     o.querySelector('input[aria-label=Epoch]').value, ...['Undo', 'Redo'].map(k => Array.from(o.querySelectorAll('button')).find(b => b.textContent === k).disabled)])'''
