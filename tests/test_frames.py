@@ -1,9 +1,14 @@
 "One rule for pixels: what a file says of how it is shown holds for every reader, and no complaint of a decoder is lost"
+from collections import Counter
 from io import BytesIO
+from pathlib import Path
 from struct import pack
+from tempfile import TemporaryDirectory
 from zlib import compress,crc32
 import numpy as np,pytest,torch
+from hypothesis import given,settings,strategies as st
 from PIL import Image,ImageOps
+from simplejpeg import decode_jpeg
 from ssm_nb.data.augment import AUGMENTATIONS,TrainingView,train_transform
 from ssm_nb.data.datasets import FEClips,keyed_generator
 from ssm_nb.data.frames import FrameCache,decode_frame
@@ -163,3 +168,58 @@ def test_four_bytes_a_pixel_are_three_and_one(kind, tmp_path):
     data = saved(scene(), kind, exif=exif(6))
     for place in (None, torch.zeros(48, 32, 4, dtype=torch.uint8), torch.zeros(32, 48, 4, dtype=torch.uint8)):
         assert (read(tmp_path, data, channels=4, out=place)[...,:3]==read(tmp_path, data)).all()
+
+# Only as many rows as are wanted ---------------------------------------------------------------------------------------------
+
+def soft(seed, h, w):
+    "A picture as smooth as photographs, so that a JPEG of it is small"
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (-(-h//9), -(-w//9), 3), dtype=np.uint8)).resize((w, h), Image.Resampling.BICUBIC)
+
+@given(seed=st.integers(0, 99), h=st.integers(1, 90), w=st.integers(1, 70), rows=st.integers(1, 95), channels=st.sampled_from([3, 4]), grey=st.booleans(),
+    how=st.fixed_dictionaries(dict(quality=st.integers(5, 100), subsampling=st.sampled_from(['4:4:4', '4:2:2', '4:2:0']), progressive=st.booleans(),
+        optimize=st.booleans(), restart_marker_rows=st.integers(0, 2))))
+@settings(max_examples=150, deadline=None)
+def test_the_first_rows_are_those_of_the_whole(seed, h, w, rows, channels, grey, how):
+    with TemporaryDirectory() as tmp:
+        img,path = soft(seed, h, w),Path(tmp)/'a.jpg'
+        (img.convert('L') if grey else img).save(path, **how)
+        place = torch.full((h, w, channels), 7, dtype=torch.uint8)
+        got = decode_frame(path, None, place, channels, rows)
+        assert torch.equal(got[:rows,:,:3], torch.from_numpy(np.array(Image.open(path).convert('RGB')))[:rows])
+        if not how['progressive'] and rows+2<h: assert (got[rows+2:]==7).all() # not decoded, so the place is as it was
+
+def damaged(data, rng):
+    "One of four accidents somewhere behind the first 700 bytes"
+    d,at = bytearray(data),int(rng.integers(700, len(data)-2))
+    match rng.integers(4):
+        case 0: del d[at:]                                                     # cut short
+        case 1: del d[at:at+int(rng.integers(1, 900))]                         # a piece is missing
+        case 2: d[at:at+512] = bytes(len(d[at:at+512]))                        # a sector is empty
+        case 3: d[at] ^= 1 << int(rng.integers(8))                             # a bit
+    return bytes(d)
+
+def test_damage_where_only_rows_are_wanted(tmp_path):
+    "Cut short: always a fault. Otherwise no frame is refused that is not refused whole, and no row differs from what the tolerant decoder sees"
+    rng,path,met = np.random.default_rng(0),tmp_path/'a.jpg',Counter()
+    soft(1, 200, 200).save(path, quality=90)
+    data = path.read_bytes()
+    for _ in range(400):
+        d = damaged(data, rng)
+        rows = int(rng.integers(20, 190))
+        path.write_bytes(d)
+        try: whole = decode_frame(path)
+        except ManifestError: whole = None
+        try: part = decode_frame(path, None, torch.zeros(200, 200, 3, dtype=torch.uint8), 3, rows)
+        except ManifestError as e: part = None; assert 'extraneous' not in str(e)
+        if len(d)<len(data) and d==data[:len(d)]: assert part is None and whole is None
+        if part is None: assert whole is None
+        else: assert np.array_equal(part[:rows].numpy(), decode_jpeg(d, strict=False)[:rows])
+        met[whole is None, part is None] += 1
+    assert met[True,True]>90 and met[False,False]>90 and met[True,False] # the last: what only whole frames tell
+
+def test_rows_of_a_picture_of_another_size_or_turned_are_all_decoded(tmp_path):
+    for i,(img,how) in enumerate([(soft(0, 40, 50), {}), (soft(1, 64, 64), dict(exif=exif(6))), (soft(2, 64, 64), dict(exif=exif(3)))]):
+        img.save(tmp_path/f'{i}.jpg', **how)
+        got = decode_frame(tmp_path/f'{i}.jpg', None, torch.zeros(64, 64, 3, dtype=torch.uint8), 3, 8)
+        assert torch.equal(got, decode_frame(tmp_path/f'{i}.jpg'))

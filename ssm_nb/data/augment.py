@@ -96,7 +96,7 @@ def _sources(h, w, angle, window):
 
 # %% ../../nbs/data/05_augment.ipynb #a613f8c6
 def _turn(h, w, angle, window):
-    "A function that puts a window of a turned frame (h, w, 4) into a place (height, width, 4)"
+    "How many rows a window of a turned frame (h, w, 4) reaches down, and a function that puts it into a place (height, width, 4)"
     column,row = (torch.from_numpy(o) for o in _sources(h, w, angle, window))
     at,outside = row*w+column,None
     ends = slice(None, None, max(len(at)-1, 1)),slice(None, None, max(len(at[0])-1, 1)) # the corners of the window
@@ -107,7 +107,7 @@ def _turn(h, w, angle, window):
         found = place.view(torch.int32).view(-1) # a pixel is one number
         torch.index_select(frame.contiguous().view(torch.int32).view(-1), 0, at.view(-1), out=found)
         if outside is not None: found.masked_fill_(outside, 0)
-    return take
+    return min(max(row[ends].max().item()+1, 1), h),take
 
 # %% ../../nbs/data/05_augment.ipynb #764f795a
 def _wide(frames): return pad(frames.permute(0, 2, 3, 1), (0, 1)).permute(0, 3, 1, 2) # (t, 3, h, w) → (t, 4, h, w)
@@ -125,7 +125,7 @@ def turned_window(
     window:tuple # top, left, height, width, see `crop_window`
 )->Tensor: # (t, 3, height, width) uint8
     "A window of the frames turned about their centre: nearest pixels, black outside"
-    return _taken(_wide(frames), window[2:], _turn(*frames.shape[-2:], angle, window))[:, :3]
+    return _taken(_wide(frames), window[2:], _turn(*frames.shape[-2:], angle, window)[1])[:, :3]
 
 # %% ../../nbs/data/05_augment.ipynb #e79dc264
 def _lit(frames, factor):
@@ -163,11 +163,11 @@ def _draw(self:TrainingView, h, w):
 
 @patch
 def _part(self:TrainingView, h, w):
-    "Size of the window, and a function that puts it from a frame (h, w, channels) into a place"
+    "What `FrameCache.clip` asks of a part: size of the window, rows that it reaches down, what puts it into a place"
     window,angle = self._draw(h, w)
-    if self.augmentation.rotation: return window[2:],_turn(h, w, angle, window)
+    if self.augmentation.rotation: return window[2:],*_turn(h, w, angle, window)
     top,left,height,width = window
-    return window[2:],lambda frame,place: place.copy_(frame[top:top+height, left:left+width])
+    return window[2:],top+height,lambda frame,place: place.copy_(frame[top:top+height, left:left+width])
 
 # %% ../../nbs/data/05_augment.ipynb #67033bf8
 def _narrow(frames):
@@ -199,7 +199,9 @@ def train_transform(
 )->Tensor: # (t, 3, size, size) uint8
     "Turn, crop and vary a clip, all frames alike"
     view = TrainingView(augmentation, size, generator)
-    if view.part: frames = _taken(_wide(frames) if view.channels==4 else frames, *view.part(*frames.shape[-2:]))
+    if view.part:
+        size,_,take = view.part(*frames.shape[-2:])
+        frames = _taken(_wide(frames) if view.channels==4 else frames, size, take)
     return view.finish(frames)
 
 # %% ../../nbs/data/05_augment.ipynb #0ff24aca
@@ -222,9 +224,9 @@ def normalise(
     "Pixels as CLIP expects them"
     x = frames.movedim(-3, -1) # (…, h, w, 3)
     mean,std = (torch.tensor(o, device=x.device).repeat(x.shape[-2]) for o in (CLIP_MEAN, CLIP_STD)) # (3 w,), a row of pixels
-    scale,shift = 1/(255*std),mean/std
+    scale,shift = 1/(255*std),-mean/std
     pixels = x.flatten(-2).flatten(0, -2) # (n, 3 w)
     rows = torch.empty(pixels.shape, device=x.device)
     some = x.shape[-3] if x.device.type=='cpu' else max(len(rows), 1) # rows at a time: a frame stays in the processor's own memory
-    for o,p in zip(rows.split(some), pixels.split(some)): o.copy_(p).mul_(scale).sub_(shift)
+    for o,p in zip(rows.split(some), pixels.split(some)): torch.addcmul(shift, o.copy_(p), scale, out=o)
     return rows.view(x.shape).movedim(-1, -3)

@@ -20,26 +20,36 @@ from warnings import catch_warnings,simplefilter
 import numpy as np,torch
 
 # %% ../../nbs/data/04_frames.ipynb #7e0c1e17
+_COLOURS = {3: 'RGB', 4: 'RGBX'} # by bytes a pixel
+
 def _turbo(data, h, w, at_least=None, out=None, channels=3):
     "(h, w, channels) uint8 of the bytes of a JPEG of h x w pixels, put into `out` where that has the right size"
     part = next(o for o in (8, 4, 2, 1) if o==1 or at_least and min(h, w)>=o*at_least)
     h,w = -(-h//part),-(-w//part)
     fits = out is not None and out.shape==(h, w, channels)
-    colours = {3: 'RGB', 4: 'RGBX'}[channels]
-    return decode_jpeg(data, colorspace=colours, min_height=h, min_width=w, min_factor=part, buffer=out if fits else None)
+    return decode_jpeg(data, colorspace=_COLOURS[channels], min_height=h, min_width=w, min_factor=part, buffer=out if fits else None)
 
 # %% ../../nbs/data/04_frames.ipynb #dd39d91c
 _UPRIGHT = { # EXIF orientation → what shows the stored picture as it was seen
     1: lambda x: x, 2: lambda x: x[:,::-1], 3: lambda x: x[::-1,::-1], 4: lambda x: x[::-1],
     5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x, -1), 7: lambda x: x[::-1,::-1].swapaxes(0, 1), 8: lambda x: np.rot90(x)}
 
-def _orientation(data):
+# %% ../../nbs/data/04_frames.ipynb #64b5faf3
+_NOTES,_SCAN = 0xe1,0xda # kinds of segments: EXIF and the like; the pixels
+
+def _segments(data):
+    "Where the segments of a JPEG begin, up to its pixels: kind → place of the first"
+    at,found = 2,{}
+    while data[at:at+1]==b'\xff' and _SCAN not in found: # a segment: its marker, its length, its content
+        kind = int.from_bytes(data[at+1:at+2], 'big')
+        if kind!=255: found.setdefault(kind, at)
+        at += 1 if kind==255 else 2+int.from_bytes(data[at+2:at+4], 'big')
+    return found
+
+# %% ../../nbs/data/04_frames.ipynb #50eba4c3
+def _orientation(data, segments):
     "1 … 8, as a JPEG notes it before its pixels; 1 where it notes nothing"
-    at = 2
-    while data[at:at+1]==b'\xff': # a segment: its marker, its length, its content
-        if (kind := data[at+1:at+2])==b'\xda': return 1 # the pixels begin
-        if kind==b'\xe1': break # notes
-        at += 1 if kind==b'\xff' else 2+int.from_bytes(data[at+2:at+4], 'big')
+    if _NOTES not in segments: return 1
     with Image.open(BytesIO(data), formats=('JPEG',)) as img: return img.getexif().get(0x112, 1)
 
 # %% ../../nbs/data/04_frames.ipynb #c18f53ac
@@ -76,32 +86,50 @@ def _widened(pixels, channels):
     "(h, w, 3) as (h, w, channels)"
     return np.pad(pixels, ((0, 0), (0, 0), (0, channels-3)))
 
+# %% ../../nbs/data/04_frames.ipynb #a32831a6
+_FRAME = 0xc0,0xc1 # kinds of segments: the frame, where each block is coded once
+
+def _first_rows(data, segments, rows, out):
+    "Put the first rows of a JPEG into `out` (h, w, channels); False if that is no less work than all of them, or cannot be done"
+    at,scan,rows = next((segments[o] for o in _FRAME if o in segments), None),segments.get(_SCAN),rows+2
+    if at is None or scan is None or rows>=len(out) or data[at+9]!=data[scan+4]: return False # the last: colours one after the other
+    lower = bytearray(data)
+    lower[at+5:at+7] = rows.to_bytes(2, 'big')
+    try: decode_jpeg(lower, colorspace=_COLOURS[out.shape[2]], buffer=out[:rows])
+    except ValueError as e:
+        if 'extraneous bytes before marker' not in str(e): raise
+    return True
+
 # %% ../../nbs/data/04_frames.ipynb #87dc8681
-def _jpeg(data, at_least=None, out=None, channels=3):
+def _jpeg(data, at_least=None, out=None, channels=3, rows=None):
     "(h, w, channels) uint8 of a JPEG, upright"
     h,w,colours,_ = decode_jpeg_header(data)
     if colours in ('CMYK', 'YCCK'): # libjpeg-turbo judges the file, Pillow mixes the inks
         decode_jpeg(data, colorspace='CMYK')
         return _widened(_pillow(data), channels)
-    return _UPRIGHT.get(_orientation(data), _UPRIGHT[1])(_turbo(data, h, w, at_least, out, channels))
+    segments = _segments(data)
+    turn = _orientation(data, segments)
+    if rows and turn==1 and out.shape==(h, w, channels) and _first_rows(data, segments, rows, out): return out
+    return _UPRIGHT.get(turn, _UPRIGHT[1])(_turbo(data, h, w, at_least, out, channels))
 
 # %% ../../nbs/data/04_frames.ipynb #c2abbf90
-def _pixels(data, at_least=None, out=None, channels=3):
+def _pixels(data, at_least=None, out=None, channels=3, rows=None):
     "(h, w, channels) uint8 of an image file"
     if not data: raise ValueError('the file is empty')
-    return np.ascontiguousarray(_jpeg(data, at_least, out, channels) if data[:2]==b'\xff\xd8' else _widened(_pillow(data), channels))
+    return np.ascontiguousarray(_jpeg(data, at_least, out, channels, rows) if data[:2]==b'\xff\xd8' else _widened(_pillow(data), channels))
 
 # %% ../../nbs/data/04_frames.ipynb #03ce3207
 def decode_frame(
     path:str|Path, # an image file
     at_least:int|None=None, # pixels that the shorter side must keep; None: the whole picture, every pixel
     out:Tensor|None=None, # (h, w, channels) uint8, memory that may be used for the result
-    channels:int=3 # bytes a pixel: red, green, blue; 4: and one that means nothing
+    channels:int=3, # bytes a pixel: red, green, blue; 4: and one that means nothing
+    rows:int|None=None # of `out`, from the top, that are wanted: if it has the picture's size, those below may stay as they are; None: all
 )->Tensor: # (h, w, channels) uint8
     "Decode one image"
     try:
         with open(path, 'rb', buffering=0) as file: data = file.read()
-        return torch.from_numpy(_pixels(data, at_least, None if out is None else out.numpy(), channels))
+        return torch.from_numpy(_pixels(data, at_least, None if out is None else out.numpy(), channels, None if out is None else rows))
     except FileNotFoundError as e: raise ManifestError('image absent', str(path), 'Put it there, or remove its line.') from e
     except Exception as e: # whatever a damaged file makes a decoder say
         raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line ({e}).') from e
@@ -121,12 +149,13 @@ def frame(self:FrameCache,
     path:str, # below the root
     at_least:int|None=None, # see `decode_frame`
     out:Tensor|None=None, # (h, w, channels) uint8, memory that may be used where the frame is not kept
-    channels:int=3 # see `decode_frame`
+    channels:int=3, # see `decode_frame`
+    rows:int|None=None # see `decode_frame`
 )->Tensor: # (h, w, channels) uint8
     "A decoded frame"
     key = path,at_least,channels
     if key in self.kept: return self.kept[key]
-    frame = decode_frame(join(self.root, path), at_least, None if self.free else out, channels)
+    frame = decode_frame(join(self.root, path), at_least, None if self.free else out, channels, rows)
     if frame.nbytes<=self.free: self.kept[key],self.free = frame,self.free-frame.nbytes
     return frame
 
@@ -140,18 +169,18 @@ def _sized(frame, h, w):
 def clip(self:FrameCache,
     paths:Iterable[str], # t paths below the root
     at_least:int|None=None, # see `decode_frame`
-    part:Callable|None=None, # (h, w) → size (h', w') of what is wanted, function that puts it from a frame into a place; None: all of it
+    part:Callable|None=None, # (h, w) → size of what is wanted, rows it reaches down, what puts it from a frame into a place; None: all
     channels:int=3 # see `decode_frame`
 )->Tensor: # (t, channels, h, w) uint8, channels last in memory
     "The frames of a clip, in the size of the first, or the same part of each"
     paths = list(paths)
     first = self.frame(paths[0], at_least, None, channels)
     h,w,_ = first.shape
-    size,take = part(h, w) if part else ((h, w), None)
+    size,rows,take = part(h, w) if part else ((h, w), None, None)
     out,memory = first.new_empty(len(paths), *size, channels),torch.empty_like(first)
     for i,o in enumerate(paths):
         if (j := paths.index(o))<i: frame = out[j]
-        else: frame = _sized(self.frame(o, at_least, memory if take else out[i], channels), h, w) if i else first
+        else: frame = _sized(self.frame(o, at_least, memory if take else out[i], channels, rows), h, w) if i else first
         if take and j==i: take(frame, out[i])
         elif frame.data_ptr()!=out[i].data_ptr(): out[i] = frame
     return out.permute(0, 3, 1, 2) # (t, h, w, c) → (t, c, h, w)
