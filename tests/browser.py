@@ -48,7 +48,7 @@ def settle(page):
     "Wait until what was asked for is drawn: a view is drawn in the next frame"
     page.evaluate('() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))')
 
-TOOLS = '{compute, cellOf, Face, faceWords, readSpec, unpack, setting, mapsOf, similarities, parts, called, changes, mount, isDark, readable, contrast, rgbOf, SpecError, EditError}'
+TOOLS = '{compute, cellOf, Face, faceWords, readSpec, unpack, setting, similarities, parts, called, changes, mount, isDark, readable, contrast, rgbOf, SpecError, EditError}'
 
 def module_page(browser, js):
     "A page with the module's functions in `ssm`"

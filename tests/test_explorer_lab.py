@@ -1,7 +1,6 @@
 "The widget in JupyterLab, driven by the system's Chromium; `pytest -s` prints how soon it is ready"
 import json, urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 import pytest
 from browser import browser, jupyterlab, until
 

@@ -527,67 +527,75 @@ export function setting(spec, base, edits) {
   return s;
 }
 
-// Both maps: within a row the prior re-weighted by the residual, the row's mass kept, neutral as in the prior; then the cuts.
-export function mapsOf(spec, s) {
+// The map of one way: within a row the prior re-weighted by the residual, the row's mass kept, neutral as in the prior; then
+// the cuts.
+function mapOf(spec, s, w) {
   const {e, a, shape} = sizes(spec),
-    N = spec.labels.neutral;
-  return [0, 1].map(w => {
-    const [rows, cols] = shape[w],
-      out = new Float64Array(e * a),
-      P = (r, c) => (w ? s.prior[c * a + r] : s.prior[r * a + c]);
-    for (let r = 0; r < rows; r++) {
-      let mass = 0,
-        sum = 0,
-        some = false, // links that are learned
-        top = -Infinity;
-      const learned = c => (w ? c !== N : r !== N),
-        residual = c => s.scale[w][r * cols + c] * s.d[w][r * cols + c];
-      for (let c = 0; c < cols; c++)
-        if (learned(c)) {
-          some = true;
-          mass += P(r, c);
-          if (s.factor[w][r * cols + c] > 0) top = Math.max(top, residual(c));
-        }
-      for (let c = 0; c < cols; c++)
-        if (learned(c))
-          sum += out[r * cols + c] = s.factor[w][r * cols + c]
-            ? s.factor[w][r * cols + c] * (P(r, c) + EPS) * Math.exp(residual(c) - top)
-            : 0;
-      if (some && !(sum > 0))
-        throw new EditError(
-          `every link of ${rowLabel(spec, w, r)} was re-weighted to 0, but its row keeps its mass; cut one instead`,
-        );
-      for (let c = 0; c < cols; c++)
-        out[r * cols + c] = s.cut[w][r * cols + c] ? 0 : learned(c) ? (out[r * cols + c] / sum) * mass : P(r, c);
-    }
-    return out;
-  });
+    N = spec.labels.neutral,
+    [rows, cols] = shape[w],
+    [prior, d, scale, factor, cut] = [s.prior, s.d[w], s.scale[w], s.factor[w], s.cut[w]],
+    out = new Float64Array(e * a),
+    P = (r, c) => (w ? prior[c * a + r] : prior[r * a + c]);
+  for (let r = 0; r < rows; r++) {
+    let mass = 0,
+      sum = 0,
+      some = false, // links that are learned
+      top = -Infinity;
+    const learned = c => (w ? c !== N : r !== N),
+      residual = at => scale[at] * d[at];
+    for (let c = 0, at = r * cols; c < cols; c++, at++)
+      if (learned(c)) {
+        some = true;
+        mass += P(r, c);
+        if (factor[at] > 0) top = Math.max(top, residual(at));
+      }
+    for (let c = 0, at = r * cols; c < cols; c++, at++)
+      if (learned(c)) sum += out[at] = factor[at] ? factor[at] * (P(r, c) + EPS) * Math.exp(residual(at) - top) : 0;
+    if (some && !(sum > 0))
+      throw new EditError(
+        `every link of ${rowLabel(spec, w, r)} was re-weighted to 0, but its row keeps its mass; cut one instead`,
+      );
+    for (let c = 0, at = r * cols; c < cols; c++, at++)
+      out[at] = cut[at] ? 0 : learned(c) ? (out[at] / sum) * mass : P(r, c);
+  }
+  return out;
 }
 
 const rowLabel = (spec, w, r) => (w ? `AU${spec.labels.aus[r]}` : spec.labels.expressions[r]);
 
 const TINY = 1e-12; // keeps a division from 0
 
-// Each prototype after the exchange, as weights (own, e + a) of those before it, divided by its length.
-export function exchanged(spec, s, maps) {
-  const {e, a, n, shape} = sizes(spec),
-    G = s.epoch.gram;
-  return [0, 1].map(w => {
-    const [own, other] = shape[w],
-      at = [0, e][w],
-      from = [e, 0][w],
-      out = new Float64Array(own * n);
-    for (let r = 0; r < own; r++) {
-      const z = out.subarray(r * n, (r + 1) * n);
-      z[at + r] = 1;
-      for (let c = 0; c < other; c++) z[from + c] = s.gate[w] * maps[w][r * other + c];
-      let square = 0;
-      for (let p = 0; p < n; p++) if (z[p]) for (let q = 0; q < n; q++) square += z[p] * z[q] * G[p * n + q];
-      const length = Math.max(TINY, Math.sqrt(Math.max(0, square)));
-      for (let p = 0; p < n; p++) z[p] /= length;
+// Where a prototype draws from: itself, and those of the other task.
+function nonzero(z) {
+  const some = [];
+  for (let p = 0; p < z.length; p++) if (z[p]) some.push(p);
+  return some;
+}
+
+// Each prototype of one way after the exchange, as weights (own, e + a) of those before it, divided by its length.
+function exchanged(spec, s, map, w) {
+  const {e, n, shape} = sizes(spec),
+    G = s.epoch.gram,
+    [own, other] = shape[w],
+    at = [0, e][w],
+    from = [e, 0][w],
+    out = new Float64Array(own * n);
+  for (let r = 0; r < own; r++) {
+    const z = out.subarray(r * n, (r + 1) * n);
+    z[at + r] = 1;
+    for (let c = 0; c < other; c++) z[from + c] = s.gate[w] * map[r * other + c];
+    const some = nonzero(z);
+    let square = 0;
+    for (let k = 0; k < some.length; k++) {
+      const row = some[k] * n;
+      let sum = 0;
+      for (let l = 0; l < some.length; l++) sum += z[some[l]] * G[row + some[l]];
+      square += z[some[k]] * sum;
     }
-    return out;
-  });
+    const length = Math.max(TINY, Math.sqrt(Math.max(0, square)));
+    for (let k = 0; k < some.length; k++) z[some[k]] /= length;
+  }
+  return out;
 }
 
 function logits(head, dot, z, n) {
@@ -595,12 +603,15 @@ function logits(head, dot, z, n) {
   const own = z.length / n,
     rows = dot.length / n,
     out = new Float64Array(rows * own);
-  for (let r = 0; r < rows; r++)
-    for (let i = 0; i < own; i++) {
+  for (let i = 0; i < own; i++) {
+    const weights = z.subarray(i * n, (i + 1) * n),
+      some = nonzero(weights);
+    for (let r = 0; r < rows; r++) {
       let cos = 0;
-      for (let p = 0; p < n; p++) cos += dot[r * n + p] * z[i * n + p];
+      for (let k = 0; k < some.length; k++) cos += dot[r * n + some[k]] * weights[some[k]];
       out[r * own + i] = head[r * own + i] + TEMPERATURE * cos;
     }
+  }
   return out;
 }
 
@@ -615,11 +626,10 @@ function smooth(spec, x, taps) {
     for (let lo = clip.first; lo < clip.first + clip.frames; lo += step)
       for (let t = lo; t < lo + step; t++)
         for (let j = 0; j < a; j++) {
+          const first = t - mid, // the frame of the first tap
+            end = Math.min(k, lo + step - first);
           let sum = 0;
-          for (let q = 0; q < k; q++) {
-            const u = t + q - mid;
-            if (u >= lo && u < lo + step) sum += taps[j * k + q] * x[u * a + j];
-          }
+          for (let q = Math.max(0, lo - first); q < end; q++) sum += taps[j * k + q] * x[(first + q) * a + j];
           out[t * a + j] = sum;
         }
   }
@@ -632,15 +642,26 @@ const absent = (spec, task) => (learned(spec, task) ? 'not measured' : 'not trai
 
 let computed = 0;
 
+// Whether two settings say the same of one way, 0 or 1.
+function alike(s, t, w) {
+  const equal = (x, y) => x === y || x.every((v, k) => v === y[k]);
+  return (
+    s.epoch === t.epoch &&
+    s.prior === t.prior &&
+    s.gate[w] === t.gate[w] &&
+    ['d', 'scale', 'factor', 'cut'].every(k => equal(s[k][w], t[k][w]))
+  );
+}
+
 // Everything that follows from an epoch and its edits. `id` tells results apart. `before`: the same without edits, if it
-// is known; a way whose prototypes come out the same has the same logits.
+// is known; what edits leave as it is, is taken from there.
 export function compute(spec, base, edits, before = null) {
   const {n} = sizes(spec),
     s = setting(spec, base, edits),
-    maps = mapsOf(spec, s),
-    z = exchanged(spec, s, maps),
-    k = s.epoch;
-  const kept = z.map((x, w) => before?.setting.epoch === k && x.every((v, p) => v === before.z[w][p]));
+    k = s.epoch,
+    kept = [0, 1].map(w => before !== null && alike(s, before.setting, w)),
+    maps = kept.map((same, w) => (same ? before.maps[w] : mapOf(spec, s, w))),
+    z = kept.map((same, w) => (same ? before.z[w] : exchanged(spec, s, maps[w], w)));
   const fe = kept[0] ? before.fe : k.fe_head && logits(k.fe_head, k.fe_dot, z[0], n);
   const au = kept[1] ? before.au : k.au_head && smooth(spec, logits(k.au_head, k.au_dot, z[1], n), k.taps);
   return {id: ++computed, setting: s, maps, z, fe, au, ...scores(spec, fe, au)};
@@ -753,6 +774,7 @@ export class Face {
     this.actions = new Float64Array(this.m);
     this.triangles = this.nearestFirst();
     this.texture = this.inside();
+    this.skin = this.packed();
     this.touched = []; // vertices of each action and texels of each fold, found when first asked for
     this.lines = [];
   }
@@ -762,6 +784,14 @@ export class Face {
     const {uv, atlas} = this.face;
     const [rows, columns] = atlas.shape;
     return Float32Array.from(uv, (x, i) => Math.max(0, Math.min(x, (i % 2 ? rows : columns) - 0.001)));
+  }
+
+  packed() {
+    // the atlas with a number a texel: red, then green, then blue in its bytes
+    const {atlas} = this.face;
+    const out = new Int32Array(atlas.length / 3);
+    for (let x = 0; x < out.length; x++) out[x] = atlas[3 * x] | (atlas[3 * x + 1] << 8) | (atlas[3 * x + 2] << 16);
+    return out;
   }
 
   nearestFirst() {
@@ -964,9 +994,8 @@ export class Face {
   // Every pixel centre inside a triangle, where it is nearer than what is there: row by row, from the edge on the left
   // to the edge on the right. Triangles that share an edge compute it alike, from its upper end.
   rasterise(first, end) {
-    const {size, depth, pixels, keep, light, gloss, screen: S, triangles: T, texture: uv} = this;
-    const {atlas} = this.face;
-    const columns = atlas.shape[1];
+    const {size, depth, pixels, keep, light, gloss, screen: S, triangles: T, texture: uv, skin} = this;
+    const columns = this.face.atlas.shape[1];
     const last = size - 1;
     for (let t = first; t < end; t += 3) {
       const i = T[t];
@@ -1042,12 +1071,13 @@ export class Face {
           depth[row + x] = z;
           const u = u2 + dy * uy + dx * ux;
           const v = v2 + dy * vy + dx * vx;
-          const texel = (v | 0) * columns + (u | 0);
+          const texel = (Math.imul(v | 0, columns) + (u | 0)) | 0;
           const shine = (f2 + dy * fy + dx * fx) * keep[texel];
           const glare = g2 + dy * gy + dx * gx;
-          const red = SRGB[(atlas[3 * texel] * shine + glare) | 0];
-          const green = SRGB[(atlas[3 * texel + 1] * shine + glare) | 0];
-          const blue = SRGB[(atlas[3 * texel + 2] * shine + glare) | 0];
+          const colour = skin[texel];
+          const red = SRGB[((colour & 255) * shine + glare) | 0];
+          const green = SRGB[(((colour >> 8) & 255) * shine + glare) | 0];
+          const blue = SRGB[((colour >> 16) * shine + glare) | 0];
           pixels[row + x] = OPAQUE | (blue << 16) | (green << 8) | red;
         }
       }
@@ -1511,7 +1541,9 @@ const CSS = `
 .sx-story { font-size: 15px; max-width: 62em }
 .sx-soft { color: var(--soft); font-size: 13px }
 .sx-grid { display: grid; gap: 12px; padding: 6px 14px 14px }
-.sx-card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0 }
+.sx-card {
+  contain: layout style; /* what changes within a card moves nothing beside it */
+  background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0 }
 @container (min-width: 820px) {
   .sx-grid { grid-template-columns: minmax(0,1.75fr) minmax(270px,1fr) }
   .sx-wide { grid-column: 1 / -1 }
@@ -1705,26 +1737,33 @@ function drawMatrix(ctx, box, cells, signed, c) {
   ctx.font = `${Math.min(small ? 11 : 12.5, cw)}px system-ui, sans-serif`;
   ctx.textAlign = 'center';
   ctx.textBaseline = 'middle';
-  for (const {i, j, v, strong, fixed, edits} of cells) {
-    const [x, y] = box.cell(i, j),
-      inner = [x + 1, y + 1, cw - 2, rh - 2],
-      ink = signed ? (v > 0 ? c.up : c.down) : c.ink,
-      alpha = strong > 0.01 && Math.abs(v) >= 0.005 ? Math.round(8 + 87 * strong) / 100 : 0;
-    ctx.fillStyle = c.ground;
-    ctx.fillRect(...inner);
-    if (alpha) shade(ctx, ink, alpha, ...inner);
-    if (v === null || fixed) hatch(ctx, ...inner, c.soft);
-    markEdited(ctx, ...inner, edits, c);
-    const said = cellWord(v, signed, small),
-      [text, ground] = readable(ink, alpha, c);
-    if (edits.length && said) {
+  const ink = v => (signed ? (v > 0 ? c.up : c.down) : c.ink),
+    shadeOf = ({v, strong}) => (strong > 0.01 && Math.abs(v) >= 0.005 ? Math.round(8 + 87 * strong) / 100 : 0),
+    inner = ({i, j}) => {
+      const [x, y] = box.cell(i, j);
+      return [x + 1, y + 1, cw - 2, rh - 2];
+    };
+  // one colour after the other: a change of colours costs more than a rectangle
+  ctx.fillStyle = c.ground;
+  for (const o of cells) ctx.fillRect(...inner(o));
+  for (const o of cells) if (shadeOf(o)) shade(ctx, ink(o.v), shadeOf(o), ...inner(o));
+  for (const o of cells) {
+    if (o.v === null || o.fixed) hatch(ctx, ...inner(o), c.soft);
+    markEdited(ctx, ...inner(o), o.edits, c);
+  }
+  for (const o of cells) {
+    const said = cellWord(o.v, signed, small);
+    if (!said) continue;
+    const [x, y] = box.cell(o.i, o.j),
+      [text, ground] = readable(ink(o.v), shadeOf(o), c);
+    if (o.edits.length) {
       ctx.strokeStyle = ground; // the word stands before the cross
       ctx.lineWidth = 7;
       ctx.lineJoin = 'round';
       ctx.strokeText(said, x + cw / 2, y + rh / 2);
     }
     ctx.fillStyle = text;
-    if (said) ctx.fillText(said, x + cw / 2, y + rh / 2);
+    ctx.fillText(said, x + cw / 2, y + rh / 2);
   }
 }
 
@@ -1848,6 +1887,7 @@ function mapView(store, ui) {
   );
   const labels = mapLabels(store);
   let built = '',
+    marked = '', // which names of rows and columns stand out
     box = null,
     hover = null;
 
@@ -1861,6 +1901,7 @@ function mapView(store, ui) {
       key = `${graph}${w}`;
     if (key === built) return;
     built = key;
+    marked = '';
     map.className = graph ? 'sx-map sx-graph' : 'sx-map';
     if (graph) {
       rows.replaceChildren(...many(e, i => labels.expression(i, 9)));
@@ -1896,6 +1937,15 @@ function mapView(store, ui) {
     cols.classList.toggle('sx-narrow', box.cw < 20);
     const every = Math.ceil(12 / box.cw);
     Array.from(cols.children).forEach((b, k) => b.classList.toggle('sx-between', k % every > 0));
+  }
+
+  function markLabels(i, j) {
+    // the names of the chosen row and column
+    const key = `${i} ${j}`;
+    if (key === marked) return;
+    marked = key;
+    for (const b of map.querySelectorAll('.sx-lab'))
+      b.classList.toggle('sx-on', b.dataset.i !== undefined ? Number(b.dataset.i) === i : Number(b.dataset.j) === j);
   }
 
   const shownLayer = () => (store.held ? 'prior' : store.layer);
@@ -2006,8 +2056,7 @@ function mapView(store, ui) {
       for (const o of [way, layer, form]) o.update();
       rows.style.gridTemplateRows = `repeat(${rows.children.length}, ${box.height / rows.children.length}px)`;
       if (box.graph) right.style.gridTemplateRows = `repeat(${a}, ${box.height / a}px)`;
-      for (const b of map.querySelectorAll('.sx-lab'))
-        b.classList.toggle('sx-on', b.dataset.i !== undefined ? Number(b.dataset.i) === i : Number(b.dataset.j) === j);
+      markLabels(i, j);
       placeCursor(i, j, signed, layerNow);
       text(legend, mapLegend(store, layerNow, signed));
     },
@@ -2421,13 +2470,14 @@ export function changes(store) {
   const {spec} = store,
     {e, a} = sizes(spec),
     [p, q] = [store.before, store.result],
+    [fe, au] = ['fe', 'au'].map(task => p[task] !== q[task]), // what may differ at all
     rows = [];
   let flips = 0;
   spec.clips.forEach((o, c) => {
     let most = 0,
       at = o.first * a,
       aus = 0;
-    for (let k = o.first * a; p.au && k < (o.first + o.frames) * a; k++) {
+    for (let k = o.first * a; au && k < (o.first + o.frames) * a; k++) {
       if (p.au[k] >= 0 !== q.au[k] >= 0) aus++;
       const d = Math.abs(p.au[k] - q.au[k]);
       if (d > most) {
@@ -2435,7 +2485,7 @@ export function changes(store) {
         at = k;
       }
     }
-    for (let i = 0; p.fe && i < e; i++) most = Math.max(most, Math.abs(p.fe[c * e + i] - q.fe[c * e + i]));
+    for (let i = 0; fe && i < e; i++) most = Math.max(most, Math.abs(p.fe[c * e + i] - q.fe[c * e + i]));
     flips += aus;
     rows.push({
       c,
