@@ -2846,27 +2846,35 @@ function tracksView(store, ui, film) {
       ui.paint(ctx, c, t, (k * width) / n, 0, Math.min(STRIP, width / n));
     }
   }
-  function drawProbabilities(ctx, fw, ink) {
+  const small = h('canvas'); // a pixel a frame and AU, enlarged as it is
+  function drawProbabilities(ctx, width, ink) {
     const {au} = store.result;
-    ctx.fillStyle = ink;
+    const {total} = film;
+    const rgb = rgbOf(ink);
+    if (small.width !== total || small.height !== a) Object.assign(small, {width: total, height: a});
+    const picture = new ImageData(total, a);
     walk((o, c, x0) => {
       for (let t = 0; t < o.frames; t++)
         for (let j = 0; j < a; j++) {
-          ctx.globalAlpha = 0.06 + 0.8 * sigmoid(au[(o.first + t) * a + j]);
-          const from = Math.round((x0 + t) * fw); // whole pixels leave no seams
-          ctx.fillRect(from, j * TRACK + 1, Math.round((x0 + t + 1) * fw) - from, TRACK - 5);
+          const share = 0.06 + 0.8 * sigmoid(au[(o.first + t) * a + j]);
+          picture.data.set([...rgb, Math.round(255 * share)], 4 * (j * total + x0 + t));
         }
     });
-    ctx.globalAlpha = 1;
+    small.getContext('2d').putImageData(picture, 0, 0);
+    ctx.imageSmoothingEnabled = false;
+    for (let j = 0; j < a; j++) ctx.drawImage(small, 0, j, total, 1, 0, j * TRACK + 1, width, TRACK - 5);
   }
   function drawLabels(ctx, fw, ink) {
     // below a row: a line where the AU is labelled active, a dot where nobody annotated it
     ctx.fillStyle = ink;
     walk((o, c, x0) => {
-      for (let t = 0; o.aus && t < o.frames; t++)
-        for (let j = 0; j < a; j++)
-          if (o.aus[t][j] === '1') ctx.fillRect((x0 + t) * fw, (j + 1) * TRACK - 3, fw + 0.3, 2);
-          else if (o.aus[t][j] === '?') ctx.fillRect((x0 + t + 0.5) * fw - 1, (j + 1) * TRACK - 3, 2, 2);
+      for (let j = 0; o.aus && j < a; j++)
+        for (let t = 0; t < o.frames; t++) {
+          const from = t;
+          while (t < o.frames && o.aus[t][j] === '1') t++;
+          if (t > from) ctx.fillRect((x0 + from) * fw, (j + 1) * TRACK - 3, (t - from) * fw + 0.3, 2);
+          if (o.aus[t]?.[j] === '?') ctx.fillRect((x0 + t + 0.5) * fw - 1, (j + 1) * TRACK - 3, 2, 2);
+        }
     });
   }
   function drawFlips(ctx, fw, colours) {
@@ -2941,7 +2949,7 @@ function tracksView(store, ui, film) {
       ctx.textBaseline = 'middle';
       ctx.textAlign = 'left';
       ctx.lineWidth = 1;
-      if (store.result.au) drawProbabilities(ctx, fw, colours.ink);
+      if (store.result.au) drawProbabilities(ctx, width, colours.ink);
       drawLabels(ctx, fw, colours.text);
       drawFlips(ctx, fw, colours);
       drawAnswers(ctx, fw, colours);
