@@ -40,10 +40,10 @@ _NOTES,_SCAN = 0xe1,0xda # kinds of segments: EXIF and the like; the pixels
 def _segments(data):
     "Where the segments of a JPEG begin, up to its pixels: kind → place of the first"
     at,found = 2,{}
-    while data[at:at+1]==b'\xff' and _SCAN not in found: # a segment: its marker, its length, its content
-        kind = int.from_bytes(data[at+1:at+2], 'big')
+    while at+4<=len(data) and data[at]==255 and _SCAN not in found: # a segment: its marker, its length, its content
+        kind = data[at+1]
         if kind!=255: found.setdefault(kind, at)
-        at += 1 if kind==255 else 2+int.from_bytes(data[at+2:at+4], 'big')
+        at += 1 if kind==255 else 2+(data[at+2]<<8)+data[at+3]
     return found
 
 # %% ../../nbs/data/04_frames.ipynb #50eba4c3
