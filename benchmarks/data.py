@@ -4,7 +4,7 @@ Clips: 16 frames of 224 px from 400 x 400 JPEGs, per core. The plain way is Pill
 frame, up to normalised floats; ours are `FrameCache.clip` with a `TrainingView` or `eval_transform`, and `normalise`. Indexing:
 BP4D fold 1, against a reader that goes line by line and looks for each file; every listed image counts as present.
 All sides take turns, and processor time is counted, so other work on the machine disturbs little. `ratio` is the median of the
-turns: how much faster ours was than the plain way just before.
+turns: how much faster ours was than the plain way in the same turn.
 
 Run: python benchmarks/data.py [folder of the split files]    (writes benchmarks/results/data.json)
 """
@@ -36,7 +36,7 @@ SPLITS = {**{o:'bp4d' for o in BP4D}, 'disfa/DISFA_test1.json':'disfa', 'DFEW/DF
 
 
 def in_turns(ways, repeats):
-    "Processor seconds of each way, by name, turn by turn; they take turns."
+    "Processor seconds of each way, by name, one a turn; they take turns."
     took = defaultdict(list)
     for f in ways.values(): f()                                                # warm-up
     gc.collect()

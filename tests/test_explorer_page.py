@@ -7,7 +7,7 @@ import pytest
 from browser import browser, settle, until
 from ssm_nb.core.settings import load_settings
 from ssm_nb.explore.page import write_explorer
-from ssm_nb.explore.sources import prior_spec, run_spec
+from ssm_nb.explore.sources import mosaic, prior_spec, run_spec
 from ssm_nb.explore.small import explore_aus
 from ssm_nb.explore.face import face_model
 from ssm_nb.explore.spec import FORMAT, Clip, Epoch, Evidence, Labels, Matrix, PriorTable, Provenance, Spec
@@ -102,6 +102,30 @@ def test_every_view_follows_an_edit(chromium, file):
     after = dict(page.evaluate(pictures))
     assert [k for k in before if before[k]==after[k]]==['What this can and cannot show']
     assert "dict(kind='prior', name='other')" in page.locator('textarea').input_value()
+    page.close()
+
+@pytest.mark.parametrize('width', [400, 900, 1400])
+def test_the_words_at_the_pointer_are_seen_whole(chromium, file, width):
+    "Wherever in the map: within it from left to right, and before everything else"
+    page = open_page(chromium, file, viewport=dict(width=width, height=900))
+    whole = """() => { const tip = document.querySelector('.sx-tip'), stage = document.querySelector('.sx-stage');
+        tip.style.pointerEvents = 'auto'; // so that it can be found at a point
+        const [r, s] = [tip, stage].map(o => o.getBoundingClientRect());
+        const corners = [[r.left+6, r.top+6], [r.right-6, r.top+6], [r.left+6, r.bottom-6], [r.right-6, r.bottom-6]].map(p => document.elementFromPoint(...p)===tip);
+        tip.style.pointerEvents = '';
+        return [r.left >= s.left-1, r.right <= s.right+1, ...corners]; }"""
+    for x in (.02, .3, .49, .51, .8, .98):
+        for y in (.05, .5, .97):
+            page.mouse.move(*page.evaluate(f"(r => [r.left+r.width*{x}, r.top+r.height*{y}])(document.querySelector('.sx-stage').getBoundingClientRect())")); settle(page)
+            assert all(page.evaluate(whole)), (x, y)
+    page.close()
+
+def test_the_pictures_above_the_tracks_are_there_from_the_start(chromium, tmp_path):
+    spec,pixels = a_spec(a_model(spaces()['neutral'], 'clip', 1), 1)
+    pictures,tiles = mosaic(pixels)
+    spec = replace(spec, pictures=pictures, clips=[replace(o, tiles=t) for o,t in zip(spec.clips, tiles)])
+    page = open_page(chromium, write_explorer(tmp_path/'explorer.html', spec))
+    until(page, "(o => !o.hidden && o.getContext('2d').getImageData(0, 0, o.width, o.height).data.some(v => v))(document.querySelector('[aria-label=Clips] .sx-lane canvas'))")
     page.close()
 
 def test_every_linked_interaction_works_on_the_page(chromium, file):

@@ -1542,7 +1542,7 @@ const CSS = `
 .sx-soft { color: var(--soft); font-size: 13px }
 .sx-grid { display: grid; gap: 12px; padding: 6px 14px 14px }
 .sx-card {
-  contain: layout style; /* what changes within a card moves nothing beside it */
+  contain: layout style; /* laid out by itself, which is quick */
   background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0 }
 @container (min-width: 820px) {
   .sx-grid { grid-template-columns: minmax(0,1.75fr) minmax(270px,1fr) }
@@ -1590,7 +1590,7 @@ const CSS = `
   position: absolute; background: none; border: 2px solid var(--text); border-radius: 4px; padding: 0; min-height: 0 }
 .sx-tip {
   position: absolute; z-index: 3; pointer-events: none; background: var(--text); color: var(--ground); font-size: 12px;
-  padding: 3px 7px; border-radius: 5px; max-width: 260px; width: max-content }
+  padding: 3px 7px; border-radius: 5px; max-width: min(260px, 100%); width: max-content }
 .sx-graph { display: grid; grid-template-columns: max-content minmax(60px,1fr) max-content }
 .sx-graph .sx-right button.sx-lab { text-align: left; padding: 0 0 0 5px }
 .sx-short { display: none }
@@ -1980,10 +1980,9 @@ function mapView(store, ui) {
     tip.hidden = !o;
     if (o) {
       text(tip, `${arrow(spec, at(o))}: ${words(at(o))}`);
-      const left = o.x > box.width / 2;
-      tip.style.left = left ? '' : `${o.x + 12}px`;
-      tip.style.right = left ? `${box.width - o.x + 12}px` : '';
-      tip.style.top = `${Math.min(o.y + 12, box.height - 20)}px`;
+      tip.style.left = `${o.x}px`; // below the pointer, and moved so far to the left that it stays within the map
+      tip.style.transform = `translateX(-${(100 * o.x) / box.width}%)`;
+      tip.style.top = `${o.y + 16}px`;
     }
     if (box?.graph) draw();
   }
@@ -2846,23 +2845,24 @@ function tracksView(store, ui, film) {
       ui.paint(ctx, c, t, (k * width) / n, 0, Math.min(STRIP, width / n));
     }
   }
-  const small = h('canvas'); // a pixel a frame and AU, enlarged as it is
-  function drawProbabilities(ctx, width, ink) {
+  const small = h('canvas'); // a clip, a pixel a frame and AU, to be enlarged as it is
+  function drawProbabilities(ctx, fw, ink) {
     const {au} = store.result;
-    const {total} = film;
     const rgb = rgbOf(ink);
-    if (small.width !== total || small.height !== a) Object.assign(small, {width: total, height: a});
-    const picture = new ImageData(total, a);
+    ctx.imageSmoothingEnabled = false;
     walk((o, c, x0) => {
+      Object.assign(small, {width: o.frames, height: a});
+      const picture = new ImageData(o.frames, a);
       for (let t = 0; t < o.frames; t++)
         for (let j = 0; j < a; j++) {
           const share = 0.06 + 0.8 * sigmoid(au[(o.first + t) * a + j]);
-          picture.data.set([...rgb, Math.round(255 * share)], 4 * (j * total + x0 + t));
+          picture.data.set([...rgb, Math.round(255 * share)], 4 * (j * o.frames + t));
         }
+      small.getContext('2d').putImageData(picture, 0, 0);
+      const from = Math.round(x0 * fw); // whole pixels leave no seams
+      const width = Math.round((x0 + o.frames) * fw) - from;
+      for (let j = 0; j < a; j++) ctx.drawImage(small, 0, j, o.frames, 1, from, j * TRACK + 1, width, TRACK - 5);
     });
-    small.getContext('2d').putImageData(picture, 0, 0);
-    ctx.imageSmoothingEnabled = false;
-    for (let j = 0; j < a; j++) ctx.drawImage(small, 0, j, total, 1, 0, j * TRACK + 1, width, TRACK - 5);
   }
   function drawLabels(ctx, fw, ink) {
     // below a row: a line where the AU is labelled active, a dot where nobody annotated it
@@ -2937,7 +2937,7 @@ function tracksView(store, ui, film) {
   return {
     el: h('div', {class: 'sx-row'}, h('div', {class: 'sx-names'}, gap, names), lane),
     draw() {
-      const key = `${film.name}|${store.result.id}|${store.before.id}|${ui.version()}`;
+      const key = `${film.name}|${store.result.id}|${store.before.id}|${ui.version()}|${!ui.sheet()}`;
       if (key === this.shown) return;
       this.shown = key;
       const width = Math.max(120, ui.width(lane));
@@ -2949,7 +2949,7 @@ function tracksView(store, ui, film) {
       ctx.textBaseline = 'middle';
       ctx.textAlign = 'left';
       ctx.lineWidth = 1;
-      if (store.result.au) drawProbabilities(ctx, width, colours.ink);
+      if (store.result.au) drawProbabilities(ctx, fw, colours.ink);
       drawLabels(ctx, fw, colours.text);
       drawFlips(ctx, fw, colours);
       drawAnswers(ctx, fw, colours);

@@ -87,12 +87,13 @@ def _widened(pixels, channels):
     return np.pad(pixels, ((0, 0), (0, 0), (0, channels-3)))
 
 # %% ../../nbs/data/04_frames.ipynb #a32831a6
-_FRAME = 0xc0,0xc1 # kinds of segments: the frame, where each block is coded once
+_FRAME,_MARKED = (0xc0, 0xc1),0xdd # kinds of segments: the frame, where each block is coded once; that rows are marked
 
 def _first_rows(data, segments, rows, out):
     "Put the first rows of a JPEG into `out` (h, w, channels); False if that is no less work than all of them, or cannot be done"
     at,scan,rows = next((segments[o] for o in _FRAME if o in segments), None),segments.get(_SCAN),rows+2
-    if at is None or scan is None or rows>=len(out) or data[at+9]!=data[scan+4]: return False # the last: colours one after the other
+    if at is None or scan is None or _MARKED in segments or rows>=len(out): return False
+    if data[at+9]!=data[scan+4]: return False # one colour after the other
     lower = bytearray(data)
     lower[at+5:at+7] = rows.to_bytes(2, 'big')
     try: decode_jpeg(lower, colorspace=_COLOURS[out.shape[2]], buffer=out[:rows])
@@ -109,7 +110,7 @@ def _jpeg(data, at_least=None, out=None, channels=3, rows=None):
         return _widened(_pillow(data), channels)
     segments = _segments(data)
     turn = _orientation(data, segments)
-    if rows and turn==1 and out.shape==(h, w, channels) and _first_rows(data, segments, rows, out): return out
+    if rows and at_least is None and turn==1 and out.shape==(h, w, channels) and _first_rows(data, segments, rows, out): return out
     return _UPRIGHT.get(turn, _UPRIGHT[1])(_turbo(data, h, w, at_least, out, channels))
 
 # %% ../../nbs/data/04_frames.ipynb #c2abbf90
