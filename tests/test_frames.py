@@ -223,6 +223,22 @@ def test_damage_where_only_rows_are_wanted(marked, tmp_path):
     assert met['refused', True]>90 and met['right', False]>10 and met['torn', False]>10 # the last: a bit that no decoder misses
     assert (met['right', True] and met['torn', True]) if not marked else not (met['right', True] or met['torn', True])
 
+def test_strict_sets_decode_whole_frames_in_training(tmp_path):
+    "An empty sector in every frame but the first, which is always decoded whole: met by each draw of a strict set, by some of another"
+    (tmp_path/'1').mkdir()
+    for i in range(16):
+        d = bytearray(saved(soft(i, 200, 200), 'JPEG', quality=90))
+        if i: d[len(d)//2:len(d)//2+512] = bytes(512)
+        (tmp_path/'1'/f'{i}.jpg').write_bytes(d)
+    (tmp_path/'m.txt').write_text('1 16 0\n')
+    def met(strict):
+        ds = FEClips(read_manifest(tmp_path/'m.txt', 'dfew', label_space('bp4d', 7)), tmp_path, size=32, strict=strict)
+        def one(seed):
+            try: ds.draw(0, keyed_generator(seed)); return False
+            except ManifestError as e: return 'unreadable image' in str(e)
+        return [one(k) for k in range(12)]
+    assert all(met(True)) and not all(met(None))
+
 def test_rows_where_a_reduced_picture_is_enough(tmp_path):
     soft(0, 96, 96).save(tmp_path/'a.jpg')
     place = torch.zeros(96, 96, 3, dtype=torch.uint8)

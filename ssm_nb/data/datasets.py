@@ -42,7 +42,7 @@ class ClipDataset:
         if records.dataset.task!=self.task:
             raise ValueError(f'{type(self).__name__} reads {self.task} records, {records.manifest} holds {records.dataset.task}')
         self.records = check_files(records, root, faults) if check else records
-        self.frames,self.size,self.length,self.strict = FrameCache(root, cache_mb),size,length,strict
+        self.frames,self.size,self.length,self.strict = FrameCache(root, cache_mb, strict is True),size,length,strict
         self.augmentation = augmentation or AUGMENTATIONS[records.dataset.like]
         self.space,self.where = self.records.space,str(records.manifest) # what the labels mean; a name for messages
 

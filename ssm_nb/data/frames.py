@@ -140,9 +140,10 @@ class FrameCache:
     "Decoded frames below an image root, kept in memory as far as they fit"
     def __init__(self,
         root:str|Path, # the image root
-        cache_mb:float=0 # memory to spend, in MiB
+        cache_mb:float=0, # memory to spend, in MiB
+        whole:bool=False # decode every row of every frame, so that no damage is missed
     ):
-        self.root,self.kept,self.free = Path(root),{},cache_mb*2**20 # (path, at_least, channels) → frame; bytes left
+        self.root,self.kept,self.free,self.whole = Path(root),{},cache_mb*2**20,whole # (path, at_least, channels) → frame; bytes left
 
 # %% ../../nbs/data/04_frames.ipynb #fd080c95
 @patch
@@ -156,7 +157,7 @@ def frame(self:FrameCache,
     "A decoded frame"
     key = path,at_least,channels
     if key in self.kept: return self.kept[key]
-    frame = decode_frame(join(self.root, path), at_least, None if self.free else out, channels, rows)
+    frame = decode_frame(join(self.root, path), at_least, None if self.free else out, channels, None if self.whole else rows)
     if frame.nbytes<=self.free: self.kept[key],self.free = frame,self.free-frame.nbytes
     return frame
 
