@@ -110,7 +110,8 @@ def _jpeg(data, at_least=None, out=None, channels=3, rows=None):
         return _widened(_pillow(data), channels)
     segments = _segments(data)
     turn = _orientation(data, segments)
-    if rows and at_least is None and turn==1 and out.shape==(h, w, channels) and _first_rows(data, segments, rows, out): return out
+    fits = out is not None and out.shape==(h, w, channels)
+    if rows and fits and at_least is None and turn==1 and _first_rows(data, segments, rows, out): return out
     return _UPRIGHT.get(turn, _UPRIGHT[1])(_turbo(data, h, w, at_least, out, channels))
 
 # %% ../../nbs/data/04_frames.ipynb #c2abbf90
@@ -130,7 +131,7 @@ def decode_frame(
     "Decode one image"
     try:
         with open(path, 'rb', buffering=0) as file: data = file.read()
-        return torch.from_numpy(_pixels(data, at_least, None if out is None else out.numpy(), channels, None if out is None else rows))
+        return torch.from_numpy(_pixels(data, at_least, None if out is None else out.numpy(), channels, rows))
     except FileNotFoundError as e: raise ManifestError('image absent', str(path), 'Put it there, or remove its line.') from e
     except Exception as e: # whatever a damaged file makes a decoder say
         raise ManifestError('unreadable image', str(path), f'Extract it again, or remove its line ({e}).') from e
